@@ -1,0 +1,45 @@
+# Everything a person runs. Each target builds the environment it needs from nothing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SCOT_LAKE ?= ./lake
+PREFECT_HOME ?= $(abspath $(VENV))/prefect
+export SCOT_LAKE PREFECT_HOME
+
+.PHONY: help env demo test serve check bench lock pretrain clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+env: $(READY) ## the environment, in .venv
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[flows,dev]'
+	touch $@
+
+demo: env ## the whole main job on profile catalogue: benchmark table and report
+	$(BIN)/scot run --profile catalogue
+
+test: env ## all tests that can run on this machine
+	$(BIN)/pytest
+
+serve: env ## Prefect server, worker and all deployments, until Ctrl-C
+	$(BIN)/python -m deployments.serve
+
+check: env ## format, lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: env ## speed, as ratios against named alternatives
+	for script in bench/*.py; do $(BIN)/python $$script || exit 1; done
+
+lock: env ## constraints.txt anew from what is installed and works
+	$(BIN)/python -m deployments.lock > constraints.new && mv constraints.new constraints.txt
+
+clean: ## remove the environment and caches; the lake stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,121 @@
+"""Texts that the catalogue encoder is pretrained on, each with what it says about the product.
+
+Captions come full or partial, modification texts from the grammar. Noise keeps the text tower from leaning
+on the grammar's frames: filler words, dropped function words, words outside the grammar, and words whose
+identity is withheld so that their letters must do.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+import torch
+
+from scot_core.catalogue.grammar import edit
+from scot_core.catalogue.language import caption, mentioned
+from scot_core.catalogue.world import ATTRIBUTES, TYPES, Product, sample, values
+from scot_core.encoders.catalogue_text import UNKNOWN, Tokens, words
+
+CONCEPTS: Final[dict[str, tuple[str, ...]]] = {
+    attribute: tuple(dict.fromkeys(value for t in TYPES for value in values(attribute, t)))
+    for attribute in ATTRIBUTES
+}
+"""Attribute to all its values, over all types."""
+
+_CODES: Final = {a: {value: code for code, value in enumerate(domain)} for a, domain in CONCEPTS.items()}
+
+_FILLER: Final = (
+    "very nice new great lovely shop view look please really home style same but want one just some would "
+    "like my product picture image showing quality brand"
+).split()
+_FUNCTION_WORDS: Final = frozenset(
+    "a an the this is and has with of photo in shown that it to i want same but one have".split()
+)
+# Everyday words that the grammar does not use. Only where the word alone carries the meaning.
+_OTHER_WORDS: Final[dict[str, tuple[str, ...]]] = {
+    "large": ("huge", "oversized"),
+    "big": ("huge", "giant"),
+    "small": ("tiny", "mini"),
+    "red": ("crimson", "scarlet"),
+    "blue": ("navy",),
+    "purple": ("violet",),
+    "pink": ("rose",),
+    "brown": ("chocolate",),
+    "yellow": ("golden",),
+    "plain": ("solid", "unpatterned"),
+    "striped": ("stripes",),
+    "dotted": ("spotted", "dots"),
+    "checked": ("gingham", "tartan"),
+    "floral": ("flowers",),
+    "sneaker": ("shoe",),
+    "backpack": ("schoolbag",),
+    "badge": ("logo", "print"),
+    "bricks": ("brickwork",),
+    "lawn": ("meadow",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A text and the attributes it determines."""
+
+    text: str
+    says: Mapping[str, str]
+
+
+def codes(says: Mapping[str, str]) -> list[int]:
+    """The number of each attribute's value in `CONCEPTS`, -1 for attributes that are not in `says`."""
+    return [_CODES[attribute][says[attribute]] if attribute in says else -1 for attribute in ATTRIBUTES]
+
+
+def full_caption(product: Product, style: int) -> str:
+    """A caption that mentions every attribute."""
+    return caption(product, ATTRIBUTES, style)
+
+
+def caption_of(product: Product, rng: random.Random) -> Said:
+    """A caption with noise: half of them full, a third as the lake's captions are, the rest sparse."""
+    kind = rng.random()
+    mention = frozenset(ATTRIBUTES)
+    if kind > 0.85:
+        mention = frozenset(rng.sample(ATTRIBUTES, rng.randint(1, 3)))
+    elif kind > 0.5:
+        mention = mentioned(rng)
+    text = caption(product, mention, rng.getrandbits(30))
+    return Said(_noisy(text, rng), {attribute: getattr(product, attribute) for attribute in mention})
+
+
+def modification_of(product: Product, rng: random.Random) -> Said:
+    """A modification text with noise, and the values it asks for."""
+    asked = edit(product, rng)
+    settled = asked.changed - asked.free
+    return Said(_noisy(asked.modification, rng), {a: getattr(asked.product, a) for a in settled})
+
+
+def _noisy(text: str, rng: random.Random) -> str:
+    said = words(text)
+    said = [rng.choice(_OTHER_WORDS[w]) if w in _OTHER_WORDS and rng.random() < 0.06 else w for w in said]
+    if rng.random() < 0.15:
+        said = [w for w in said if w not in _FUNCTION_WORDS or rng.random() < 0.4] or said
+    if rng.random() < 0.2:
+        for _ in range(rng.randint(1, 3)):
+            said.insert(rng.randint(0, len(said)), rng.choice(_FILLER))
+    return " ".join(said)
+
+
+def forget_words(tokens: Tokens, rng: random.Random, share: float = 0.08) -> Tokens:
+    """Withholds the identity of some distinct words; their n-grams stay."""
+    kept = torch.tensor([i < 2 or rng.random() >= share for i in range(len(tokens.word_ids))])
+    return replace(tokens, word_ids=tokens.word_ids.where(kept, UNKNOWN))
+
+
+def vocabulary(rng: random.Random, texts: int = 12_000) -> tuple[str, ...]:
+    """The words of many captions and modification texts, sorted."""
+    found: set[str] = set(_FILLER).union(*_OTHER_WORDS.values())
+    for _ in range(texts):
+        product = sample(rng)
+        found |= {*words(full_caption(product, rng.getrandbits(30))), *words(edit(product, rng).modification)}
+    return tuple(sorted(found))

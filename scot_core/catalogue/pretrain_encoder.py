@@ -1,0 +1,324 @@
+"""Pretrain the catalogue's image-text encoder: `python -m scot_core.catalogue.pretrain_encoder --out DIR`.
+
+Drawings are rendered once into DIR/work, in families: a product and three edits of it, so that every batch
+holds products that differ in one or two attributes. Texts are written anew at every step: full and partial
+captions, and modification texts, all with noise. The loss has two terms:
+
+- symmetric InfoNCE between images and texts. A text is true of every image that shows what it says, so a
+  text's target is uniform over those images, and captions that are true of an image by chance are left out
+  of its denominator;
+- a bag of words: one linear head reads from an image's or a text's vector which value each attribute takes,
+  for texts only the attributes they speak of ("make it larger" speaks of the size, "remove the badge" of
+  the badge).
+
+DIR receives model.safetensors, config.json and provenance.json. An interrupted run goes on from its last
+checkpoint; `--minutes` interrupts it on purpose.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import platform
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from scot_core.catalogue import encoder_texts
+from scot_core.catalogue.drawing import render
+from scot_core.catalogue.encoder_texts import CONCEPTS, Said
+from scot_core.catalogue.grammar import edit
+from scot_core.catalogue.world import ATTRIBUTES, Product, sample
+from scot_core.encoders.catalogue import WEIGHTS, CatalogueConfig, CatalogueEncoder, DualEncoder, digest
+from scot_core.encoders.catalogue_image import normalise
+from scot_core.encoders.catalogue_text import Tokeniser, Tokens
+
+FAMILY = 4  # a product and three edits of it
+SHARD = 2000  # images rendered between two files
+BAG_WEIGHT = 0.2
+TEST_PRODUCTS = 1000
+TEST_SEED = 7_000_000  # rendering seeds far from those of pretraining
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What fixes a run: with the same schedule (and library versions) the same steps are taken."""
+
+    seed: int
+    images: int
+    steps: int
+    families: int  # in a batch
+    modifications: int  # in a batch
+    learning_rate: float
+
+    @property
+    def batch(self) -> int:
+        return self.families * FAMILY
+
+    def rate(self, step: int) -> float:
+        """Linear warm-up over the first 5%, then a cosine to zero."""
+        done = step / self.steps
+        return self.learning_rate * min(done / 0.05, 0.5 + 0.5 * math.cos(math.pi * done))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`pixels` (B, 64, 64, 3) uint8; `shown` (B, 7) int64 value codes; texts: B captions, in the order of the
+    images, then modification texts; `said` (B + M, 7) int64, -1 where a text is silent."""
+
+    pixels: Tensor
+    shown: Tensor
+    tokens: Tokens
+    said: Tensor
+
+
+class Learner(nn.Module):
+    """The encoder with the temperature and the bag-of-words head that pretraining needs."""
+
+    def __init__(self, encoder: DualEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.log_scale = nn.Parameter(torch.tensor(2.6))
+        self.head = nn.Linear(encoder.config.dim, sum(map(len, CONCEPTS.values())))
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(contrastive, bag of words), two scalars."""
+        image = F.normalize(self.encoder.image(normalise(batch.pixels)), dim=1)
+        text = F.normalize(self.encoder.text(batch.tokens), dim=1)
+        scores = text @ image.T * self.log_scale.exp().clamp(max=100)
+        bag = self._bag(torch.cat([image, text]), torch.cat([batch.shown, batch.said]))
+        return contrastive(scores, agreement(batch.said, batch.shown)), bag
+
+    def _bag(self, vectors: Tensor, codes: Tensor) -> Tensor:
+        logits = self.head(vectors * math.sqrt(vectors.shape[1])).split([*map(len, CONCEPTS.values())], dim=1)
+        losses = [
+            F.cross_entropy(values, code, ignore_index=-1, reduction="sum")
+            for values, code in zip(logits, codes.T, strict=True)
+        ]
+        return torch.stack(losses).sum() / len(vectors)
+
+
+def agreement(said: Tensor, shown: Tensor) -> Tensor:
+    """(N, B) bool: whether every attribute that text n speaks of has that value in image b."""
+    return ((said[:, None] == shown[None]) | (said[:, None] < 0)).all(-1)
+
+
+def contrastive(scores: Tensor, true: Tensor) -> Tensor:
+    """Mean of both directions of InfoNCE.
+
+    `scores` (N, B): texts by images, caption b before all others and belonging to image b; `true` (N, B) bool.
+    """
+    images = scores.shape[1]
+    share = true / true.sum(1, keepdim=True).clamp(min=1)
+    to_image = -(share * scores.log_softmax(1)).sum(1)[true.any(1)].mean()
+    others = true[:images].T & ~torch.eye(images, dtype=torch.bool)
+    to_caption = F.cross_entropy(scores[:images].T.masked_fill(others, -math.inf), torch.arange(images))
+    return (to_image + to_caption) / 2
+
+
+def families(count: int, rng: random.Random) -> list[Product]:
+    """`count` products, in runs of `FAMILY`: one drawn freely, then edits of it."""
+    products: list[Product] = []
+    while len(products) < count:
+        first = sample(rng)
+        products += [first, *(edit(first, rng).product for _ in range(FAMILY - 1))]
+    return products[:count]
+
+
+def distinct(count: int, rng: random.Random) -> list[Product]:
+    """`count` different products."""
+    products: dict[Product, None] = {}
+    while len(products) < count:
+        products.setdefault(sample(rng))
+    return list(products)
+
+
+def drawings(products: Sequence[Product], seed: int, folder: Path) -> np.ndarray:
+    """(n, 64, 64, 3) uint8; rendered once into `folder` and read from there afterwards."""
+    folder.mkdir(parents=True, exist_ok=True)
+    out = np.empty((len(products), 64, 64, 3), dtype=np.uint8)
+    began, rendered = time.monotonic(), 0
+    for start in range(0, len(products), SHARD):
+        part = products[start : start + SHARD]
+        path = folder / f"{seed}-{start:06d}-{len(part)}.npy"
+        if not path.exists():
+            images = [np.asarray(render(p, 64, seed + start + i)) for i, p in enumerate(part)]
+            unfinished = path.with_suffix(".tmp.npy")
+            np.save(unfinished, np.stack(images), allow_pickle=False)
+            unfinished.rename(path)
+            rendered += len(part)
+            rate = rendered / (time.monotonic() - began)
+            left = (len(products) - start - len(part)) / rate
+            print(f"drawn {start + len(part)}/{len(products)}  {rate:.0f} images/s  left {left:.0f} s", flush=True)
+        out[start : start + len(part)] = np.load(path, allow_pickle=False)
+    return out
+
+
+def augment(pixels: Tensor, rng: random.Random) -> Tensor:
+    """Shifts by up to three pixels, mirrors half of the batches, changes the light of each image by 6%."""
+    shifted = torch.roll(pixels, (rng.randint(-3, 3), rng.randint(-3, 3)), (1, 2))
+    if rng.random() < 0.5:
+        shifted = shifted.flip(2)
+    light = torch.tensor([rng.uniform(0.94, 1.06) for _ in range(len(shifted))])
+    return (shifted * light[:, None, None, None]).clamp_(0, 255).to(torch.uint8)
+
+
+def batches(
+    schedule: Schedule, first: int, products: Sequence[Product], pixels: np.ndarray, tokenise: Tokeniser
+) -> Iterator[Batch]:
+    """The batches from step `first` on; each depends on the seed and its step alone."""
+    shown = torch.tensor([encoder_texts.codes(product.attributes()) for product in products])
+    groups = len(products) // FAMILY
+    for step in range(first, schedule.steps):
+        epoch, place = divmod(step, groups // schedule.families)
+        order = np.random.default_rng((schedule.seed, epoch)).permutation(groups)
+        chosen = order[place * schedule.families : (place + 1) * schedule.families]
+        rows = (chosen[:, None] * FAMILY + np.arange(FAMILY)).ravel()
+        rng = random.Random(f"{schedule.seed}/{step}")
+        texts: list[Said] = [encoder_texts.caption_of(products[row], rng) for row in rows]
+        asked = rng.choices(rows.tolist(), k=schedule.modifications)
+        texts += [encoder_texts.modification_of(products[row], rng) for row in asked]
+        yield Batch(
+            pixels=augment(torch.from_numpy(pixels[rows]), rng),
+            shown=shown[torch.from_numpy(rows)],
+            tokens=encoder_texts.forget_words(tokenise([text.text for text in texts]), rng),
+            said=torch.tensor([encoder_texts.codes(text.says) for text in texts]),
+        )
+
+
+def save_checkpoint(path: Path, learner: Learner, optimiser: torch.optim.Optimizer, step: int, seconds: float) -> None:
+    """Model and optimiser in one safetensors file, put in place by a rename."""
+    state = {f"learner/{name}": value.contiguous() for name, value in learner.state_dict().items()}
+    for number, moments in optimiser.state_dict()["state"].items():
+        state |= {f"optimiser/{number}/{name}": value.contiguous() for name, value in moments.items()}
+    unfinished = path.with_suffix(".tmp")
+    save_file(state, unfinished, metadata={"step": str(step), "seconds": str(seconds)})
+    unfinished.rename(path)
+
+
+def load_checkpoint(path: Path, learner: Learner, optimiser: torch.optim.Optimizer) -> tuple[int, float]:
+    """Steps done and seconds spent; (0, 0.0) where there is no checkpoint."""
+    if not path.exists():
+        return 0, 0.0
+    model: dict[str, Tensor] = {}
+    moments: dict[int, dict[str, Tensor]] = {}
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+        for key in file.keys():  # noqa: SIM118 - not a mapping
+            kind, _, rest = key.partition("/")
+            if kind == "learner":
+                model[rest] = file.get_tensor(key)
+            else:
+                number, _, name = rest.partition("/")
+                moments.setdefault(int(number), {})[name] = file.get_tensor(key)
+    learner.load_state_dict(model)
+    optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+    return int(metadata["step"]), float(metadata["seconds"])
+
+
+@torch.inference_mode()
+def score(model: DualEncoder, products: Sequence[Product], pixels: np.ndarray) -> dict[str, float]:
+    """Retrieval among distinct products with full captions, in percent."""
+    model.eval()
+    tokenise = Tokeniser(model.config.vocabulary, model.config.buckets)
+    captions = [encoder_texts.full_caption(product, style) for style, product in enumerate(products)]
+    image = F.normalize(model.image(normalise(torch.from_numpy(pixels))), dim=1)
+    text = F.normalize(model.text(tokenise(captions)), dim=1)
+    model.train()
+    scores, own = image @ text.T, torch.arange(len(products))
+    return {
+        "image_to_caption_R@1": 100 * (scores.argmax(1) == own).double().mean().item(),
+        "caption_to_image_R@1": 100 * (scores.argmax(0) == own).double().mean().item(),
+    }
+
+
+def pretrain(schedule: Schedule, out: Path, minutes: float) -> None:
+    """Runs or resumes a schedule and writes the three files; stops with a checkpoint after `minutes`."""
+    work, began = out / "work", time.monotonic()
+    torch.manual_seed(schedule.seed)
+    rng = random.Random(schedule.seed)
+    products, test = families(schedule.images, rng), distinct(TEST_PRODUCTS, random.Random(TEST_SEED))
+    test_pixels = drawings(test, TEST_SEED, work)
+    pixels = drawings(products, 1_000_000, work)
+    config = CatalogueConfig(vocabulary=encoder_texts.vocabulary(random.Random(0)))
+    learner = Learner(DualEncoder(config))
+    print(f"{sum(p.numel() for p in learner.encoder.parameters()):,} parameters, {len(config.vocabulary)} words")
+    optimiser = torch.optim.AdamW(learner.parameters(), weight_decay=0.02, fused=True)
+    checkpoint = work / "checkpoint.safetensors"
+    first, seconds = load_checkpoint(checkpoint, learner, optimiser)
+    tokenise = Tokeniser(config.vocabulary, config.buckets)
+    training, step = time.monotonic(), first
+    for step, batch in enumerate(batches(schedule, first, products, pixels, tokenise), start=first + 1):
+        optimiser.param_groups[0]["lr"] = schedule.rate(step)
+        match, bag = learner(batch)
+        optimiser.zero_grad(set_to_none=True)
+        (match + BAG_WEIGHT * bag).backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
+        optimiser.step()
+        spent = time.monotonic() - training
+        late = time.monotonic() - began > 60 * minutes
+        if step % 50 == 0:
+            rate = (step - first) / spent
+            print(
+                f"step {step}/{schedule.steps}  match {match.item():.3f}  bag {bag.item():.2f}  "
+                f"scale {learner.log_scale.exp().item():.0f}  {rate * schedule.batch:.0f} images/s  "
+                f"left {(schedule.steps - step) / rate / 60:.1f} min",
+                flush=True,
+            )
+        if step % 500 == 0 or step == schedule.steps or late:
+            result = score(learner.encoder, test, test_pixels)
+            print(f"step {step}  {result}", flush=True)
+            save_checkpoint(checkpoint, learner, optimiser, step, seconds + spent)
+            write(out, learner.encoder, schedule, step, seconds + spent, result)
+        if late and step < schedule.steps:
+            print(f"{minutes:g} minutes are over at step {step}; the same command goes on from here")
+            return
+
+
+def write(
+    out: Path, model: DualEncoder, schedule: Schedule, step: int, seconds: float, result: dict[str, float]
+) -> None:
+    """The weights and where they come from."""
+    model.save(out)
+    provenance = {
+        "script": "python -m scot_core.catalogue.pretrain_encoder",
+        "schedule": asdict(schedule),
+        "steps_done": step,
+        "training_seconds": round(seconds),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "revision": digest((out / WEIGHTS).read_bytes()),
+        "score": {"distinct_products": TEST_PRODUCTS, "captions": "full", **result},
+    }
+    (out / "provenance.json").write_text(json.dumps(provenance, indent=1) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder for the weights and the work files")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop with a checkpoint after this long")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--images", type=int, default=40_000, help="drawings to pretrain on")
+    parser.add_argument("--steps", type=int, default=4500)
+    parser.add_argument("--families", type=int, default=48, help=f"in a batch, {FAMILY} images each")
+    parser.add_argument("--modifications", type=int, default=64, help="modification texts in a batch")
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    given = vars(parser.parse_args())
+    out, minutes = given.pop("out"), given.pop("minutes")
+    pretrain(Schedule(**given), out, minutes)
+
+
+if __name__ == "__main__":
+    main()

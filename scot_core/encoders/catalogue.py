@@ -1,0 +1,141 @@
+"""The embedded encoder: about 0.9 million parameters that know the drawn catalogue.
+
+A directory of weights holds `model.safetensors` (float32), `config.json` (shapes and vocabulary) and
+`provenance.json` (how they were made). The weight file names the digest of its config, so the digest of the
+weight file, which is the encoder's revision, covers both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from scot_core.encoders import catalogue_image, catalogue_text
+from scot_core.encoders.spec import EncoderSpec, Vectors
+from scot_core.errors import ModelError
+
+SHIPPED = Path(__file__).parent.parent / "catalogue" / "weights" / "encoder"
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+_IMAGES_AT_ONCE, _TEXTS_AT_ONCE = 256, 512
+
+
+class CatalogueConfig(BaseModel):
+    """Shapes and vocabulary: everything needed to build the towers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    vocabulary: tuple[str, ...]
+    dim: int = 128
+    image_size: int = 64
+    buckets: int = 2048
+    width: int = 96
+    layers: int = 2
+    heads: int = 4
+
+
+class DualEncoder(nn.Module):
+    """The two towers, as pretraining sees them."""
+
+    def __init__(self, config: CatalogueConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.image = catalogue_image.ImageTower(config.dim)
+        self.text = catalogue_text.TextTower(
+            len(config.vocabulary), config.buckets, config.width, config.layers, config.heads, config.dim
+        )
+
+    def save(self, directory: Path) -> None:
+        """Writes `model.safetensors` and `config.json`."""
+        directory.mkdir(parents=True, exist_ok=True)
+        config = self.config.model_dump_json(indent=1).encode()
+        (directory / CONFIG).write_bytes(config)
+        state = {name: value.contiguous() for name, value in self.state_dict().items()}
+        save_file(state, directory / WEIGHTS, metadata={"config": digest(config)})
+
+    @classmethod
+    def load(cls, directory: Path) -> DualEncoder:
+        """Raises `ModelError` when a file is missing, damaged or belongs to other weights."""
+        try:
+            raw = (directory / CONFIG).read_bytes()
+            model = cls(CatalogueConfig.model_validate_json(raw))
+            with safe_open(directory / WEIGHTS, framework="pt") as file:
+                if (file.metadata() or {}).get("config") != digest(raw):
+                    raise ModelError(f"{directory / CONFIG} is not the config these weights were saved with")
+                model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        except FileNotFoundError as error:
+            raise ModelError(
+                f"encoder weights are missing in {directory}: {error.filename or error}; make them with "
+                "`python -m scot_core.catalogue.pretrain_encoder --out DIR`"
+            ) from error
+        except (SafetensorError, ValidationError, RuntimeError) as error:
+            raise ModelError(f"encoder weights in {directory} are damaged: {error}") from error
+        return model
+
+
+def digest(data: bytes) -> str:
+    """blake2b of 16 bytes, as hex."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+class CatalogueEncoder:
+    """The frozen encoder on the CPU. No call changes it: no gradients, no batch statistics, no state."""
+
+    def __init__(self, model: DualEncoder, revision: str) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.tokenise = catalogue_text.Tokeniser(model.config.vocabulary, model.config.buckets)
+        self._spec = EncoderSpec(
+            name="catalogue",
+            revision=revision,
+            dim=model.config.dim,
+            image_size=model.config.image_size,
+            preprocessing=f"image: {catalogue_image.PREPROCESSING}; text: {catalogue_text.PREPROCESSING}",
+            pooling="image: mean and quarter maxima, projected; text: start token, projected",
+        )
+
+    @classmethod
+    def from_directory(cls, directory: Path) -> CatalogueEncoder:
+        """Raises `ModelError` when the weights are missing or damaged."""
+        model = DualEncoder.load(directory)
+        return cls(model, digest((directory / WEIGHTS).read_bytes()))
+
+    @property
+    def spec(self) -> EncoderSpec:
+        return self._spec
+
+    @property
+    def text(self) -> catalogue_text.TextTower:
+        """The text tower, for callers that bring token embeddings of their own."""
+        return self.model.text
+
+    @torch.inference_mode()
+    def embed_images(self, images: Sequence[Image.Image]) -> Vectors:
+        """(n, dim) float32, L2-normalised. Raises `DataError` naming an image that does not decode."""
+        out = torch.empty(len(images), self.spec.dim)
+        for start in range(0, len(images), _IMAGES_AT_ONCE):
+            batch = catalogue_image.pixels(images[start : start + _IMAGES_AT_ONCE], self.spec.image_size)
+            out[start : start + len(batch)] = self._unit(self.model.image(catalogue_image.normalise(batch)))
+        return out.numpy()
+
+    @torch.inference_mode()
+    def embed_texts(self, texts: Sequence[str]) -> Vectors:
+        """(n, dim) float32, L2-normalised. Words beyond the 32nd are not read; an empty text has a vector."""
+        out = torch.empty(len(texts), self.spec.dim)
+        by_length = sorted(range(len(texts)), key=lambda row: len(texts[row]))  # little padding in a batch
+        for start in range(0, len(texts), _TEXTS_AT_ONCE):
+            rows = by_length[start : start + _TEXTS_AT_ONCE]
+            out[rows] = self._unit(self.model.text(self.tokenise([texts[row] for row in rows])))
+        return out.numpy()
+
+    @staticmethod
+    def _unit(vectors: Tensor) -> Tensor:
+        return F.normalize(vectors, dim=1)

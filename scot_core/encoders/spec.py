@@ -1,0 +1,51 @@
+"""What every image-text encoder offers, and the record that says exactly which encoder made a vector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+
+Vectors = npt.NDArray[np.float32]
+
+
+class EncoderSpec(BaseModel):
+    """Identity of a frozen encoder; part of the key of every embedding it makes.
+
+    Two encoders with equal specs give equal vectors (to floating-point tolerance), so anything that changes
+    a vector must change a field here.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1, description="the name `scot_core.encoders.load` knows, or a hub id")
+    revision: str = Field(min_length=1, description="digest of the weight file, or the pinned hub commit")
+    dim: int = Field(gt=0, description="length of one vector")
+    image_size: int = Field(gt=0, description="side in pixels of the square the image tower sees")
+    preprocessing: str = Field(min_length=1, description="what is done to pixels and text before the towers")
+    pooling: str = Field(min_length=1, description="how a tower's outputs become one vector")
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+
+
+class Encoder(Protocol):
+    """A frozen image-text encoder: both modalities end in one space, compared by dot product.
+
+    Results do not depend on which other inputs share a call (to floating-point tolerance), and no input of
+    length zero fails: an empty sequence gives an array of shape (0, dim).
+    """
+
+    @property
+    def spec(self) -> EncoderSpec: ...
+
+    def embed_images(self, images: Sequence[Image.Image]) -> Vectors:
+        """(n, dim) float32, L2-normalised; images of any size and mode. Raises `DataError` naming the image
+        that does not decode."""
+        ...
+
+    def embed_texts(self, texts: Sequence[str]) -> Vectors:
+        """(n, dim) float32, L2-normalised; captions and modification texts alike."""
+        ...

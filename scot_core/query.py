@@ -1,0 +1,31 @@
+"""SQL over the lake with DuckDB, core features only."""
+
+from __future__ import annotations
+
+import duckdb
+import pyarrow as pa
+
+from scot_core.errors import ConfigError
+from scot_core.lake import Lake
+from scot_core.views import render_views
+
+
+def connect(lake: Lake) -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB with a view for every table of the lake (see `scot_core.views`)."""
+    connection = duckdb.connect()
+    if lake.storage.is_local:
+        root = f"{lake.storage.root}/"
+    else:
+        protocol = lake.storage.fs.protocol
+        connection.register_filesystem(lake.storage.fs)
+        root = f"{protocol if isinstance(protocol, str) else protocol[0]}://{lake.storage.root.lstrip('/')}/"
+    connection.execute(render_views([(d.table, d.manifest) for d in lake.datasets()], root=root))
+    return connection
+
+
+def query(lake: Lake, sql: str) -> pa.Table:
+    """The result of one SQL statement. Raises ConfigError with DuckDB's own words where it is wrong."""
+    try:
+        return connect(lake).sql(sql).to_arrow_table()
+    except duckdb.Error as error:
+        raise ConfigError(f"the query failed: {error}") from error

@@ -1,0 +1,22 @@
+"""What the environment says: where the lake is and the secrets. Nothing here enters a fingerprint."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Environment variables `SCOT_LAKE` and `SCOT_API_KEY`."""
+
+    model_config = SettingsConfigDict(env_prefix="SCOT_", extra="ignore")
+
+    lake: str = "./lake"
+    api_key: SecretStr = SecretStr("")
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    return Settings()

@@ -1,0 +1,150 @@
+"""LoRA on a 4-bit causal language model, with its replies measured before and after (§4.2)."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scot_core.catalogue.grammar import Verdict, judge
+from scot_core.config import FinetuneConfig
+from scot_core.errors import DataError
+from scot_core.fingerprint import fingerprint
+from scot_core.lake import Dataset, Identity, Lake, Usage
+from scot_core.llm import Reply
+from scot_core.stages.replies import CAPTION_COLUMNS
+from scot_core.stages.seed import choose
+from scot_core.stages.step import Step, Tick
+from scot_core.triplets import Rejection, local_completion, local_prompt, parse, read_reply
+
+EVALUATION_SEED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Shares of replies, in percent. `right` is known only where a grammar can judge (the catalogue)."""
+
+    parsed: float
+    kept: float
+    right: float | None
+    right_of_kept: float | None
+
+
+def quality(captions: Sequence[str], replies: Sequence[Reply], *, judged: bool) -> Quality:
+    """How good replies are: they parse; the general filters keep them; the edit is real, applied, and nothing else changed."""
+    counts: Counter[str] = Counter()
+    for caption, reply in zip(captions, replies, strict=True):
+        parsed = parse(reply.text, "lines")
+        if isinstance(parsed, Rejection):
+            continue
+        kept = not isinstance(read_reply(caption, reply.text, reply.finish_reason, "lines"), Rejection)
+        right = judged and judge(caption, parsed.modification, parsed.modified_caption) is Verdict.RIGHT
+        counts.update(parsed=1, kept=kept, right=right, both=kept and right)
+    share = 100 / len(replies)
+    return Quality(
+        parsed=counts["parsed"] * share,
+        kept=counts["kept"] * share,
+        right=counts["right"] * share if judged else None,
+        right_of_kept=100 * counts["both"] / max(counts["kept"], 1) if judged else None,
+    )
+
+
+class Finetune(Step):
+    """A PEFT adapter (safetensors), its loss curve, and the quality of replies before and after."""
+
+    stage, name, unit = "finetune", "tune the language model", "steps"
+
+    def __init__(self, lake: Lake, config: FinetuneConfig, captions: Dataset, seeds: Dataset) -> None:
+        super().__init__(lake)
+        self.config, self._captions, self._seeds = config, captions, seeds
+        self._source = str(captions.manifest["source"])
+
+    @property
+    def outputs(self) -> Sequence[Identity]:
+        from scot_core.llm.local import weights_revision
+
+        config = {**self.config.identity(), "weights": weights_revision(self.config.base, self.config.revision)}
+        inputs = [self._captions, self._seeds]
+        identity = fingerprint("finetune", FinetuneConfig.STAGE_VERSION, config, [d.fingerprint for d in inputs])
+        return [Identity("adapters", self._source, "finetune", identity, config, [d.name for d in inputs])]
+
+    def shards(self) -> Sequence[int]:
+        return [self.config.steps]
+
+    def work(self, shard: int, tick: Tick) -> None:
+        from scot_core.llm.finetune import finetune
+        from scot_core.llm.local import Generator
+
+        draft = self.draft(self.outputs[0])
+        work = draft.work_folder()
+        held_out = self._held_out()
+        before = self._measure(Generator.load(self.config.base, None, revision=self.config.revision), held_out)
+        losses: list[tuple[int, float]] = []
+
+        def on_step(step: int, loss: float) -> None:
+            losses.append((step, loss))
+            tick(1)
+
+        adapter = finetune(self.config.base, self._examples(), work, settings=self._lora(), progress=on_step).adapter
+        after = self._measure(Generator.load(self.config.base, adapter, revision=self.config.revision), held_out)
+        files = work / "files"
+        shutil.rmtree(files, ignore_errors=True)
+        shutil.copytree(adapter, files / "adapter")
+        draft.write_part(shard, self._columns(losses, before, after))
+
+    def finish(self) -> None:
+        draft = self.draft(self.outputs[0])
+        draft.write_files(draft.work_folder() / "files")
+        draft.commit(1, rows_in=draft.read_part(0).num_rows, usage=Usage(seconds=self.seconds))
+
+    def is_done(self, shard: int) -> bool:
+        return super().is_done(shard) and (self.draft(self.outputs[0]).work_folder() / "files").is_dir()
+
+    def _lora(self) -> Any:
+        from scot_core.llm.finetune import LoraSettings
+
+        c = self.config
+        return LoraSettings(
+            r=c.rank, alpha=c.alpha, steps=c.steps, batch_size=c.batch_size, learning_rate=c.learning_rate,
+            seed=c.seed, checkpoint_every=c.checkpoint_every, gradient_accumulation=c.gradient_accumulation,
+        )  # fmt: skip
+
+    def _examples(self) -> list[tuple[str, str]]:
+        rows = self._seeds.read(["caption", "modification", "modified_caption"]).to_pylist()
+        if not rows:
+            raise DataError(f"{self._seeds.name} holds no triplets to learn from; look at `rejects` for the reasons")
+        return [(local_prompt(r["caption"]), local_completion(r["modification"], r["modified_caption"])) for r in rows]
+
+    def _held_out(self) -> list[Mapping[str, Any]]:
+        """Captions the seeds were not made from."""
+        used = set(self._seeds.read(["pair_id"])["pair_id"].to_pylist())
+        free = [row for row in self._captions.read(CAPTION_COLUMNS).to_pylist() if row["pair_id"] not in used]
+        if not free:
+            raise DataError("every caption is a seed, none is left to measure the language model on: lower seed.count")
+        return choose(free, min(self.config.held_out, len(free)), self.config.seed)
+
+    def _measure(self, generator: Any, rows: Sequence[Mapping[str, Any]]) -> Quality:
+        replies = generator.generate(
+            [local_prompt(row["caption"]) for row in rows],
+            [EVALUATION_SEED + index for index in range(len(rows))],
+            temperature=self.config.temperature,
+            max_new_tokens=self.config.max_new_tokens,
+            batch_size=len(rows),
+        )
+        return quality([row["caption"] for row in rows], replies, judged=self._source == "catalogue")
+
+    def _columns(self, losses: Sequence[tuple[int, float]], before: Quality, after: Quality) -> dict[str, Any]:
+        rows: list[tuple[str, int, str, float]] = [("train", step, "loss", loss) for step, loss in losses]
+        for phase, measured in (("before", before), ("after", after)):
+            named = {"parsed": measured.parsed, "kept": measured.kept, "right": measured.right, "right_of_kept": measured.right_of_kept}
+            rows += [(phase, 0, f"share_{name}", value) for name, value in named.items() if value is not None]
+        columns = dict(zip(("phase", "step", "metric", "value"), map(list, zip(*rows, strict=True)), strict=True))
+        return {"source": [self._source] * len(rows), **columns}
+
+
+def adapter_folder(adapters: Dataset, target: Path) -> Path:
+    """Put the adapter of a committed dataset into a local folder."""
+    return adapters.files_in(target) / "adapter"

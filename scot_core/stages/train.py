@@ -1,0 +1,108 @@
+"""The Combiner, trained on the triplets' frozen embeddings (§3.2-3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scot_core.combiner import Combiner
+from scot_core.config import TrainConfig
+from scot_core.errors import LakeError
+from scot_core.fingerprint import fingerprint
+from scot_core.lake import Dataset, Identity, Lake, Usage
+from scot_core.schema import text_id
+from scot_core.stages.embed import vectors_by_id
+from scot_core.stages.step import Step, Tick
+from scot_core.train import TrainingSet, train_combiner
+
+
+class TrainCombiner(Step):
+    """One Combiner for each seed: weights as `seed-<n>/`, loss curves as rows."""
+
+    stage, unit = "train", "steps"
+
+    def __init__(self, lake: Lake, config: TrainConfig, triplets: Dataset, images: Dataset, texts: Dataset) -> None:
+        super().__init__(lake)
+        self.config, self._triplets, self._images, self._texts = config, triplets, images, texts
+        self._source = str(triplets.manifest["source"])
+        self.name = f"train the Combiner ({config.loss})"
+
+    @property
+    def outputs(self) -> Sequence[Identity]:
+        config = self.config.identity()
+        inputs = [self._triplets, self._images, self._texts]
+        identity = fingerprint("train", TrainConfig.STAGE_VERSION, config, [d.fingerprint for d in inputs])
+        return [Identity("combiners", self._source, f"train-{self.config.loss}", identity, config, [d.name for d in inputs])]
+
+    def shards(self) -> Sequence[int]:
+        return [self.config.steps] * len(self.config.seeds)
+
+    @cached_property
+    def data(self) -> TrainingSet:
+        return training_set(self._triplets, self._images, self._texts)
+
+    def work(self, shard: int, tick: Tick) -> None:
+        draft = self.draft(self.outputs[0])
+        seed = self.config.seeds[shard]
+        done = 0
+
+        def on_step(step: int, _: float) -> None:
+            nonlocal done
+            tick(step - done)
+            done = step
+
+        trained = train_combiner(self.data, self.config, seed, draft.work_folder() / f"seed-{seed}", on_step)
+        trained.combiner.save(self._weights(seed))
+        draft.write_part(shard, self._columns(seed, trained.curve))
+
+    def finish(self) -> None:
+        draft = self.draft(self.outputs[0])
+        draft.write_files(draft.work_folder() / "files")
+        rows = sum(draft.read_part(shard).num_rows for shard in range(len(self.config.seeds)))
+        draft.commit(len(self.config.seeds), rows_in=rows, usage=Usage(seconds=self.seconds))
+
+    def is_done(self, shard: int) -> bool:
+        return super().is_done(shard) and self._weights(self.config.seeds[shard]).is_dir()
+
+    def _weights(self, seed: int) -> Path:
+        return self.draft(self.outputs[0]).work_folder() / "files" / f"seed-{seed}"
+
+    def _columns(self, seed: int, curve: Sequence[tuple[int, float]]) -> dict[str, Any]:
+        return {
+            "source": [self._source] * len(curve),
+            "method": [self.config.loss] * len(curve),
+            "seed": [seed] * len(curve),
+            "step": [step for step, _ in curve],
+            "metric": ["loss"] * len(curve),
+            "value": [loss for _, loss in curve],
+        }
+
+
+def training_set(triplets: Dataset, images: Dataset, texts: Dataset) -> TrainingSet:
+    """Embeddings of every triplet, in the triplets' order. Raises LakeError for an id without a vector."""
+    rows = triplets.read(["image_id", "caption", "modification", "modified_caption"]).to_pydict()
+    image_row, image_vectors = vectors_by_id([images])
+    text_row, text_vectors = vectors_by_id([texts])
+
+    def gather(vectors: Any, index: dict[str, int], ids: Sequence[str], dataset: Dataset) -> torch.Tensor:
+        missing = next((i for i in ids if i not in index), None)
+        if missing is not None:
+            raise LakeError(f"{dataset.name} has no vector for {missing}, which {triplets.name} needs; run scot/embed again")
+        return torch.from_numpy(vectors[[index[i] for i in ids]])
+
+    columns = [
+        gather(text_vectors, text_row, [text_id(text) for text in rows[name]], texts)
+        for name in ("caption", "modification", "modified_caption")
+    ]
+    return TrainingSet(gather(image_vectors, image_row, rows["image_id"], images), *columns)
+
+
+def combiners_in(dataset: Dataset, folder: Path) -> dict[int, Combiner]:
+    """The committed Combiners by seed, read into a scratch folder first."""
+    dataset.files_in(folder)
+    seeds = dataset.manifest["config"]["seeds"]
+    return {int(seed): Combiner.load(folder / f"seed-{seed}") for seed in seeds}

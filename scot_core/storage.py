@@ -1,0 +1,164 @@
+"""Whole files, written so that a reader sees either all of a file or none of it.
+
+A lake lives under any fsspec URL. On a local disk a file is written to a temporary name, flushed to
+the disk and renamed; on an object store one conditional put does the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from scot_core.errors import LakeError
+
+
+class Storage:
+    """Files under one root URL; every name is relative to the root, with forward slashes."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            self.fs, self.root = fsspec.core.url_to_fs(url)
+        except (ImportError, ValueError) as error:
+            raise LakeError(f"cannot open the lake {url!r}: {error}") from error
+        self.root = self.root.rstrip("/")
+        self.url = self.root if self.is_local else url.rstrip("/")
+
+    @property
+    def is_local(self) -> bool:
+        return isinstance(self.fs, LocalFileSystem)
+
+    def path(self, name: str) -> str:
+        """The path of a file as its file system knows it."""
+        return f"{self.root}/{name}" if name else self.root
+
+    def exists(self, name: str) -> bool:
+        return bool(self.fs.exists(self.path(name)))
+
+    def size(self, name: str) -> int:
+        return int(self.fs.size(self.path(name)))
+
+    def names(self, folder: str) -> list[str]:
+        """Names of the entries directly in a folder, sorted; empty where there is no such folder."""
+        self.fs.invalidate_cache(self.path(folder))
+        try:
+            found = self.fs.ls(self.path(folder), detail=False)
+        except FileNotFoundError:
+            return []
+        return sorted(str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in found)
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file. Raises LakeError where there is none."""
+        try:
+            return bytes(self.fs.cat_file(self.path(name)))
+        except OSError as error:
+            raise LakeError(f"cannot read {self.path(name)}: {error.strerror or error}") from error
+
+    def write(self, name: str, data: bytes) -> None:
+        """Put a whole file in place, atomically. Raises LakeError where the lake cannot be written."""
+        try:
+            if self.is_local:
+                _write_local(Path(self.path(name)), data)
+            else:
+                self.fs.pipe_file(self.path(name), data)
+        except OSError as error:
+            raise LakeError(
+                f"cannot write {self.path(name)}: {error.strerror or error}; "
+                "check the folder's rights and free space, or set SCOT_LAKE to another place"
+            ) from error
+
+    def remove(self, name: str) -> None:
+        if self.exists(name):
+            self.fs.rm(self.path(name), recursive=True)
+
+    def journal(self, folder: str) -> Journal:
+        """The journal kept in a folder."""
+        return LocalJournal(Path(self.path(folder))) if self.is_local else ObjectJournal(self, folder)
+
+
+class Journal(Protocol):
+    """Records that must outlive a kill the moment they are appended."""
+
+    def append(self, record: Mapping[str, Any]) -> None: ...
+
+    def records(self) -> Iterator[dict[str, Any]]: ...
+
+    def close(self) -> None: ...
+
+
+class LocalJournal(Journal):
+    """One line of JSON a record; each is flushed and fsynced before `append` returns."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "journal.jsonl"
+        self._file: Any = None
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        if self._file is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            # a line cut short by a kill must not swallow the first line after it
+            torn = self._path.exists() and not self._path.read_bytes().endswith(b"\n")
+            self._file = self._path.open("ab")
+            if torn:
+                self._file.write(b"\n")
+        self._file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Every whole record; a last line cut short by a kill was never acknowledged and is skipped."""
+        if not self._path.exists():
+            return
+        for line in self._path.read_bytes().split(b"\n"):
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue
+            yield record
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+class ObjectJournal(Journal):
+    """One object a record, since objects cannot be appended to."""
+
+    def __init__(self, storage: Storage, folder: str) -> None:
+        self._storage, self._folder = storage, folder
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        data = json.dumps(record, ensure_ascii=False).encode()
+        self._storage.write(f"{self._folder}/{uuid.uuid4().hex}.json", data)
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        for name in self._storage.names(self._folder):
+            yield json.loads(self._storage.read(f"{self._folder}/{name}"))
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def _write_local(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -1,0 +1,146 @@
+"""Training the Combiner on frozen embeddings (§3.2-3.3).
+
+The whole training set lies on the device. What happens at a step depends on the seed and the step alone, so
+a run that is taken up from its last checkpoint ends with the same weights as one that was never stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from scot_core.combiner import Combiner
+from scot_core.config import TrainConfig
+from scot_core.errors import DataError, ShapeError
+from scot_core.losses import by_name
+
+CHECKPOINT = "checkpoint.safetensors"
+REPORT_EVERY = 10
+StepListener = Callable[[int, float], None]
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Embeddings of N triplets, each (N, D) float32 and L2-normalised: V, T, T_m and T_u of §3.2."""
+
+    image: Tensor
+    caption: Tensor
+    modification: Tensor
+    modified_caption: Tensor
+
+    def __post_init__(self) -> None:
+        shapes = {tuple(t.shape) for t in (self.image, self.caption, self.modification, self.modified_caption)}
+        if len(shapes) != 1:
+            raise ShapeError(f"the four embeddings of the triplets differ in shape: {sorted(shapes)}")
+        if not len(self.image):
+            raise DataError("there is no triplet to train on; look at the table `rejects` for the reasons")
+
+    def to(self, device: torch.device) -> TrainingSet:
+        parts = (self.image, self.caption, self.modification, self.modified_caption)
+        return TrainingSet(*(part.to(device) for part in parts))
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A Combiner in evaluation mode on the CPU, and its curve: (step, loss) every `REPORT_EVERY` steps."""
+
+    combiner: Combiner
+    curve: list[tuple[int, float]]
+
+
+def train_combiner(
+    data: TrainingSet, config: TrainConfig, seed: int, work: Path, on_step: StepListener = lambda step, loss: None
+) -> Trained:
+    """Train one Combiner for `config.steps` steps of AdamW, checkpointing into the folder `work`.
+
+    Continues from the checkpoint in `work` where there is one. Batches are drawn without replacement within
+    an epoch; one smaller than `config.batch_size` is used only where there are fewer triplets than that.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(seed)
+    combiner = Combiner(data.image.shape[1], config.projection_dim, config.hidden_dim, config.dropout).to(device)
+    optimizer = torch.optim.AdamW(
+        combiner.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
+    objective = by_name(config.loss, **_loss_parameters(config))
+    first, curve = _restore(work / CHECKPOINT, combiner, optimizer)
+    for step, _ in curve[:: max(1, len(curve))]:
+        on_step(step, curve[-1][1])
+    data = data.to(device)
+    combiner.train()
+    for step in range(first, config.steps):
+        rows = _batch(len(data.image), config.batch_size, seed, step).to(device)
+        torch.manual_seed(_mix(seed, step))  # dropout of this step
+        composed = combiner(data.image[rows], data.modification[rows])
+        loss = objective(composed, data.modified_caption[rows], data.caption[rows])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        done = step + 1
+        if done % REPORT_EVERY == 0 or done == config.steps:
+            curve.append((done, float(loss.detach())))
+            on_step(done, curve[-1][1])
+        if done % config.checkpoint_every == 0 and done < config.steps:
+            _save(work / CHECKPOINT, combiner, optimizer, done, curve)
+    return Trained(combiner.eval().cpu(), curve)
+
+
+def _loss_parameters(config: TrainConfig) -> dict[str, float]:
+    """The paper's scales and margin belong to its own losses; the departures have none of them."""
+    scales = {"alpha_pos": config.alpha_pos, "alpha_neg": config.alpha_neg}
+    margin = {"margin": config.margin}
+    return {"scot": {**scales, **margin}, "scot-without-margin": scales, "scot-without-captions": {**scales, **margin}}.get(
+        config.loss, {}
+    )
+
+
+def _mix(seed: int, number: int) -> int:
+    return (seed * 1_000_003 + number) * 2_654_435_761 % (1 << 63)
+
+
+def _batch(rows: int, size: int, seed: int, step: int) -> Tensor:
+    """Row numbers of a step's batch: the step's place in its epoch's own permutation."""
+    size = min(size, rows)
+    per_epoch = rows // size
+    epoch, place = divmod(step, per_epoch)
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(_mix(seed, epoch)))
+    return order[place * size : (place + 1) * size]
+
+
+def _save(path: Path, combiner: Combiner, optimizer: torch.optim.Optimizer, step: int, curve: list[tuple[int, float]]) -> None:
+    tensors = {f"weight/{name}": value.detach().cpu() for name, value in combiner.state_dict().items()}
+    for (name, _), parameter in zip(combiner.named_parameters(), optimizer.param_groups[0]["params"], strict=True):
+        for moment in ("exp_avg", "exp_avg_sq", "step"):
+            tensors[f"{moment}/{name}"] = optimizer.state[parameter][moment].detach().cpu()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    save_file(tensors, temporary, metadata={"step": str(step), "curve": json.dumps(curve)})
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _restore(path: Path, combiner: Combiner, optimizer: torch.optim.Optimizer) -> tuple[int, list[tuple[int, float]]]:
+    """Load a checkpoint into both; returns the next step and the curve so far. A torn file counts as none."""
+    if not path.exists():
+        return 0, []
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except SafetensorError:
+        return 0, []
+    device = next(combiner.parameters()).device
+    combiner.load_state_dict({n.removeprefix("weight/"): t for n, t in tensors.items() if n.startswith("weight/")})
+    for name, parameter in combiner.named_parameters():
+        state = {moment: tensors[f"{moment}/{name}"] for moment in ("exp_avg", "exp_avg_sq", "step")}
+        optimizer.state[parameter] = {moment: value.to(device) for moment, value in state.items()}
+    return int(metadata["step"]), [(int(step), float(loss)) for step, loss in json.loads(metadata["curve"])]
