@@ -107,7 +107,11 @@ class Dataset:
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All rows, in order. Raises LakeError where a part is missing or not what was committed."""
-        return pa.concat_tables(list(self.read_parts(columns)))
+        parts = list(self.read_parts(columns))
+        if not parts:
+            empty = schema_of(self.table).empty_table()
+            return empty.select(list(columns)) if columns else empty
+        return pa.concat_tables(parts)
 
     def read_parts(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """The parts one by one, each checked: bounded memory at any size."""
@@ -318,6 +322,11 @@ class Lake:
         """Every committed dataset of every table, oldest first."""
         everything = [dataset for name in TABLES for dataset in self.table(name).datasets()]
         return sorted(everything, key=lambda dataset: str(dataset.manifest["created_at"]))
+
+    def uncommitted(self) -> list[str]:
+        """`<table>/<key>` of what was begun but has no manifest yet."""
+        folders = [f"{table}/{key}" for table in TABLES for key in self.storage.names(table)]
+        return [folder for folder in folders if not self.storage.exists(f"{folder}/{MANIFEST}")]
 
     def write_views(self) -> None:
         """Refresh `views.sql` at the root, for any DuckDB started there."""

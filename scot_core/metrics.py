@@ -25,8 +25,7 @@ def recall_at(ranks: ArrayLike, k: int) -> Floats:
     """
     _positive(k)
     table = _table(ranks)
-    hit: Floats = ((table >= 0) & (table < k)).any(axis=1).astype(np.float64)
-    return hit
+    return np.asarray(((table >= 0) & (table < k)).any(axis=1), dtype=np.float64)
 
 
 def average_precision_at(ranks: ArrayLike, k: int, positives: ArrayLike) -> Floats:

@@ -20,19 +20,20 @@ from scot_core.catalogue.world import ATTRIBUTES, TYPES, Product, sample, values
 from scot_core.encoders.catalogue_text import UNKNOWN, Tokens, words
 
 CONCEPTS: Final[dict[str, tuple[str, ...]]] = {
-    attribute: tuple(dict.fromkeys(value for t in TYPES for value in values(attribute, t)))
-    for attribute in ATTRIBUTES
+    attribute: tuple(dict.fromkeys(value for t in TYPES for value in values(attribute, t))) for attribute in ATTRIBUTES
 }
 """Attribute to all its values, over all types."""
 
 _CODES: Final = {a: {value: code for code, value in enumerate(domain)} for a, domain in CONCEPTS.items()}
 
-_FILLER: Final = (
-    "very nice new great lovely shop view look please really home style same but want one just some would "
-    "like my product picture image showing quality brand"
-).split()
+_FILLER: Final = tuple(
+    words(
+        "very nice new great lovely shop view look please really home style same but want one just some would "
+        "like my product picture image showing quality brand"
+    )
+)
 _FUNCTION_WORDS: Final = frozenset(
-    "a an the this is and has with of photo in shown that it to i want same but one have".split()
+    words("a an the this is and has with of photo in shown that it to i want same but one have")
 )
 # Everyday words that the grammar does not use. Only where the word alone carries the meaning.
 _OTHER_WORDS: Final[dict[str, tuple[str, ...]]] = {

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
 from scot_core.catalogue import language
-from scot_core.catalogue.language import ABSENT, UNNAMED, WORDS, Wording
+from scot_core.catalogue.language import ABSENT, WORDS, Wording
 from scot_core.catalogue.world import ATTRIBUTES, BADGES, HELD_TYPES, TYPES, Product, is_held, values
 from scot_core.errors import DataError
 
@@ -77,13 +77,18 @@ def _plain(text: str) -> str:
     return " ".join(text.lower().split())
 
 
-def _read(text: str, words: re.Pattern[str], lexicon: _Lexicon) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for match in words.finditer(_plain(text)):
+def _matches(text: str, words: re.Pattern[str], lexicon: _Lexicon) -> Iterator[tuple[re.Match[str], str, str]]:
+    """The phrases that name something, with the attribute and the value they name."""
+    for match in words.finditer(text):
         meaning = lexicon[match.group()]
         if meaning is not None:
-            attribute, value = meaning
-            found[attribute] = value if found.get(attribute, value) == value else CONTRADICTION
+            yield match, *meaning
+
+
+def _read(text: str, words: re.Pattern[str], lexicon: _Lexicon) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for _, attribute, value in _matches(_plain(text), words, lexicon):
+        found[attribute] = value if found.get(attribute, value) == value else CONTRADICTION
     return found
 
 
@@ -197,9 +202,7 @@ def judge(caption: str, modification: str, modified_caption: str) -> Verdict:
     expected = before | asked
     if "type" in asked and "detail" in before and before["detail"] not in values("detail", asked["type"]):
         expected.pop("detail")
-    same = all(
-        after.get(a) == expected.get(a) or (a in asked and _is_applied(a, asked[a], after)) for a in ATTRIBUTES
-    )
+    same = all(after.get(a) == expected.get(a) or (a in asked and _is_applied(a, asked[a], after)) for a in ATTRIBUTES)
     return Verdict.RIGHT if same else Verdict.COLLATERAL
 
 
@@ -222,11 +225,7 @@ def _wording(caption: str) -> Wording:
     said: dict[str, str] = {}
     choice: dict[str, int] = {}
     position: dict[str, int] = {}
-    for match in _CAPTION_WORDS.finditer(text):
-        meaning = _CAPTION_LEXICON[match.group()]
-        if meaning is None:
-            continue
-        attribute, value = meaning
+    for match, attribute, value in _matches(text, _CAPTION_WORDS, _CAPTION_LEXICON):
         synonyms = [word.removeprefix("a ") for word in WORDS[attribute][value]]
         said[attribute] = value
         choice[attribute] = synonyms.index(match.group()) if match.group() in synonyms else 0

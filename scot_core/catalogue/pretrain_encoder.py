@@ -23,28 +23,23 @@ import math
 import platform
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, normalize
 
-from scot_core.catalogue import encoder_texts
-from scot_core.catalogue.drawing import render
-from scot_core.catalogue.encoder_texts import CONCEPTS, Said
-from scot_core.catalogue.grammar import edit
-from scot_core.catalogue.world import ATTRIBUTES, Product, sample
-from scot_core.encoders.catalogue import WEIGHTS, CatalogueConfig, CatalogueEncoder, DualEncoder, digest
+from scot_core.catalogue.encoder_batches import FAMILY, Batch, Pixels, batches, draw_distinct, draw_families, drawings
+from scot_core.catalogue.encoder_texts import CONCEPTS, full_caption, vocabulary
+from scot_core.catalogue.world import Product
+from scot_core.encoders.catalogue import WEIGHTS, CatalogueConfig, DualEncoder, digest
 from scot_core.encoders.catalogue_image import normalise
-from scot_core.encoders.catalogue_text import Tokeniser, Tokens
+from scot_core.encoders.catalogue_text import Tokeniser
 
-FAMILY = 4  # a product and three edits of it
-SHARD = 2000  # images rendered between two files
 BAG_WEIGHT = 0.2
 TEST_PRODUCTS = 1000
 TEST_SEED = 7_000_000  # rendering seeds far from those of pretraining
@@ -71,17 +66,6 @@ class Schedule:
         return self.learning_rate * min(done / 0.05, 0.5 + 0.5 * math.cos(math.pi * done))
 
 
-@dataclass(frozen=True)
-class Batch:
-    """`pixels` (B, 64, 64, 3) uint8; `shown` (B, 7) int64 value codes; texts: B captions, in the order of the
-    images, then modification texts; `said` (B + M, 7) int64, -1 where a text is silent."""
-
-    pixels: Tensor
-    shown: Tensor
-    tokens: Tokens
-    said: Tensor
-
-
 class Learner(nn.Module):
     """The encoder with the temperature and the bag-of-words head that pretraining needs."""
 
@@ -93,8 +77,8 @@ class Learner(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(contrastive, bag of words), two scalars."""
-        image = F.normalize(self.encoder.image(normalise(batch.pixels)), dim=1)
-        text = F.normalize(self.encoder.text(batch.tokens), dim=1)
+        image = normalize(self.encoder.image(normalise(batch.pixels)), dim=1)
+        text = normalize(self.encoder.text(batch.tokens), dim=1)
         scores = text @ image.T * self.log_scale.exp().clamp(max=100)
         bag = self._bag(torch.cat([image, text]), torch.cat([batch.shown, batch.said]))
         return contrastive(scores, agreement(batch.said, batch.shown)), bag
@@ -102,7 +86,7 @@ class Learner(nn.Module):
     def _bag(self, vectors: Tensor, codes: Tensor) -> Tensor:
         logits = self.head(vectors * math.sqrt(vectors.shape[1])).split([*map(len, CONCEPTS.values())], dim=1)
         losses = [
-            F.cross_entropy(values, code, ignore_index=-1, reduction="sum")
+            cross_entropy(values, code, ignore_index=-1, reduction="sum")
             for values, code in zip(logits, codes.T, strict=True)
         ]
         return torch.stack(losses).sum() / len(vectors)
@@ -122,78 +106,8 @@ def contrastive(scores: Tensor, true: Tensor) -> Tensor:
     share = true / true.sum(1, keepdim=True).clamp(min=1)
     to_image = -(share * scores.log_softmax(1)).sum(1)[true.any(1)].mean()
     others = true[:images].T & ~torch.eye(images, dtype=torch.bool)
-    to_caption = F.cross_entropy(scores[:images].T.masked_fill(others, -math.inf), torch.arange(images))
+    to_caption = cross_entropy(scores[:images].T.masked_fill(others, -math.inf), torch.arange(images))
     return (to_image + to_caption) / 2
-
-
-def families(count: int, rng: random.Random) -> list[Product]:
-    """`count` products, in runs of `FAMILY`: one drawn freely, then edits of it."""
-    products: list[Product] = []
-    while len(products) < count:
-        first = sample(rng)
-        products += [first, *(edit(first, rng).product for _ in range(FAMILY - 1))]
-    return products[:count]
-
-
-def distinct(count: int, rng: random.Random) -> list[Product]:
-    """`count` different products."""
-    products: dict[Product, None] = {}
-    while len(products) < count:
-        products.setdefault(sample(rng))
-    return list(products)
-
-
-def drawings(products: Sequence[Product], seed: int, folder: Path) -> np.ndarray:
-    """(n, 64, 64, 3) uint8; rendered once into `folder` and read from there afterwards."""
-    folder.mkdir(parents=True, exist_ok=True)
-    out = np.empty((len(products), 64, 64, 3), dtype=np.uint8)
-    began, rendered = time.monotonic(), 0
-    for start in range(0, len(products), SHARD):
-        part = products[start : start + SHARD]
-        path = folder / f"{seed}-{start:06d}-{len(part)}.npy"
-        if not path.exists():
-            images = [np.asarray(render(p, 64, seed + start + i)) for i, p in enumerate(part)]
-            unfinished = path.with_suffix(".tmp.npy")
-            np.save(unfinished, np.stack(images), allow_pickle=False)
-            unfinished.rename(path)
-            rendered += len(part)
-            rate = rendered / (time.monotonic() - began)
-            left = (len(products) - start - len(part)) / rate
-            print(f"drawn {start + len(part)}/{len(products)}  {rate:.0f} images/s  left {left:.0f} s", flush=True)
-        out[start : start + len(part)] = np.load(path, allow_pickle=False)
-    return out
-
-
-def augment(pixels: Tensor, rng: random.Random) -> Tensor:
-    """Shifts by up to three pixels, mirrors half of the batches, changes the light of each image by 6%."""
-    shifted = torch.roll(pixels, (rng.randint(-3, 3), rng.randint(-3, 3)), (1, 2))
-    if rng.random() < 0.5:
-        shifted = shifted.flip(2)
-    light = torch.tensor([rng.uniform(0.94, 1.06) for _ in range(len(shifted))])
-    return (shifted * light[:, None, None, None]).clamp_(0, 255).to(torch.uint8)
-
-
-def batches(
-    schedule: Schedule, first: int, products: Sequence[Product], pixels: np.ndarray, tokenise: Tokeniser
-) -> Iterator[Batch]:
-    """The batches from step `first` on; each depends on the seed and its step alone."""
-    shown = torch.tensor([encoder_texts.codes(product.attributes()) for product in products])
-    groups = len(products) // FAMILY
-    for step in range(first, schedule.steps):
-        epoch, place = divmod(step, groups // schedule.families)
-        order = np.random.default_rng((schedule.seed, epoch)).permutation(groups)
-        chosen = order[place * schedule.families : (place + 1) * schedule.families]
-        rows = (chosen[:, None] * FAMILY + np.arange(FAMILY)).ravel()
-        rng = random.Random(f"{schedule.seed}/{step}")
-        texts: list[Said] = [encoder_texts.caption_of(products[row], rng) for row in rows]
-        asked = rng.choices(rows.tolist(), k=schedule.modifications)
-        texts += [encoder_texts.modification_of(products[row], rng) for row in asked]
-        yield Batch(
-            pixels=augment(torch.from_numpy(pixels[rows]), rng),
-            shown=shown[torch.from_numpy(rows)],
-            tokens=encoder_texts.forget_words(tokenise([text.text for text in texts]), rng),
-            said=torch.tensor([encoder_texts.codes(text.says) for text in texts]),
-        )
 
 
 def save_checkpoint(path: Path, learner: Learner, optimiser: torch.optim.Optimizer, step: int, seconds: float) -> None:
@@ -227,13 +141,13 @@ def load_checkpoint(path: Path, learner: Learner, optimiser: torch.optim.Optimiz
 
 
 @torch.inference_mode()
-def score(model: DualEncoder, products: Sequence[Product], pixels: np.ndarray) -> dict[str, float]:
+def score(model: DualEncoder, products: Sequence[Product], pixels: Pixels) -> dict[str, float]:
     """Retrieval among distinct products with full captions, in percent."""
     model.eval()
     tokenise = Tokeniser(model.config.vocabulary, model.config.buckets)
-    captions = [encoder_texts.full_caption(product, style) for style, product in enumerate(products)]
-    image = F.normalize(model.image(normalise(torch.from_numpy(pixels))), dim=1)
-    text = F.normalize(model.text(tokenise(captions)), dim=1)
+    captions = [full_caption(product, style) for style, product in enumerate(products)]
+    image = normalize(model.image(normalise(torch.from_numpy(pixels))), dim=1)
+    text = normalize(model.text(tokenise(captions)), dim=1)
     model.train()
     scores, own = image @ text.T, torch.arange(len(products))
     return {
@@ -246,23 +160,32 @@ def pretrain(schedule: Schedule, out: Path, minutes: float) -> None:
     """Runs or resumes a schedule and writes the three files; stops with a checkpoint after `minutes`."""
     work, began = out / "work", time.monotonic()
     torch.manual_seed(schedule.seed)
-    rng = random.Random(schedule.seed)
-    products, test = families(schedule.images, rng), distinct(TEST_PRODUCTS, random.Random(TEST_SEED))
+    products = draw_families(schedule.images, random.Random(schedule.seed))
+    test = draw_distinct(TEST_PRODUCTS, random.Random(TEST_SEED))
     test_pixels = drawings(test, TEST_SEED, work)
     pixels = drawings(products, 1_000_000, work)
-    config = CatalogueConfig(vocabulary=encoder_texts.vocabulary(random.Random(0)))
+    config = CatalogueConfig(vocabulary=vocabulary(random.Random(0)))
     learner = Learner(DualEncoder(config))
     print(f"{sum(p.numel() for p in learner.encoder.parameters()):,} parameters, {len(config.vocabulary)} words")
     optimiser = torch.optim.AdamW(learner.parameters(), weight_decay=0.02, fused=True)
     checkpoint = work / "checkpoint.safetensors"
     first, seconds = load_checkpoint(checkpoint, learner, optimiser)
     tokenise = Tokeniser(config.vocabulary, config.buckets)
-    training, step = time.monotonic(), first
-    for step, batch in enumerate(batches(schedule, first, products, pixels, tokenise), start=first + 1):
+    training = time.monotonic()
+    supply = batches(
+        products,
+        pixels,
+        tokenise,
+        seed=schedule.seed,
+        steps=range(first, schedule.steps),
+        families=schedule.families,
+        modifications=schedule.modifications,
+    )
+    for step, batch in enumerate(supply, start=first + 1):
         optimiser.param_groups[0]["lr"] = schedule.rate(step)
         match, bag = learner(batch)
         optimiser.zero_grad(set_to_none=True)
-        (match + BAG_WEIGHT * bag).backward()  # type: ignore[no-untyped-call]
+        (match + BAG_WEIGHT * bag).backward()
         nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
         optimiser.step()
         spent = time.monotonic() - training

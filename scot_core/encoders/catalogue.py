@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn import functional
 
 from scot_core.encoders import catalogue_image, catalogue_text
 from scot_core.encoders.spec import EncoderSpec, Vectors
@@ -26,7 +26,7 @@ from scot_core.errors import ModelError
 SHIPPED = Path(__file__).parent.parent / "catalogue" / "weights" / "encoder"
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
-_IMAGES_AT_ONCE, _TEXTS_AT_ONCE = 256, 512
+_IMAGES_AT_ONCE, _TEXTS_AT_ONCE = 256, 256
 
 
 class CatalogueConfig(BaseModel):
@@ -138,4 +138,4 @@ class CatalogueEncoder:
 
     @staticmethod
     def _unit(vectors: Tensor) -> Tensor:
-        return F.normalize(vectors, dim=1)
+        return functional.normalize(vectors, dim=1)

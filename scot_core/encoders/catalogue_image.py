@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional
 
 from scot_core.errors import DataError
 
@@ -63,7 +63,7 @@ class _Residual(nn.Module):
         self.convolution = _convolution(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x + self.convolution(x))
+        return functional.relu(x + self.convolution(x))
 
 
 class ImageTower(nn.Module):
@@ -80,6 +80,6 @@ class ImageTower(nn.Module):
     def forward(self, batch: Tensor) -> Tensor:
         """(n, 3, H, W) float -> (n, dim), not normalised."""
         features = self.layers(batch)
-        quarters = F.adaptive_max_pool2d(features, 2).flatten(1)
+        quarters = functional.adaptive_max_pool2d(features, 2).flatten(1)
         projected: Tensor = self.project(torch.cat([features.mean((2, 3)), quarters], 1))
         return projected

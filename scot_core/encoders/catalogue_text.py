@@ -15,8 +15,8 @@ from functools import lru_cache
 from itertools import islice
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from scot_core.errors import ShapeError
 
@@ -80,16 +80,21 @@ class _Block(nn.Module):
         super().__init__()
         self.heads = heads
         self.norm_attention, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.query_key_value, self.dense = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, 3 * width), nn.GELU(), nn.Linear(3 * width, width))
+        self.query, self.key_value = nn.Linear(width, width), nn.Linear(width, 2 * width)
+        self.dense = nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 3 * width), nn.ReLU(), nn.Linear(3 * width, width))
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        batch, length, width = x.shape
-        parts = self.query_key_value(self.norm_attention(x)).view(batch, length, 3, self.heads, -1)
-        query, key, value = parts.permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :])
-        x = x + self.dense(attended.transpose(1, 2).reshape(batch, length, width))
+    def forward(self, x: Tensor, mask: Tensor, wanted: int) -> Tensor:
+        """(B, T, width) -> (B, wanted, width): the first positions, which attend to all."""
+        normed = self.norm_attention(x)
+        query = self._heads(self.query(normed[:, :wanted]))
+        key, value = map(self._heads, self.key_value(normed).chunk(2, dim=-1))
+        attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :])
+        x = x[:, :wanted] + self.dense(attended.transpose(1, 2).flatten(2))
         return x + torch.as_tensor(self.mlp(self.norm_mlp(x)))
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
 
 class TextTower(nn.Module):
@@ -116,7 +121,7 @@ class TextTower(nn.Module):
         A pseudo-word is put in by replacing a row of the embeddings before `forward_from_embeddings`.
         """
         distinct = self.word(tokens.word_ids) + self.gram(tokens.gram_ids)
-        return F.embedding(tokens.index, distinct), tokens.index != 0
+        return functional.embedding(tokens.index, distinct), tokens.index != 0
 
     def forward_from_embeddings(self, embeddings: Tensor, mask: Tensor) -> Tensor:
         """(B, T, width), (B, T) bool -> (B, dim), not normalised; differentiable in the embeddings.
@@ -130,8 +135,9 @@ class TextTower(nn.Module):
                 f"(batch, up to {limit}, {self.width}) with a mask (batch, up to {limit})"
             )
         x = embeddings + self.position[: shape[1]]
-        for block in self.blocks:
-            x = block(x, mask)
+        for block in self.blocks[:-1]:
+            x = block(x, mask, shape[1])
+        x = self.blocks[-1](x, mask, 1)  # only the start token is read
         projected: Tensor = self.project(self.norm(x[:, 0]))
         return projected
 

@@ -119,7 +119,7 @@ class DrawCatalogue(Step):
 
     @cached_property
     def _benchmark_images(self) -> list[tuple[str, str, Product, int]]:
-        references = [(f"reference-{q.query_id}", "reference", q.reference, q.reference_seed) for q in self._queries.queries]
+        references = [(q.reference_id, "reference", q.reference, q.reference_seed) for q in self._queries.queries]
         return references + [(item.image_id, "gallery", item.product, item.seed) for item in self._queries.gallery]
 
     @property

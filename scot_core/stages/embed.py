@@ -13,7 +13,7 @@ import pyarrow as pa
 from PIL import Image, UnidentifiedImageError
 
 from scot_core.config import EmbedConfig
-from scot_core.encoders import Encoder, load, spec_of
+from scot_core.encoders import Encoder, load
 from scot_core.errors import DataError
 from scot_core.fingerprint import fingerprint
 from scot_core.lake import Dataset, Identity, Lake, Usage
@@ -35,7 +35,7 @@ class Embed(Step):
 
     @property
     def outputs(self) -> Sequence[Identity]:
-        config = {**self.config.identity(), "spec": spec_of(self.config.encoder).model_dump(mode="json"), "what": self.what}
+        config = {**self.config.identity(), "spec": self.encoder.spec.model_dump(mode="json"), "what": self.what}
         identity = fingerprint("embed", EmbedConfig.STAGE_VERSION, config, [self.given.fingerprint])
         return [Identity("embeddings", self._source, f"embed-{self.what}", identity, config, [self.given.name])]
 

@@ -1,0 +1,18 @@
+"""`scot/captions`: captioned images into the lake (§4.1)."""
+
+from __future__ import annotations
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from flows.common import Recorder, ended, open_lake
+from scot_core.config import CaptionsConfig
+from scot_core.stages import recipes
+
+
+@flow(name="scot", flow_run_name="captions of {config.source}")
+def captions(config: CaptionsConfig = CaptionsConfig(), lake: str | None = None) -> State:
+    """Write tables `captions` and, for the catalogue, `galleries`."""
+    run = Recorder()
+    pictures = recipes.captions(run, open_lake(lake), config)
+    return ended(run, galleries=pictures.galleries, captions=pictures.captions)

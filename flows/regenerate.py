@@ -1,0 +1,45 @@
+"""`scot/regenerate`: everything, in the order of Figure 2.
+
+Left of the figure: captions, an LLM that writes edits, frozen encoders, and the Combiner trained on them.
+Right of it: composed queries against a gallery of images.
+"""
+
+from __future__ import annotations
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from flows.captions import captions
+from flows.embed import embed
+from flows.finetune import finetune
+from flows.generate import generate
+from flows.seed import seed
+from flows.stages import Stages, Where, last_stage
+from flows.train import train
+from scot_core.config import profile, with_overrides
+
+
+@flow(name="scot", flow_run_name="regenerate {profile_name}")
+def regenerate(
+    profile_name: str = "catalogue",
+    overrides: list[str] | None = None,
+    until: str | None = None,
+    lake: str | None = None,
+    where: Where = "inline",
+) -> State:
+    """Run every stage of a profile, up to `until`; what is committed already is reused.
+
+    `where` is `inline`, in this process, or `deployments`, each stage on its own pool. Only keys pass from one
+    stage to the next.
+    """
+    plan = with_overrides(profile(profile_name), overrides or [])
+    stage = Stages(where, lake, last=last_stage(until))
+
+    pictures = stage(captions, plan.captions)
+    seeds = stage(seed, plan.seed, captions=pictures["captions"])
+    adapter = stage(finetune, plan.finetune, captions=pictures["captions"], seeds=seeds["triplets"])
+    written = stage(generate, plan.generate, captions=pictures["captions"], adapter=adapter["adapters"])
+    vectors = stage(embed, plan.embed, **pictures, **written)
+    stage(train, plan.train, benchmark=plan.benchmark, **written, **vectors)
+
+    return stage.ended()

@@ -1,0 +1,247 @@
+"""What every composed-retrieval benchmark is: queries, a gallery, and metrics on a pair of vector tables."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from scot_core import retrieval
+from scot_core.errors import ConfigError, DataError, ShapeError
+from scot_core.metrics import Floats, bootstrap_interval
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One query as it is annotated. Image ids are strings, whatever the files use."""
+
+    id: str
+    reference: str
+    modification: str
+    """The text to encode."""
+    modifications: tuple[str, ...]
+    """The texts as published; FashionIQ has two, joined in `modification`."""
+    targets: tuple[str, ...] = ()
+    """Ground truth, the annotated target first; empty where a test server keeps it."""
+    subset: tuple[str, ...] = ()
+    """Candidates of Recall_subset@k, without the reference."""
+    groups: tuple[str, ...] = ()
+    """FashionIQ's category, CIRCO's semantic aspects, the catalogue's split."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricRow:
+    """One metric on one split in percent, with its bootstrap interval."""
+
+    split: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    queries: int
+
+
+class Benchmark(ABC):
+    """Queries in annotation order and an ordered gallery of distinct image ids.
+
+    Vectors are given as two tables, row i belonging to query i and to gallery image i: numpy or torch, float16,
+    float32 or float64, any scale. Images are compared by cosine similarity (§3.4), ties going to the image that
+    comes first in the gallery.
+    """
+
+    name: str
+
+    def __init__(
+        self,
+        split: str,
+        queries: Sequence[Query],
+        gallery: Sequence[str],
+        image_files: Mapping[str, str] | None = None,
+    ) -> None:
+        self.split = split
+        self.queries = tuple(queries)
+        self.gallery = tuple(gallery)
+        self.image_files = dict(image_files or {})
+        self.index = {image_id: i for i, image_id in enumerate(self.gallery)}
+        if not self.queries:
+            raise DataError(f"{self.name} {split}: the annotation holds no queries")
+        if not self.gallery:
+            raise DataError(f"{self.name} {split}: the gallery is empty")
+        if len(self.index) < len(self.gallery):
+            first = _first_duplicate(self.gallery)
+            raise DataError(f"{self.name} {split}: image {first!r} stands more than once in the gallery")
+        if (first := _first_duplicate([query.id for query in self.queries])) is not None:
+            raise DataError(f"{self.name} {split}: query id {first!r} stands more than once in the annotation")
+
+    @property
+    def image_ids(self) -> tuple[str, ...]:
+        """Every image that must be embedded: the gallery, then references that are not in it."""
+        outside = dict.fromkeys(q.reference for q in self.queries if q.reference not in self.index)
+        return self.gallery + tuple(outside)
+
+    @property
+    def splits(self) -> dict[str, Indices]:
+        """Query indices of each split that has rows of its own, the last being "all"."""
+        return {"all": np.arange(len(self.queries))}
+
+    def per_query(self, query_vectors: Any, gallery_vectors: Any) -> dict[str, Floats]:
+        """Each metric of each query, arrays (Q,) in 0..100; NaN where a metric is not defined for a query.
+
+        Raises ShapeError or DataError where the tables do not fit the benchmark or hold NaN or infinity, and
+        ConfigError on a split whose targets are not public.
+        """
+        if not any(query.targets for query in self.queries):
+            raise ConfigError(
+                f"{self.name} {self.split} has no public targets; write its submission files and send them in"
+            )
+        queries, gallery = self._tables(query_vectors, gallery_vectors)
+        return {metric: 100 * values for metric, values in self._measure(queries, gallery).items()}
+
+    def score(self, query_vectors: Any, gallery_vectors: Any) -> dict[str, float]:
+        """Each metric over all queries, in percent. Raises as `per_query` does."""
+        values = self.per_query(query_vectors, gallery_vectors)
+        return {metric: self._mean(column, "all") for metric, column in values.items()}
+
+    def evaluate(
+        self,
+        query_vectors: Any,
+        gallery_vectors: Any,
+        *,
+        confidence: float = 0.95,
+        resamples: int = 2000,
+        seed: int = 0,
+    ) -> list[MetricRow]:
+        """Every metric on every split with its bootstrap interval over queries. Raises as `per_query` does."""
+        rows = []
+        values = self.per_query(query_vectors, gallery_vectors)
+        for split, chosen in self.splits.items():
+            groups = self._groups(split)
+            for metric, column in values.items():
+                low, high = bootstrap_interval(
+                    column[chosen], groups=groups, confidence=confidence, resamples=resamples, seed=seed
+                )
+                defined = int((~np.isnan(column[chosen])).sum())
+                rows.append(MetricRow(split, metric, self._mean(column, split), low, high, defined))
+        return rows
+
+    def submission(self, query_vectors: Any, gallery_vectors: Any) -> dict[str, Any]:
+        """File name -> JSON object, checked, for the benchmark's evaluation server. ConfigError without one."""
+        raise ConfigError(f"{self.name} {self.split} has no evaluation server: use score()")
+
+    @abstractmethod
+    def _measure(self, queries: Any, gallery: Any) -> dict[str, Floats]:
+        """Each metric of each query as a fraction, from unit vectors."""
+
+    def _mean(self, column: Floats, split: str) -> float:
+        chosen, groups = self.splits[split], self._groups(split)
+        if groups is None:
+            return _nanmean(column[chosen])
+        return float(np.mean([_nanmean(column[chosen][groups == group]) for group in np.unique(groups)]))
+
+    def _groups(self, split: str) -> NDArray[Any] | None:
+        """Labels (Q,) whose plain mean makes the value of a split; None for the mean over its queries."""
+        return None
+
+    def _tables(self, query_vectors: Any, gallery_vectors: Any) -> tuple[Any, Any]:
+        for what, table, rows in (
+            ("query", query_vectors, len(self.queries)),
+            ("gallery", gallery_vectors, len(self.gallery)),
+        ):
+            shape = tuple(getattr(table, "shape", ()))
+            if len(shape) != 2 or shape[0] != rows:
+                raise ShapeError(
+                    f"{self.name} {self.split} has {rows} rows of {what} vectors, (N, D), but was given {shape}"
+                )
+        return unit(f"{self.name} query vectors", query_vectors), unit(f"{self.name} gallery", gallery_vectors)
+
+    def target_indices(self) -> Indices:
+        """Gallery indices (Q, T) of all targets, padded with -1, which also stands for one outside the gallery."""
+        return self._padded([query.targets for query in self.queries])
+
+    def reference_indices(self) -> Indices:
+        """Gallery indices (Q,) of the references, -1 outside the gallery."""
+        return self._padded([(query.reference,) for query in self.queries])[:, 0]
+
+    def subset_indices(self) -> Indices:
+        """Gallery indices (Q, S) of the subsets, padded with -1."""
+        return self._padded([query.subset for query in self.queries])
+
+    def _padded(self, ids: Sequence[Collection[str]]) -> Indices:
+        table = np.full((len(ids), max(1, *map(len, ids))), -1, dtype=np.int64)
+        for row, names in enumerate(ids):
+            table[row, : len(names)] = [self.index.get(name, -1) for name in names]
+        return table
+
+    def target_ranks(self, queries: Any, gallery: Any, k: int) -> Indices:
+        """Ranks (Q, k) of the targets among each query's k best, padded with -1: all that metrics up to k need."""
+        best = numpy_of(retrieval.top_k(queries, gallery, k)[1])
+        targets = self.target_indices()
+        hits = np.stack([(column[:, None] == targets).any(axis=1) for column in best.T], axis=1)
+        return np.where(hits, np.arange(best.shape[1]), -1)
+
+    def require_targets_in_gallery(self) -> None:
+        """DataError where a published annotation names a target that its own published gallery lacks."""
+        for query in self.queries:
+            for target in query.targets:
+                if target not in self.index:
+                    raise DataError(
+                        f"{self.name} {self.split}: target {target!r} of query {query.id} is not in the published "
+                        "gallery; the annotation files do not belong together"
+                    )
+
+
+def unit(name: str, table: Any) -> Any:
+    """Rows of a numpy or torch table scaled to length one, in float32 or float64; zero rows stay zero.
+
+    Lengths are taken in float64. Raises ShapeError for another dtype and DataError naming the first row that holds
+    NaN or infinity.
+    """
+    rows = table.detach() if isinstance(table, torch.Tensor) else np.asarray(table)
+    if not str(rows.dtype).removeprefix("torch.").startswith(("float", "bfloat")):
+        raise ShapeError(f"{name} must hold floats, but has dtype {rows.dtype}")
+    if isinstance(rows, torch.Tensor):
+        rows = rows if rows.dtype == torch.float64 else rows.float()
+    else:
+        rows = rows.astype(np.float64 if rows.dtype == np.float64 else np.float32, copy=False)
+    norms = _norms(rows)
+    if not norms.isfinite().all():
+        row = int((~norms.isfinite()).nonzero()[0])
+        raise DataError(f"{name}: row {row} holds NaN or infinity")
+    lengths = torch.where(norms > 0, norms, torch.ones_like(norms))[:, None]
+    if isinstance(rows, torch.Tensor):
+        return rows / lengths.to(rows.dtype)
+    return rows / lengths.numpy().astype(rows.dtype)
+
+
+def _norms(rows: Any) -> torch.Tensor:
+    """Lengths (N,) in float64, a few thousand rows at a time."""
+    chunks = [rows[start : start + 8192] for start in range(0, len(rows), 8192)]
+    if isinstance(rows, torch.Tensor):
+        return torch.cat([chunk.double().norm(dim=1) for chunk in chunks])
+    return torch.cat([torch.from_numpy(chunk.astype(np.float64)).norm(dim=1) for chunk in chunks])
+
+
+def numpy_of(table: Any) -> Any:
+    """A numpy table or torch tensor as numpy."""
+    return table.cpu().numpy() if isinstance(table, torch.Tensor) else table
+
+
+def _nanmean(values: Floats) -> float:
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else float("nan")
+
+
+def _first_duplicate(names: Sequence[str]) -> str | None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None

@@ -1,0 +1,70 @@
+"""Queries without a trained composition: image-only, text-only and their weighted sum (§4.3, Baselines)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scot_core import retrieval
+from scot_core.benchmarks.base import unit
+from scot_core.errors import ConfigError, ShapeError
+from scot_core.metrics import recall_at
+
+Vectors = NDArray[np.floating]
+
+
+def image_only(image: Vectors, text: Vectors) -> Vectors:
+    """The reference image's own embedding (N, D), normalised; the text is not used."""
+    return _unit("image", image)
+
+
+def text_only(image: Vectors, text: Vectors) -> Vectors:
+    """The modification text's own embedding (N, D), normalised; the image is not used."""
+    return _unit("text", text)
+
+
+def image_and_text(image: Vectors, text: Vectors) -> Vectors:
+    """The normalised sum of the two normalised embeddings, (N, D): "Image+Text" of Tables 1 and 2."""
+    return weighted(image, text, 0.5)
+
+
+def weighted(image: Vectors, text: Vectors, weight: float) -> Vectors:
+    """Normalised `weight * text + (1 - weight) * image` of the normalised embeddings, (N, D).
+
+    Raises ShapeError where the tables differ in shape, ConfigError for a weight outside [0, 1].
+    """
+    if not 0.0 <= weight <= 1.0:
+        raise ConfigError(f"the weight of the text must be in [0, 1], not {weight}")
+    if image.shape != text.shape:
+        raise ShapeError(f"image vectors are {image.shape}, text vectors {text.shape}; they must be pairs")
+    return _unit("sum", weight * _unit("text", text) + (1 - weight) * _unit("image", image))
+
+
+BASELINES: dict[str, Callable[[Vectors, Vectors], Vectors]] = {
+    "image-only": image_only,
+    "text-only": text_only,
+    "image+text": image_and_text,
+}
+
+WEIGHTS = tuple(round(0.05 * step, 2) for step in range(21))
+
+
+def choose_weight(image: Vectors, text: Vectors, target: Vectors, grid: Sequence[float] = WEIGHTS) -> float:
+    """The text weight whose sums best find their own modified captions among all of the set (Recall@1).
+
+    image, text, target: (N, D) of training triplets, so no benchmark is looked at. Cost grows with N squared: give
+    a sample of a large set. Equal recalls go to the weight that comes first in the grid.
+    """
+    if not len(grid):
+        raise ConfigError("choose_weight needs at least one weight to try")
+    captions = _unit("target", target)
+    own = np.arange(len(captions))
+    recalls = [recall_at(retrieval.ranks(weighted(image, text, w), captions, own), 1).mean() for w in grid]
+    return float(grid[int(np.argmax(recalls))])
+
+
+def _unit(name: str, table: Vectors) -> Vectors:
+    scaled: Vectors = unit(f"{name} vectors", table)
+    return scaled

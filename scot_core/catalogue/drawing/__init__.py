@@ -1,0 +1,5 @@
+"""Drawing of catalogue products: flat shapes with pattern, badge, shadow and light on a background."""
+
+from scot_core.catalogue.drawing.render import render
+
+__all__ = ["render"]

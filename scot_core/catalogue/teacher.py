@@ -1,0 +1,194 @@
+"""The teacher: an OpenAI-compatible server on loopback that writes triplets from the catalogue's grammar.
+
+It stands where GPT-4 stands (§4.2) and is spoken to by the same client: POST /v1/chat/completions and GET
+/v1/models. A caption, a seed and a system message always get the same reply. GET /_calls tells how often
+each caption was asked and answered. `python -m scot_core.catalogue.teacher --port 8017` runs it alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import json
+import random
+import re
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from scot_core.catalogue import grammar
+from scot_core.catalogue.teacher_faults import Fault, Faults, HalfBody
+from scot_core.errors import DataError, EndpointError
+from scot_core.triplets import json_reply
+
+MODEL: Final = "catalogue-teacher-1"
+_TOKEN: Final = re.compile(r"\w+|[^\w\s]")
+_START_S: Final = 30.0
+
+
+@contextmanager
+def serve(
+    host: str = "127.0.0.1", port: int = 0, *, faults: Faults | None = None, seed: int = 0
+) -> Iterator[str]:
+    """Run the teacher in a thread of this process; gives its base URL, ending in /v1.
+
+    Args:
+        host: address to listen on.
+        port: 0 takes a free one.
+        faults: what goes wrong, and how often.
+        seed: of the replies, besides caption, system message and the request's own seed.
+
+    Raises:
+        EndpointError: the port is taken, or the server did not start.
+    """
+    listener = _listen(host, port)
+    server = _server(faults or Faults(), seed)
+    thread = threading.Thread(target=server.run, args=([listener],), name="scot-teacher", daemon=True)
+    thread.start()
+    deadline = time.monotonic() + _START_S
+    while not server.started:
+        if not thread.is_alive() or time.monotonic() > deadline:
+            raise EndpointError(f"the teacher did not start on {host}:{listener.getsockname()[1]}")
+        time.sleep(0.005)
+    try:
+        yield f"http://{host}:{listener.getsockname()[1]}/v1"
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), backlog=256)
+    except OSError as error:
+        raise EndpointError(f"the teacher cannot listen on {host}:{port}: {error.strerror}") from None
+
+
+def _server(faults: Faults, seed: int) -> uvicorn.Server:
+    config = uvicorn.Config(
+        _Teacher(faults, seed).app(),
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        timeout_graceful_shutdown=1,
+    )
+    return uvicorn.Server(config)
+
+
+@dataclass
+class _Teacher:
+    faults: Faults
+    seed: int
+    asked: Counter[str] = field(default_factory=Counter)
+    answered: Counter[str] = field(default_factory=Counter)
+
+    def app(self) -> Starlette:
+        return Starlette(
+            routes=[
+                Route("/v1/chat/completions", self.complete, methods=["POST"]),
+                Route("/v1/models", self.models),
+                Route("/_calls", self.calls),
+            ]
+        )
+
+    async def models(self, _: Request) -> Response:
+        return JSONResponse({"object": "list", "data": [{"id": MODEL, "object": "model", "owned_by": "scot"}]})
+
+    async def calls(self, _: Request) -> Response:
+        return JSONResponse({"asked": self.asked, "answered": self.answered})
+
+    async def complete(self, request: Request) -> Response:
+        try:
+            body = json.loads(await request.body())
+            caption, system = _caption_and_system(body["messages"])
+        except (ValueError, KeyError, TypeError, IndexError):
+            return _refuse(400, "the body is no chat completion request: messages with a user message at the end")
+        if body.get("model") != MODEL:
+            return _refuse(404, f"the model {body.get('model')!r} does not exist, {MODEL} does", "model_not_found")
+        digest = _digest(self.seed, system, body.get("seed"), caption)
+        attempt = self.asked[caption]
+        self.asked[caption] += 1
+        fault = self.faults.draw(digest, attempt)
+        if fault is Fault.SLOW:
+            await asyncio.sleep(self.faults.slow_s)
+        elif fault is not None and (failure := self.faults.response(fault, request.headers)) is not None:
+            return failure
+        try:
+            text = json_reply(*grammar.teach(caption, random.Random(digest)))
+        except DataError as error:
+            return _refuse(400, str(error))
+        text, finish = _within(*self.faults.spoil(fault, text), body.get("max_tokens"))
+        self.answered[caption] += 1
+        return _completion(body, digest, text, finish, whole=fault is not Fault.HALF_BODY)
+
+
+def _caption_and_system(messages: list[dict[str, str]]) -> tuple[str, str]:
+    # The worked examples are part of what is asked: another prompt is answered anew.
+    told = json.dumps(messages[:-1])
+    if messages[-1]["role"] != "user":
+        raise ValueError("the last message is not the user's")
+    return messages[-1]["content"], told
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
+
+
+def _within(text: str, finish: str, max_tokens: int | None) -> tuple[str, str]:
+    ends = [match.end() for match in _TOKEN.finditer(text)]
+    if max_tokens is None or len(ends) <= max_tokens:
+        return text, finish
+    return text[: ends[max_tokens - 1]], "length"
+
+
+def _completion(body: dict[str, Any], digest: str, text: str, finish: str, *, whole: bool) -> Response:
+    prompt = sum(len(_TOKEN.findall(message["content"])) for message in body["messages"])
+    written = len(_TOKEN.findall(text))
+    refused = finish == "content_filter"
+    message = {"role": "assistant", "content": None if refused else text, "refusal": text if refused else None}
+    completion = {
+        "id": f"chatcmpl-{digest}",
+        "object": "chat.completion",
+        "created": 0,
+        "model": MODEL,
+        "choices": [{"index": 0, "message": message, "finish_reason": finish, "logprobs": None}],
+        "usage": {"prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written},
+    }
+    return JSONResponse(completion) if whole else HalfBody(json.dumps(completion).encode())
+
+
+def _refuse(status: int, message: str, code: str | None = None) -> Response:
+    error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
+    return JSONResponse({"error": error}, status_code=status)
+
+
+def main() -> None:
+    """Run the teacher until interrupted."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8017)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    listener = _listen(arguments.host, arguments.port)
+    print(f"base_url http://{arguments.host}:{listener.getsockname()[1]}/v1  model {MODEL}  (Ctrl-C ends it)", flush=True)
+    _server(Faults(), arguments.seed).run([listener])
+
+
+if __name__ == "__main__":
+    main()

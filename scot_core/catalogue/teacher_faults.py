@@ -1,0 +1,126 @@
+"""What can go wrong between a client and an endpoint, on demand: the teacher's faults."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from enum import StrEnum
+from typing import Final
+
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from scot_core.errors import ConfigError
+
+
+class Fault(StrEnum):
+    """One way to fail. The first group fails an attempt, the second spoils the reply itself."""
+
+    RATE_LIMIT = "rate_limit"  # 429 with Retry-After in seconds
+    RATE_LIMIT_DATE = "rate_limit_date"  # 429 with Retry-After as an HTTP date
+    RATE_LIMIT_SILENT = "rate_limit_silent"  # 429 without Retry-After
+    SERVER_ERROR = "server_error"  # 500
+    SLOW = "slow"  # a reply after `slow_s`
+    DROP = "drop"  # the connection closes without a byte of body
+    HALF_BODY = "half_body"  # the connection closes in the middle of the body
+    NOT_JSON = "not_json"  # 200 with something that is no JSON
+    UNAUTHORISED = "unauthorised"  # 401 that quotes the key
+    BAD_REQUEST = "bad_request"  # 400
+    FILTERED = "filtered"  # 400 of a content filter
+
+    TRUNCATE = "truncate"  # half the text, finish reason length
+    WRONG_SCHEMA = "wrong_schema"  # another JSON object than asked for
+    REFUSE = "refuse"  # finish reason content_filter and a refusal
+    APOLOGISE = "apologise"  # an apology instead of JSON
+
+
+_SPOILING: Final = frozenset({Fault.TRUNCATE, Fault.WRONG_SCHEMA, Fault.REFUSE, Fault.APOLOGISE})
+_TURNED_DOWN: Final = frozenset({Fault.UNAUTHORISED, Fault.BAD_REQUEST, Fault.FILTERED})
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Faults and the share of requests they hit, the same requests every time.
+
+    Attributes:
+        shares: fault to share of requests, 1 in all at most.
+        first_attempts: faults that fail an attempt spare later ones; None never spares. Spoiled replies
+            and requests turned down stay so.
+        retry_after_s: of 429.
+        slow_s: of SLOW.
+    """
+
+    shares: Mapping[Fault, float] | None = None
+    first_attempts: int | None = 1
+    retry_after_s: float = 0.05
+    slow_s: float = 0.5
+
+    def __post_init__(self) -> None:
+        if sum((self.shares or {}).values()) > 1 + 1e-9:
+            raise ConfigError(f"the shares of the teacher's faults exceed 1: {dict(self.shares or {})}")
+
+    def draw(self, digest: str, attempt: int) -> Fault | None:
+        """The fault of one attempt at a request, None where all goes well."""
+        point = int(hashlib.blake2b(digest.encode(), digest_size=8, person=b"fault").hexdigest(), 16) / 2**64
+        for fault, share in (self.shares or {}).items():
+            point -= share
+            if point < 0:
+                spared = self.first_attempts is not None and attempt >= self.first_attempts
+                return None if spared and fault not in _SPOILING | _TURNED_DOWN else fault
+        return None
+
+    def response(self, fault: Fault, headers: Mapping[str, str]) -> Response | None:
+        """The response in place of a reply, None for faults that leave one."""
+        if fault in (Fault.RATE_LIMIT, Fault.RATE_LIMIT_DATE, Fault.RATE_LIMIT_SILENT):
+            return _error(429, "too many requests", "rate_limit_exceeded", self._wait(fault))
+        if fault is Fault.SERVER_ERROR:
+            return _error(500, "the server had an error")
+        if fault is Fault.DROP:
+            return HalfBody(b"{}", share=0.0)
+        if fault is Fault.NOT_JSON:
+            return Response("<html>502 Bad Gateway</html>", media_type="text/html")
+        if fault is Fault.UNAUTHORISED:
+            return _error(401, f"incorrect key: {headers.get('authorization')}", "invalid_api_key")
+        if fault is Fault.BAD_REQUEST:
+            return _error(400, f"this cannot be asked with {headers.get('authorization')}")
+        return _error(400, "the prompt was filtered", "content_filter") if fault is Fault.FILTERED else None
+
+    def _wait(self, fault: Fault) -> dict[str, str]:
+        if fault is Fault.RATE_LIMIT:
+            return {"Retry-After": f"{self.retry_after_s:g}"}
+        if fault is Fault.RATE_LIMIT_DATE:
+            date = datetime.now(UTC) + timedelta(seconds=self.retry_after_s)
+            return {"Retry-After": format_datetime(date, usegmt=True)}
+        return {}
+
+    def spoil(self, fault: Fault | None, text: str) -> tuple[str, str]:
+        """Text and finish reason of a reply."""
+        if fault is Fault.TRUNCATE:
+            return text[: len(text) // 2], "length"
+        if fault is Fault.WRONG_SCHEMA:
+            return json.dumps({"edit": text}), "stop"
+        if fault is Fault.REFUSE:
+            return "I cannot help with this image.", "content_filter"
+        return ("I'm sorry, but I can't describe that." if fault is Fault.APOLOGISE else text), "stop"
+
+
+class HalfBody(Response):
+    """A response that promises its whole content and stops in the middle of it."""
+
+    def __init__(self, content: bytes, share: float = 0.5) -> None:
+        super().__init__(content, media_type="application/json")
+        self._share = share
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        cut = int(len(self.body) * self._share)
+        await send({"type": "http.response.body", "body": bytes(self.body[:cut]), "more_body": True})
+
+
+def _error(status: int, message: str, code: str | None = None, headers: dict[str, str] | None = None) -> Response:
+    error = {"message": message, "type": "error", "param": None, "code": code}
+    return JSONResponse({"error": error}, status_code=status, headers=headers)

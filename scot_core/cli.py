@@ -1,0 +1,213 @@
+"""The command line `scot`. Exit codes: 0 done, 1 failed, 2 bad usage, 130 stopped by Ctrl-C."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+from rich.console import Console
+
+from scot_core.errors import ConfigError, ScotError
+from scot_core.settings import settings
+
+app = App(
+    name="scot",
+    help="Composed image retrieval from captioned images. Start with: scot run",
+    version_flags=["--version"],
+)
+out = Console()
+err = Console(stderr=True)
+
+LakeOption = Annotated[str | None, Parameter(name="--lake", help="Path or URL of the lake; default SCOT_LAKE or ./lake.")]
+JsonOption = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON, for machines.")]
+
+
+@app.command
+def run(
+    *,
+    profile: str = "catalogue",
+    until: str | None = None,
+    set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
+    lake: LakeOption = None,
+) -> None:
+    """Run every stage of a profile here; what is committed already is reused.
+
+    Stop it at any time with Ctrl-C and run the same command again: it goes on where it was.
+
+    Parameters
+    ----------
+    profile
+        smoke (a minute, for tries) or catalogue (the whole job on a drawn world).
+    until
+        The last stage to run: captions, seed, finetune, generate, embed, train or benchmark.
+    set_
+        One setting, such as --set train.steps=300. May be given several times.
+    """
+    from scot_core.config import with_overrides
+    from scot_core.config import profile as profile_named
+    from scot_core.lake import Lake
+    from scot_core.terminal import Bars
+
+    with_overrides(profile_named(profile), set_ or [])
+    place = Lake(lake or settings().lake)
+    place.check_writable()
+    out.print(f"scot run, profile [bold]{profile}[/bold], lake {place.url}", highlight=False)
+    with Bars(out) as bars:
+        cached = _flows().run_inline(profile, set_ or [], until=until, lake=place.url, listeners=[bars])
+    if cached:
+        out.print("Everything was in the lake already; nothing was run.")
+    _show_results(place)
+
+
+@app.command
+def status(*, lake: LakeOption = None, json_: JsonOption = False) -> None:
+    """What is in the lake: datasets, rows, cost, and work that was begun but not committed."""
+    from scot_core.query import query as ask
+    from scot_core.terminal import show_table
+
+    place = _lake(lake)
+    runs = ask(
+        place,
+        'select "table", key, rows_in, rows_out, rejected, round(seconds, 1) as seconds, usd, newest '
+        "from runs order by created_at",
+    )
+    begun = place.uncommitted()
+    if json_:
+        print(json.dumps({"lake": place.url, "datasets": runs.to_pylist(), "uncommitted": begun}))
+        return
+    show_table(out, runs, title=f"lake {place.url}")
+    for name in begun:
+        out.print(f"begun, not committed: {name} (the next run goes on with it)", highlight=False)
+
+
+@app.command
+def query(sql: str, /, *, lake: LakeOption = None, json_: JsonOption = False) -> None:
+    """One SQL statement over the lake's views, with DuckDB.
+
+    Views: captions, galleries, replies, triplets, rejects, adapters, embeddings, combiners, benchmarks, runs.
+    Each shows the newest dataset per source and stage; <view>_all shows every one.
+    """
+    from scot_core.query import query as ask
+    from scot_core.terminal import show_table
+
+    result = ask(_lake(lake), sql)
+    if json_:
+        print(json.dumps(result.to_pylist(), default=str))
+    else:
+        show_table(out, result)
+
+
+@app.command
+def search(
+    *, image: Path, text: str, k: Annotated[int, Parameter(name=["-k", "--k"])] = 5, picture: Path | None = None,
+    lake: LakeOption = None, json_: JsonOption = False,
+) -> None:  # fmt: skip
+    """Search the lake's images with a reference image and a modification text.
+
+    Parameters
+    ----------
+    image
+        The reference image, any format Pillow reads.
+    text
+        What should be different, such as "in red instead".
+    k
+        How many images to show.
+    picture
+        Write the answer as a picture, reference first.
+    """
+    from scot_core.search import Searcher
+    from scot_core.terminal import show_table
+
+    answer = Searcher(_lake(lake)).search(image, text, k)
+    if picture is not None:
+        answer.picture().save(picture)
+    if json_:
+        print(json.dumps({"modality_weight": answer.modality_weight, "hits": answer.hits}))
+        return
+    import pyarrow as pa
+
+    show_table(out, pa.Table.from_pylist(answer.hits), title=f"{text!r} (modality weight of the text {answer.modality_weight:.2f})")
+
+
+@app.command
+def report(*, lake: LakeOption = None, open_: Annotated[bool, Parameter(name="--open", negative="")] = False) -> None:
+    """Write the HTML report of the newest benchmark and say where it is.
+
+    Parameters
+    ----------
+    open_
+        Open it in the browser.
+    """
+    from scot_core.report import write_report
+
+    path = write_report(_lake(lake))
+    out.print(path, highlight=False)
+    if open_:
+        import webbrowser
+
+        webbrowser.open(path if "://" in path else Path(path).resolve().as_uri())
+
+
+@app.command
+def doctor(*, lake: LakeOption = None, json_: JsonOption = False) -> None:
+    """Check this machine: libraries, shipped weights, lake, server, memory. Exit code 1 where something is missing."""
+    from scot_core.doctor import examine
+
+    findings = examine(lake or settings().lake)
+    if json_:
+        print(json.dumps([finding._asdict() for finding in findings]))
+    else:
+        for finding in findings:
+            mark = "[green]✓[/green]" if finding.ok else "[red]✗[/red]"
+            out.print(f"{mark} {finding.what:<18} {finding.found}", highlight=False)
+    if not all(finding.ok for finding in findings):
+        raise SystemExit(1)
+
+
+def main() -> None:
+    """Entry point: errors Scot raises on purpose are printed in a line or two, without a traceback."""
+    try:
+        app()
+    except ConfigError as error:
+        err.print(f"[red]error:[/red] {error}", highlight=False, markup=True)
+        sys.exit(2)
+    except ScotError as error:
+        err.print(f"[red]error:[/red] {error}", highlight=False, markup=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        err.print("stopped; what was finished is kept, the same command goes on from there")
+        sys.exit(130)
+
+
+def _lake(url: str | None) -> Any:
+    from scot_core.lake import Lake
+
+    return Lake(url or settings().lake)
+
+
+def _flows() -> Any:
+    """The flows live beside this package, not in its wheel; loaded by name, because this package never needs them."""
+    try:
+        return importlib.import_module("flows.inline")
+    except ModuleNotFoundError as error:
+        if error.name not in ("flows", "prefect"):
+            raise
+        raise ConfigError(
+            f"`scot run` needs {error.name}: use a checkout of the repository, installed with pip install -e '.[flows]'"
+        ) from error
+
+
+def _show_results(place: Any) -> None:
+    from scot_core.report import write_report
+    from scot_core.terminal import benchmark_table
+
+    found = place.table("benchmarks").datasets()
+    if not found:
+        return
+    rows = found[-1].read().to_pylist()
+    out.print(benchmark_table(rows))
+    out.print(f"report: {write_report(place)}", highlight=False, soft_wrap=True)

@@ -1,0 +1,243 @@
+"""Whether a modified caption is its caption with the modification applied, as far as the words can tell.
+
+The words that came and went between the two captions are aligned with the words of the modification. That
+needs no grammar of a data set: what is new must be spoken of, what is asked for must be there, and what went
+must have been replaced or removed on request. A short list of English function words, operations ("make",
+"remove") and generic nouns ("colour", "background") tells words of content from the rest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import Final
+
+_FUNCTION: Final = frozenset(
+    """a an the this that these those it its it's he she they his her their him them there here i you we my your me
+    is are was were be been being am has have had having do does did can could will would should may might must
+    and or but so then than as if while also too very more most much many some any each both just only still all
+    of in on at to for from by with into onto over under up down out about near next through between behind
+    above below around along across against like shown seen pictured photographed
+    """.split()
+)  # fmt: skip
+# Verbs and nouns by which a request is made, and which the wanted image need not show.
+_REQUEST: Final = frozenset(
+    """make made turn change changed changes switch swap replace replaced convert transform give let put place set show
+    shows shown showing add added adding include insert bring move keep choose pick use see display want wants like
+    prefer need looks look looking appear appears become becomes come comes increase decrease reduce enlarge shrink
+    remove removed removing take taken lose drop omit delete erase get rid off photograph photographed picture pictured
+    photo image scene shot take instead rather same design similar different another other one ones version now
+    please what where not no without minus never none nothing printed
+    colour color colours colors coloured colored pattern patterned style size shape material background setting
+    thing item object product kind type number
+    """.split()
+)  # fmt: skip
+_LARGE: Final = frozenset("large larger largest big bigger biggest huge giant oversized enlarge increase".split())
+_SMALL: Final = frozenset("small smaller smallest little tiny mini miniature compact reduce decrease shrink".split())
+_ABSENT: Final = frozenset("no not without none nothing plain bare empty blank solid removed free".split())
+_REMOVAL: Final = frozenset(
+    "remove removed removing without no not minus lose drop omit delete erase off rid none nothing plain bare".split()
+)
+# After these, a request names what is there and shall not stay: "remove the ball", "a cat instead of the dog".
+_OLD_AFTER: Final = re.compile(
+    r"\b(?:remove|removing|take off|take away|get rid of|lose|drop|omit|delete|erase|without|no|not|minus"
+    r"|instead of|rather than)\s+(.+?)(?=\s+(?:with|for|to|into|and|but|by|from|in|on)\b|[,;.]|$)"
+    r"|\b(?:replace|swap|exchange|trade|substitute)\s+(.+?)(?=\s+(?:with|for|by)\b)"
+)
+_CLAUSE: Final = re.compile(r"\s*[,;.]\s*|\s+(?:and|but|then|while)\s+")
+# A request for another thing altogether ("turn it into a vase", "is a lamp"): parts of the old one may go with it.
+_NEW_THING: Final = re.compile(
+    r"\b(?:make (?:it|this|that|them)|into|swap .+ for|replace .+ with|change .+ to|is|as|same design on|be)"
+    r"\s+(?:an?|some)\s+(?:[\w'-]+\s+){0,2}?[\w'-]+$"
+)
+_WORD: Final = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+_SUFFIXES: Final = ("ing", "ies", "est", "ed", "er", "es", "en", "ly", "s", "y", "d", "e")
+
+_MISSING_SHARE: Final = 1 / 2  # of a clause's words that may be missing from the modified caption
+_LOST_SHARE: Final = 0.7  # of the caption's words that may go
+_REACH: Final = 2  # words between a word that went and the one that came for it
+_PARTS: Final = 3  # words that may go with a thing that is replaced
+
+
+def fault(caption: str, modification: str, modified_caption: str) -> str | None:
+    """The first thing wrong with an edit, None where nothing seems to be.
+
+    Returns:
+        "unapplied_edit": something asked for is not in the modified caption, or was in the caption already;
+        "unsupported_edit": the modified caption has new words of which the modification does not speak;
+        "lost_content": words went that nobody asked to remove or replace.
+    """
+    request = _Request.of(modification)
+    change = _Change.between(content(caption), content(modified_caption))
+    if not _is_applied(request, change):
+        return "unapplied_edit"
+    if not _is_supported(request, change):
+        return "unsupported_edit"
+    return None if _is_kept(request, change) else "lost_content"
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word of content and its place among all words of its text."""
+
+    text: str
+    place: int
+
+
+def content(text: str) -> list[Word]:
+    """Words of content in order: lower case, without function words; negations count as content."""
+    words = (Word(word, place) for place, word in enumerate(_WORD.findall(text.lower())))
+    return [word for word in words if word.text not in _FUNCTION]
+
+
+def related(a: str, b: str) -> bool:
+    """Whether two words are one word in different forms: "stripes" and "striped", "larger" and "large"."""
+    if a == b:
+        return True
+    stem_a, stem_b = _stem(a), _stem(b)
+    if stem_a == stem_b:
+        return True
+    shared = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    return shared >= 4 and shared >= 0.7 * max(len(stem_a), len(stem_b))
+
+
+def _stem(word: str) -> str:
+    for suffix in _SUFFIXES:
+        if word.endswith(suffix) and len(word) - len(suffix) >= 3:
+            stem = word.removesuffix(suffix)
+            return stem[:-1] if len(stem) > 3 and stem[-1] == stem[-2] else stem
+    return word
+
+
+@dataclass(frozen=True, slots=True)
+class _Clause:
+    """One request of a modification: words that shall be there, words that shall go, whether something goes."""
+
+    wanted: frozenset[str]
+    old: frozenset[str]
+    removes: bool
+
+    @classmethod
+    def of(cls, text: str) -> _Clause:
+        words = {word.text for word in content(text)}
+        goes = {w.text for found in _OLD_AFTER.finditer(text) for w in content(found.group(1) or found.group(2))}
+        wanted = frozenset(words - goes - (_REQUEST - _LARGE - _SMALL) - _ABSENT)
+        return cls(wanted, frozenset(goes - _REQUEST), bool(words & _REMOVAL))
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    clauses: tuple[_Clause, ...]
+    words: frozenset[str]
+    new_thing: bool
+
+    @classmethod
+    def of(cls, modification: str) -> _Request:
+        texts = _CLAUSE.split(modification.lower().strip(" .!?"))
+        words = frozenset(word.text for word in content(modification))
+        return cls(tuple(map(_Clause.of, texts)), words, any(map(_NEW_THING.search, texts)))
+
+    def speaks_of(self, word: str) -> bool:
+        families = ((_LARGE, _LARGE), (_SMALL, _SMALL), (_ABSENT, _REMOVAL))
+        if any(word in family and self.words & spoken for family, spoken in families):
+            return True
+        return any(related(word, w) for w in self.words)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Words that went and words that came at one place, `at` of the caption's words of content."""
+
+    at: int
+    gone: tuple[str, ...]
+    come: tuple[Word, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    runs: tuple[_Run, ...]
+
+    @classmethod
+    def between(cls, before: Sequence[Word], after: Sequence[Word]) -> _Change:
+        # By stems: "two dogs play" and "one dog plays" differ in one word.
+        stems = ([_stem(word.text) for word in words] for words in (before, after))
+        steps = SequenceMatcher(None, *stems, autojunk=False).get_opcodes()
+        texts = tuple(word.text for word in before)
+        runs = [_Run(i, texts[i:j], tuple(after[k:m])) for tag, i, j, k, m in steps if tag != "equal"]
+        return cls(texts, tuple(word.text for word in after), tuple(runs))
+
+    @property
+    def come(self) -> list[str]:
+        return [word.text for run in self.runs for word in run.come]
+
+    @property
+    def gone(self) -> list[str]:
+        return [word for run in self.runs for word in run.gone]
+
+
+def _has(word: str, words: Iterable[str]) -> bool:
+    for family in (_LARGE, _SMALL):
+        if word in family:
+            return any(w in family for w in words)
+    return any(related(word, w) for w in words)
+
+
+def _is_applied(request: _Request, change: _Change) -> bool:
+    """Every clause shows in the modified caption by words that are new, and what shall go has gone."""
+    come, gone = change.come, change.gone
+    unnamed = 0
+    for clause in request.clauses:
+        missing = sum(not _has(word, change.after) for word in clause.wanted)
+        if clause.wanted and (missing > _MISSING_SHARE * len(clause.wanted) or not any(_has(w, come) for w in clause.wanted)):
+            return False
+        named = [word for word in clause.old if _has(word, change.before)]
+        if any(not _has(word, gone) and not _is_denied(word, change.after) for word in named):
+            return False
+        unnamed += clause.removes and not named
+    # What goes without having been named ("make it plain") leaves a word of absence, or a gap.
+    gaps = sum(len(run.gone) > len(run.come) for run in change.runs)
+    return bool(come or gone) and unnamed <= gaps + sum(word in _ABSENT for word in come)
+
+
+def _is_denied(word: str, words: Sequence[str]) -> bool:
+    return any(related(w, word) and i > 0 and words[i - 1] in _ABSENT for i, w in enumerate(words))
+
+
+def _is_supported(request: _Request, change: _Change) -> bool:
+    """Every new word is spoken of, was moved, or is the noun right after such a word where nothing made room for it."""
+    moved = list(change.gone)
+    for run in change.runs:
+        led_at: int | None = None
+        for word in run.come:
+            if request.speaks_of(word.text):
+                led_at = word.place
+            elif word.text in moved:
+                moved.remove(word.text)
+            elif run.gone or led_at is None or word.place != led_at + 1:
+                return False
+    return True
+
+
+def _is_kept(request: _Request, change: _Change) -> bool:
+    """Words go only where others come for them, where the request names them, or with a thing that is replaced."""
+    if len(change.gone) > _LOST_SHARE * len(change.before):
+        return False
+    come = change.come
+    fillers = [run.at for run in change.runs if run.come and not run.gone]
+    unnamed = sum(clause.removes and not any(_has(w, change.before) for w in clause.old) for clause in request.clauses)
+    loose = 0
+    for run in change.runs:
+        if run.come or all(word in come for word in run.gone) or any(map(request.speaks_of, run.gone)):
+            continue
+        partner = next((at for at in fillers if abs(at - run.at) <= _REACH + len(run.gone)), None)
+        if partner is not None:
+            fillers.remove(partner)
+        elif unnamed:
+            unnamed -= 1
+        else:
+            loose += len(run.gone)
+    return loose <= (_PARTS if request.new_thing else 0)

@@ -1,0 +1,84 @@
+"""Who hears how far a step is: the terminal, a Prefect artifact, nobody.
+
+Listeners travel in a context variable, which task runners copy into their threads.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Protocol
+
+from scot_core.stages.step import Step
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a step is, and how fast it goes."""
+
+    stage: str
+    name: str
+    unit: str
+    done: int
+    total: int
+    seconds: float
+
+    @property
+    def share(self) -> float:
+        """Between 0 and 1."""
+        return self.done / self.total if self.total else 1.0
+
+    @property
+    def rate(self) -> float:
+        """Units a second since the step began in this process."""
+        return self.done / self.seconds if self.seconds > 0 else 0.0
+
+    def __str__(self) -> str:
+        left = (self.total - self.done) / self.rate if self.rate else 0.0
+        return f"{self.name}: {self.done:,} of {self.total:,} {self.unit}, {self.rate:,.0f}/s, {left:,.0f} s left"
+
+
+class Listener(Protocol):
+    """Told at most every `every_s` seconds, and once when a step's last unit is done."""
+
+    every_s: float
+
+    def begin(self, step: Step, total: int) -> None: ...
+
+    def update(self, progress: Progress) -> None: ...
+
+    def end(self, step: Step, cached: bool) -> None: ...
+
+
+LISTENERS: ContextVar[tuple[Listener, ...]] = ContextVar("scot_progress_listeners", default=())
+
+
+class Meter:
+    """Counts a step's units, from several threads, and tells the listeners."""
+
+    def __init__(self, step: Step, listeners: Sequence[Listener]) -> None:
+        self._step = step
+        self._total = sum(step.shards())
+        self._done = 0
+        self._started = time.monotonic()
+        self._told = dict.fromkeys(listeners, self._started)
+        self._lock = threading.Lock()
+        for listener in listeners:
+            listener.begin(step, self._total)
+
+    def tick(self, units: int) -> None:
+        """Count units. Safe from any thread."""
+        with self._lock:
+            self._done += units
+            now = time.monotonic()
+            for listener, told in self._told.items():
+                if now - told >= listener.every_s or self._done >= self._total:
+                    self._told[listener] = now
+                    listener.update(self._progress(now))
+
+    def _progress(self, now: float) -> Progress:
+        step = self._step
+        return Progress(step.stage, step.name, step.unit, self._done, self._total, now - self._started)

@@ -1,0 +1,99 @@
+"""Composed search over a lake: a reference image and a modification text in, images out (§3.4)."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from scot_core.encoders import load
+from scot_core.errors import DataError
+from scot_core.lake import Lake
+from scot_core.retrieval import top_k
+from scot_core.stages.embed import vectors_by_id
+from scot_core.stages.train import combiners_in
+
+TILE = 160
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The best images, best first: dicts of rank, image_id, score, caption; and how much the text weighed."""
+
+    reference: Image.Image
+    modality_weight: float
+    hits: list[dict[str, Any]]
+    images: list[Image.Image]
+
+    def picture(self) -> Image.Image:
+        """Reference and hits side by side."""
+        tiles = [self.reference, *self.images]
+        sheet = Image.new("RGB", (TILE * len(tiles) + 12, TILE), "white")
+        for place, tile in enumerate(tiles):
+            shown = ImageOps.contain(tile.convert("RGB"), (TILE - 8, TILE - 8), Image.Resampling.LANCZOS)
+            sheet.paste(shown, (place * TILE + 4 + (12 if place else 0), 4))
+        return sheet
+
+
+class Searcher:
+    """The newest Combiner of a lake over all of its embedded images."""
+
+    def __init__(self, lake: Lake) -> None:
+        """Raises LakeError where the lake holds no Combiner or no embeddings."""
+        self._lake = lake
+        combiners = lake.table("combiners").latest()
+        with tempfile.TemporaryDirectory() as folder:
+            self._combiner = next(iter(combiners_in(combiners, Path(folder)).values()))
+        source = str(combiners.manifest["source"])
+        stages = ("embed-images", "embed-gallery")
+        table = lake.table("embeddings")
+        self._embeddings = [table.latest(source=source, stage=stage) for stage in stages]
+        self._encoder = load(str(self._embeddings[0].manifest["config"]["encoder"]))
+
+    def search(self, image: Path, text: str, k: int) -> Answer:
+        """The k images nearest to the composed embedding. Raises DataError for a file that is no image."""
+        reference = _open(image)
+        with torch.inference_mode():
+            v = torch.from_numpy(self._encoder.embed_images([reference]))
+            m = torch.from_numpy(self._encoder.embed_texts([text]))
+            query = self._combiner(v, m).numpy()
+            weight = float(self._combiner.modality_weight(v, m))
+        row, vectors = vectors_by_id(self._embeddings)
+        scores, indices = top_k(query, vectors, k)
+        ids = list(row)
+        found = [ids[int(index)] for index in indices[0]]
+        known = self._images(found)
+        hits = [
+            {"rank": place + 1, "image_id": image_id, "score": round(float(score), 4), "caption": known[image_id][0]}
+            for place, (image_id, score) in enumerate(zip(found, np.asarray(scores)[0], strict=True))
+        ]
+        return Answer(reference, weight, hits, [known[image_id][1] for image_id in found])
+
+    def _images(self, ids: list[str]) -> dict[str, tuple[str | None, Image.Image]]:
+        wanted = set(ids)
+        found: dict[str, tuple[str | None, Image.Image]] = {}
+        for embeddings in self._embeddings:
+            table, key = str(embeddings.manifest["inputs"][0]).split("/")
+            columns = ["image_id", "image", *(["caption"] if table == "captions" else [])]
+            for part in self._lake.table(table).latest(key=key).read_parts(columns):
+                places = [i for i, image_id in enumerate(part["image_id"].to_pylist()) if image_id in wanted]
+                for row in part.take(places).to_pylist():
+                    found[row["image_id"]] = (row.get("caption"), Image.open(io.BytesIO(row["image"]["bytes"])))
+        return found
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        image = Image.open(path)
+        image.load()
+    except FileNotFoundError as error:
+        raise DataError(f"there is no file {path}") from error
+    except (UnidentifiedImageError, OSError) as error:
+        raise DataError(f"{path} is not an image that can be read: {error}") from error
+    return image

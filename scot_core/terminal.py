@@ -1,0 +1,115 @@
+"""What a person sees in the terminal: progress with rate and time left, and tables."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from scot_core.progress import Progress as Reading
+from scot_core.stages.step import Step
+
+CELL_WIDTH = 60
+
+
+class Bars:
+    """One bar for each step while it runs, one line for it afterwards."""
+
+    every_s = 0.2
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._started = time.monotonic()
+        self._progress = Progress(
+            TextColumn("  {task.description:<34}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]:>12}"),
+            TextColumn("left"),
+            TimeRemainingColumn(compact=True),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
+        self._tasks: dict[str, Any] = {}
+        self._last: dict[str, Reading] = {}
+
+    def __enter__(self) -> Bars:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def begin(self, step: Step, total: int) -> None:
+        self._tasks[step.name] = self._progress.add_task(step.name, total=total, rate="")
+
+    def update(self, progress: Reading) -> None:
+        self._last[progress.name] = progress
+        rate = f"{progress.rate:,.0f} {progress.unit}/s" if progress.rate >= 10 else f"{progress.rate:.1f} {progress.unit}/s"
+        self._progress.update(self._tasks[progress.name], completed=progress.done, rate=rate)
+
+    def end(self, step: Step, cached: bool) -> None:
+        if step.name in self._tasks:
+            self._progress.remove_task(self._tasks.pop(step.name))
+        last = self._last.get(step.name)
+        if cached:
+            what = "[dim]Cached[/dim]"
+        elif last is None:
+            what = "done"
+        else:
+            what = f"{last.done:>7,} {last.unit} in {last.seconds:,.1f} s"
+        self._console.print(f"  [green]✓[/green] {step.stage:<9} {step.name:<32} {what}", highlight=False)
+
+
+def show_table(console: Console, table: pa.Table, title: str | None = None) -> None:
+    """Print an Arrow table; long cells are cut, bytes are named by their size."""
+    shown = Table(title=title, title_justify="left", header_style="bold")
+    for field in table.schema:
+        number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
+        shown.add_column(field.name, justify="right" if number else "left")
+    for row in table.to_pylist():
+        shown.add_row(*(_cell(value) for value in row.values()))
+    console.print(shown)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 100 else f"{value:,.1f}"
+    if isinstance(value, bytes):
+        return f"<{len(value):,} bytes>"
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_cell(item)}" for key, item in value.items())
+    text = str(value)
+    return text if len(text) <= CELL_WIDTH else f"{text[: CELL_WIDTH - 1]}…"
+
+
+def benchmark_table(rows: Sequence[dict[str, Any]], metric: str = "R@1") -> Table:
+    """Methods down, splits across; each cell a value and its 95 % interval, in percent."""
+    splits = list(dict.fromkeys(row["split"] for row in rows))
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    cells = {(r["method"], r["split"]): r for r in rows if r["metric"] == metric}
+    benchmark = rows[0]["benchmark"]
+    table = Table(title=f"{metric} on {benchmark}, percent (95 % interval over queries)", title_justify="left", header_style="bold")
+    table.add_column("method")
+    for split in splits:
+        table.add_column(split, justify="right")
+    best = {s: max(cells[m, s]["value"] for m in methods if (m, s) in cells) for s in splits}
+    for method in methods:
+        values = []
+        for split in splits:
+            cell = cells.get((method, split))
+            if cell is None:
+                values.append("")
+                continue
+            text = f"{cell['value']:.1f} ({cell['low']:.1f}-{cell['high']:.1f})"
+            values.append(f"[bold]{text}[/bold]" if cell["value"] == best[split] else text)
+        table.add_row(method, *values)
+    return table

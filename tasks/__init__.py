@@ -1,0 +1,1 @@
+"""Thin Prefect tasks: one step of `scot_core` each, nothing else."""

@@ -1,0 +1,90 @@
+"""Any step of `scot_core.stages` as Prefect task runs: one a shard, one for the commit.
+
+Prefect's own result cache stays off: the lake's manifests say what is done, and a step that finds its
+datasets committed ends in a state named `Cached`.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import asdict
+from uuid import UUID
+
+from prefect import task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from scot_core.lake import Dataset
+from scot_core.progress import LISTENERS, Meter, Progress
+from scot_core.stages.step import Step
+
+class ProgressArtifact:
+    """Keeps one progress artifact of a step up to date; made only for steps that last."""
+
+    every_s = 2.0
+
+    def __init__(self) -> None:
+        self._artifact: UUID | None = None
+
+    def begin(self, step: Step, total: int) -> None:
+        self._artifact = None
+
+    def update(self, progress: Progress) -> None:
+        percent = round(100 * progress.share, 1)
+        if self._artifact is None:
+            key = f"{progress.stage}-{progress.name}".lower()
+            slug = "".join(c if c.isalnum() else "-" for c in key).strip("-")
+            self._artifact = create_progress_artifact(percent, key=slug, description=str(progress))
+        else:
+            update_progress_artifact(self._artifact, percent, description=str(progress))
+
+    def end(self, step: Step, cached: bool) -> None:
+        """Nothing is held open."""
+
+
+@task(task_run_name="{name}", cache_policy=NO_CACHE)
+def reuse(step: Step, name: str) -> State:
+    """A step that is committed already."""
+    return Completed(name="Cached", message=", ".join(f"{i.table}/{i.key}" for i in step.outputs))
+
+
+@task(task_run_name="{name}: shard {shard}", cache_policy=NO_CACHE)
+def run_shard(step: Step, shard: int, name: str, meter: Meter, room: threading.Semaphore) -> State | None:
+    """One shard; a shard that is in the lake already ends as `Cached`."""
+    with room:
+        worked = step.run(shard, meter.tick)
+    return None if worked else Completed(name="Cached", message="this part is in the lake")
+
+
+@task(task_run_name="{name}: commit", cache_policy=NO_CACHE)
+def commit(step: Step, name: str) -> list[dict[str, object]]:
+    """Check the row counts and write the manifests. Returns the records of the datasets."""
+    return [asdict(dataset.record) for dataset in step.commit()]
+
+
+def run_step(step: Step) -> tuple[Dataset, ...]:
+    """Run a step as tasks of the current flow run; returns its committed datasets.
+
+    Raises what the step raised; shards that were done stay in the lake.
+    """
+    listeners = LISTENERS.get()
+    found = step.committed()
+    if found is not None:
+        reuse(step, step.name)
+        for listener in listeners:
+            listener.end(step, cached=True)
+        return found
+    meter = Meter(step, (*listeners, ProgressArtifact()))
+    room = threading.Semaphore(step.parallel)
+    with step:
+        futures = [run_shard.submit(step, shard, step.name, meter, room) for shard in range(len(step.shards()))]
+        for future in futures:
+            future.result()
+        commit(step, step.name)
+    for listener in listeners:
+        listener.end(step, cached=False)
+    datasets = step.committed()
+    assert datasets is not None, "commit() has just written them"
+    return datasets
