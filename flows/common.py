@@ -45,11 +45,19 @@ class Recorder:
         return self._run(step)
 
 
-def ended(recorder: Recorder, **datasets: Dataset) -> State:
+def of_source(lake: Lake, table: str, key: str | None, like: Dataset, **filters: str) -> Dataset | None:
+    """An input that not every source has: by its key, else the newest of the source of another input."""
+    source = str(like.manifest["source"])
+    if key is None and not lake.table(table).matching(source=source, **filters):
+        return None
+    return given(lake, table, key, source=source, **filters)
+
+
+def ended(recorder: Recorder, **datasets: Dataset | None) -> State:
     """The final state of a stage, named `Cached` where every step was. Its message names the datasets' keys,
     which is all that the next stage needs, in this process or in another.
     """
-    keys = SEPARATOR.join(f"{name}={dataset.key}" for name, dataset in datasets.items())
+    keys = SEPARATOR.join(f"{name}={dataset.key}" for name, dataset in datasets.items() if dataset)
     return Completed(name=None if recorder.worked else CACHED, message=keys)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.common import Recorder, ended, given, open_lake
+from flows.common import Recorder, ended, given, of_source, open_lake
 from scot_core.config import EmbedConfig
 from scot_core.stages import recipes
 from scot_core.stages.recipes import Pictures
@@ -21,6 +21,7 @@ def embed(
 ) -> State:
     """Write table `embeddings`: images of `captions` and `galleries`, texts of the generated `triplets`."""
     place, run = open_lake(lake), Recorder()
-    pictures = Pictures(given(place, "galleries", galleries), given(place, "captions", captions))
+    captioned = given(place, "captions", captions)
+    pictures = Pictures(captioned, of_source(place, "galleries", galleries, like=captioned))
     vectors = recipes.embed(run, place, config, pictures, given(place, "triplets", triplets, stage="generate"))
     return ended(run, images=vectors.images, texts=vectors.texts, gallery=vectors.gallery)

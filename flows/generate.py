@@ -8,6 +8,7 @@ from prefect.client.schemas.objects import State
 from flows.common import Recorder, ended, given, open_lake
 from scot_core.config import GenerateConfig
 from scot_core.stages import recipes
+from tasks.artifacts import samples_artifact
 
 
 @flow(name="scot", flow_run_name="generate, up to {config.attempts} tries")
@@ -21,4 +22,5 @@ def generate(
     place, run = open_lake(lake), Recorder()
     writer = given(place, "adapters", adapter)
     triplets = recipes.generate(run, place, config, given(place, "captions", captions), writer)
+    samples_artifact(triplets)
     return ended(run, triplets=triplets)

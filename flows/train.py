@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.common import Recorder, ended, given, open_lake
+from flows.common import Recorder, ended, given, of_source, open_lake
 from scot_core.config import BenchmarkConfig, TrainConfig
 from scot_core.stages import recipes
 from scot_core.stages.recipes import Vectors
@@ -28,9 +28,10 @@ def train(
     vectors = Vectors(
         images=given(place, "embeddings", images, stage="embed-images"),
         texts=given(place, "embeddings", texts, stage="embed-texts"),
-        gallery=given(place, "embeddings", gallery, stage="embed-gallery"),
+        gallery=of_source(place, "embeddings", gallery, like=learned_from, stage="embed-gallery"),
     )
     combiners = recipes.train(run, place, config, learned_from, vectors)
     rows = recipes.benchmark(run, place, benchmark, combiners, learned_from, vectors)
-    benchmark_artifact(rows)
+    if rows is not None:
+        benchmark_artifact(rows)
     return ended(run, combiners=combiners, benchmarks=rows)

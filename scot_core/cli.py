@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 from rich.console import Console
+from rich.text import Text
 
 from scot_core.errors import ConfigError, ScotError
 from scot_core.settings import settings
@@ -163,7 +164,7 @@ def doctor(*, lake: LakeOption = None, json_: JsonOption = False) -> None:
     else:
         for finding in findings:
             mark = "[green]✓[/green]" if finding.ok else "[red]✗[/red]"
-            out.print(f"{mark} {finding.what:<18} {finding.found}", highlight=False)
+            out.print(f"{mark} {finding.what:<18} {finding.found}", highlight=False, soft_wrap=True)
     if not all(finding.ok for finding in findings):
         raise SystemExit(1)
 
@@ -172,12 +173,9 @@ def main() -> None:
     """Entry point: errors Scot raises on purpose are printed in a line or two, without a traceback."""
     try:
         app()
-    except ConfigError as error:
-        err.print(f"[red]error:[/red] {error}", highlight=False, markup=True)
-        sys.exit(2)
     except ScotError as error:
-        err.print(f"[red]error:[/red] {error}", highlight=False, markup=True)
-        sys.exit(1)
+        err.print(Text.assemble(("error: ", "red"), str(error)), soft_wrap=True)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
     except KeyboardInterrupt:
         err.print("stopped; what was finished is kept, the same command goes on from there")
         sys.exit(130)

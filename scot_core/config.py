@@ -48,10 +48,15 @@ class StageConfig(Config):
 
 
 class CaptionsConfig(StageConfig):
-    """Captioned images (§4.1), and the images of the source's own benchmark where it has one."""
+    """Captioned images (§4.1), and the images of the source's own benchmark where it has one.
+
+    Source `catalogue` is drawn; source `folder` reads the table `path` of (image, caption) and uses no other field
+    but `shard_rows`.
+    """
 
     STAGE: ClassVar[str] = "captions"
-    source: Literal["catalogue"] = "catalogue"
+    source: Literal["catalogue", "folder"] = "catalogue"
+    path: str | None = None
     count: Positive = 6000
     queries_per_split: Positive = 300
     gallery: Positive = 6000

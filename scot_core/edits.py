@@ -14,16 +14,21 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Final
 
-_FUNCTION: Final = frozenset(
+
+def _words(listed: str) -> frozenset[str]:
+    return frozenset(listed.split())
+
+
+_FUNCTION: Final = _words(
     """a an the this that these those it its it's he she they his her their him them there here i you we my your me
     is are was were be been being am has have had having do does did can could will would should may might must
     and or but so then than as if while also too very more most much many some any each both just only still all
     of in on at to for from by with into onto over under up down out about near next through between behind
     above below around along across against like shown seen pictured photographed
-    """.split()
+    """
 )  # fmt: skip
 # Verbs and nouns by which a request is made, and which the wanted image need not show.
-_REQUEST: Final = frozenset(
+_REQUEST: Final = _words(
     """make made turn change changed changes switch swap replace replaced convert transform give let put place set show
     shows shown showing add added adding include insert bring move keep choose pick use see display want wants like
     prefer need looks look looking appear appears become becomes come comes increase decrease reduce enlarge shrink
@@ -32,13 +37,13 @@ _REQUEST: Final = frozenset(
     please what where not no without minus never none nothing printed
     colour color colours colors coloured colored pattern patterned style size shape material background setting
     thing item object product kind type number
-    """.split()
+    """
 )  # fmt: skip
-_LARGE: Final = frozenset("large larger largest big bigger biggest huge giant oversized enlarge increase".split())
-_SMALL: Final = frozenset("small smaller smallest little tiny mini miniature compact reduce decrease shrink".split())
-_ABSENT: Final = frozenset("no not without none nothing plain bare empty blank solid removed free".split())
-_REMOVAL: Final = frozenset(
-    "remove removed removing without no not minus lose drop omit delete erase off rid none nothing plain bare".split()
+_LARGE: Final = _words("large larger largest big bigger biggest huge giant oversized enlarge increase")
+_SMALL: Final = _words("small smaller smallest little tiny mini miniature compact reduce decrease shrink")
+_ABSENT: Final = _words("no not without none nothing plain bare empty blank solid removed free")
+_REMOVAL: Final = _words(
+    "remove removed removing without no not minus lose drop omit delete erase off rid none nothing plain bare"
 )
 # After these, a request names what is there and shall not stay: "remove the ball", "a cat instead of the dog".
 _OLD_AFTER: Final = re.compile(
@@ -52,7 +57,7 @@ _NEW_THING: Final = re.compile(
     r"\b(?:make (?:it|this|that|them)|into|swap .+ for|replace .+ with|change .+ to|is|as|same design on|be)"
     r"\s+(?:an?|some)\s+(?:[\w'-]+\s+){0,2}?[\w'-]+$"
 )
-_WORD: Final = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+_WORD: Final = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 _SUFFIXES: Final = ("ing", "ies", "est", "ed", "er", "es", "en", "ly", "s", "y", "d", "e")
 
 _MISSING_SHARE: Final = 1 / 2  # of a clause's words that may be missing from the modified caption
@@ -164,8 +169,8 @@ class _Change:
     @classmethod
     def between(cls, before: Sequence[Word], after: Sequence[Word]) -> _Change:
         # By stems: "two dogs play" and "one dog plays" differ in one word.
-        stems = ([_stem(word.text) for word in words] for words in (before, after))
-        steps = SequenceMatcher(None, *stems, autojunk=False).get_opcodes()
+        stems = [[_stem(word.text) for word in words] for words in (before, after)]
+        steps = SequenceMatcher(None, stems[0], stems[1], autojunk=False).get_opcodes()
         texts = tuple(word.text for word in before)
         runs = [_Run(i, texts[i:j], tuple(after[k:m])) for tag, i, j, k, m in steps if tag != "equal"]
         return cls(texts, tuple(word.text for word in after), tuple(runs))
@@ -192,7 +197,9 @@ def _is_applied(request: _Request, change: _Change) -> bool:
     unnamed = 0
     for clause in request.clauses:
         missing = sum(not _has(word, change.after) for word in clause.wanted)
-        if clause.wanted and (missing > _MISSING_SHARE * len(clause.wanted) or not any(_has(w, come) for w in clause.wanted)):
+        if clause.wanted and (
+            missing > _MISSING_SHARE * len(clause.wanted) or not any(_has(w, come) for w in clause.wanted)
+        ):
             return False
         named = [word for word in clause.old if _has(word, change.before)]
         if any(not _has(word, gone) and not _is_denied(word, change.after) for word in named):

@@ -283,16 +283,16 @@ class Table:
         data = self._storage.read(name)
         return Dataset(self._storage, self.name, _parse_manifest(data, self._storage.path(name)), digest(data))
 
-    def latest(self, **filters: str) -> Dataset:
-        """The newest dataset whose manifest has these values (`source=`, `stage=`, `key=`).
+    def matching(self, **filters: str) -> list[Dataset]:
+        """Committed datasets whose manifest has these values (`source=`, `stage=`, `key=`), oldest first."""
+        return [d for d in self.datasets() if all(d.manifest.get(name) == value for name, value in filters.items())]
 
-        Raises LakeError where there is none, naming what is there.
-        """
-        everything = self.datasets()
-        fitting = [d for d in everything if all(d.manifest.get(k) == v for k, v in filters.items())]
+    def latest(self, **filters: str) -> Dataset:
+        """The newest of `matching`. Raises LakeError where there is none, naming what is there."""
+        fitting = self.matching(**filters)
         if not fitting:
-            wanted = " ".join(f"{k}={v}" for k, v in filters.items()) or "any"
-            there = ", ".join(d.key for d in everything) or "nothing"
+            wanted = " ".join(f"{name}={value}" for name, value in filters.items()) or "any"
+            there = ", ".join(d.key for d in self.datasets()) or "nothing"
             raise LakeError(f"{self._storage.path(self.name)} holds no dataset with {wanted} (there is: {there})")
         return fitting[-1]
 

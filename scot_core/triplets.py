@@ -122,7 +122,9 @@ def chat_messages(caption: str, system: str | None = None) -> list[dict[str, str
 # ---------------------------------------------------------------------------------------------- reading
 
 _FENCE = re.compile(r"\A```[a-z]*\s*(.*?)\s*```\Z", re.DOTALL)
-_APOLOGY = re.compile(r"\A\W*(i'?m sorry|i am sorry|sorry\b|i can(no|')t|i am unable|i'm unable|as an ai\b)", re.IGNORECASE)
+_APOLOGY = re.compile(
+    r"\A\W*(i'?m sorry|i am sorry|sorry\b|i can(no|')t|i am unable|i'm unable|as an ai\b)", re.IGNORECASE
+)
 
 
 def parse(text: str, style: Style) -> Parsed | Rejection:
@@ -153,7 +155,7 @@ def _json_object(text: str) -> tuple[str, str] | Rejection:
     try:
         reply = json.loads(fenced.group(1) if fenced else text)
     except ValueError:
-        return Rejection("refused" if _APOLOGY.match(text.replace("’", "'")) else "not_json")
+        return Rejection("refused" if _APOLOGY.match(text.replace("\u2019", "'")) else "not_json")
     names = ("modification", "modified_caption")
     if not isinstance(reply, dict) or set(reply) != set(names) or not all(isinstance(reply[n], str) for n in names):
         return Rejection("wrong_schema")
@@ -174,7 +176,8 @@ _MAX_MODIFIED_CAPTION: Final = 1000
 _SHORTEST, _LONGEST = 0.4, 2.5  # of the modified caption, relative to the caption
 _SLACK: Final = 40  # characters by which even a short caption may grow
 _LEAK = re.compile(
-    r"\b(caption|edit|modification|modified[_ ]caption)\s*[:=]|<\|?[a-z_/]+\|?>|```|\bjson\b|[{}]", re.IGNORECASE
+    r"\b(caption|edit|modification|modified[_ ]caption)\s*[:=]|<\|?[a-z_/]+\|?>|```|\bjson\b|[{}]",
+    re.IGNORECASE,
 )
 
 

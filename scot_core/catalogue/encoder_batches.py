@@ -65,7 +65,9 @@ def drawings(products: Sequence[Product], seed: int, folder: Path) -> Pixels:
     began, rendered = time.monotonic(), 0
     for start in range(0, len(products), SHARD):
         part = products[start : start + SHARD]
-        path = folder / f"{digest(repr((seed + start, part)).encode())}.npy"
+        # the first drawings stand for the drawing code, so that a change of it is noticed
+        sketch = b"".join(render(p, 64, seed + start + i).tobytes() for i, p in enumerate(part[:10]))
+        path = folder / f"{digest(repr(part).encode() + sketch)}.npy"
         if not path.exists():
             images = [np.asarray(render(p, 64, seed + start + i)) for i, p in enumerate(part)]
             unfinished = path.with_suffix(".tmp.npy")

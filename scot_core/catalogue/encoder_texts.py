@@ -113,7 +113,7 @@ def forget_words(tokens: Tokens, rng: random.Random, share: float = 0.08) -> Tok
     return replace(tokens, word_ids=tokens.word_ids.where(kept, UNKNOWN))
 
 
-def vocabulary(rng: random.Random, texts: int = 12_000) -> tuple[str, ...]:
+def vocabulary(rng: random.Random, texts: int = 4_000) -> tuple[str, ...]:
     """The words of many captions and modification texts, sorted."""
     found: set[str] = set(_FILLER).union(*_OTHER_WORDS.values())
     for _ in range(texts):

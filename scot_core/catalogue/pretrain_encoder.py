@@ -198,7 +198,7 @@ def pretrain(schedule: Schedule, out: Path, minutes: float) -> None:
                 f"left {(schedule.steps - step) / rate / 60:.1f} min",
                 flush=True,
             )
-        if step % 500 == 0 or step == schedule.steps or late:
+        if step % 250 == 0 or step == schedule.steps or late:
             result = score(learner.encoder, test, test_pixels)
             print(f"step {step}  {result}", flush=True)
             save_checkpoint(checkpoint, learner, optimiser, step, seconds + spent)
@@ -233,8 +233,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the weights and the work files")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop with a checkpoint after this long")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--images", type=int, default=40_000, help="drawings to pretrain on")
-    parser.add_argument("--steps", type=int, default=4500)
+    parser.add_argument("--images", type=int, default=48_000, help="drawings to pretrain on")
+    parser.add_argument("--steps", type=int, default=2200)
     parser.add_argument("--families", type=int, default=48, help=f"in a batch, {FAMILY} images each")
     parser.add_argument("--modifications", type=int, default=64, help="modification texts in a batch")
     parser.add_argument("--learning-rate", type=float, default=2e-3)

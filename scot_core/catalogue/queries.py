@@ -1,30 +1,30 @@
 """The catalogue benchmark: composed queries in three splits over a gallery with exact ground truth.
 
 A query asks for a change of a reference. Every gallery image that shows what was asked, with everything
-else as in the reference, is a target. A query brings four images into the gallery, two drawings of its
-target and two distractors that differ from the target in one attribute nobody asked to change; each
-reference, with two queries, brings another drawing of itself and a product one attribute away from it.
-These six are the query's subset (Rs@k). The rest of the gallery is drawn from the whole catalogue.
+else as in the reference, is a target. A query brings five images into the gallery: two drawings of its
+target, another drawing of its reference, and two distractors that differ from the target in one attribute
+nobody asked to change. With the gallery's nearest other product they are the query's subset (Rs@k). The
+rest of the gallery is drawn from the whole catalogue.
 """
 
 from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import count
 from typing import Final
+
+import numpy as np
 
 from scot_core.catalogue.grammar import Edit, edit
 from scot_core.catalogue.world import ATTRIBUTES, SPLITS, Product, sample, split_of, values
 from scot_core.errors import DataError
 
 SUBSET_SIZE: Final = 6
-_QUERIES_PER_REFERENCE: Final = 2
-_OWN, _SHARED = 4, 2  # gallery images of a query alone, and of its reference
-# A distractor differs in one of these: the type and its detail would be seen at once.
+_OWN: Final = SUBSET_SIZE - 1  # gallery images that a query brings
+# A distractor differs in one of these: another type or detail would be seen at once.
 _DISTRACTING: Final = ("colour", "pattern", "badge", "size", "background")
 
 
@@ -35,14 +35,13 @@ class Query:
     Attributes:
         query_id: `query-000012`.
         split: `seen`, `combination` or `type`: the split of the target.
-        reference_id: `reference-000006`; two queries share a reference.
+        reference_id: `reference-000012`, the reference image; every query has its own.
         reference: the product of the reference image.
         reference_seed: the seed it is drawn with.
         modification: the modification text.
         target: a product as asked for.
         free: attributes the query leaves open.
-        subset: six gallery indices, ascending: the targets made for this query, distractors, and another
-            drawing of the reference.
+        subset: six gallery indices, ascending: two targets, distractors, another drawing of the reference.
     """
 
     query_id: str
@@ -100,86 +99,66 @@ def make(queries_per_split: int = 300, gallery_size: int = 6000, seed: int = 77)
 
     Args:
         queries_per_split: number of queries in each of the three splits.
-        gallery_size: number of gallery images.
+        gallery_size: number of gallery images, at least five per query.
         seed: of all draws.
 
     Raises:
-        DataError: a number below 1, or a gallery too small for its queries (five images each, if even).
+        DataError: no queries, or a gallery too small for them.
     """
-    references = -(-queries_per_split // _QUERIES_PER_REFERENCE)
-    needed = len(SPLITS) * (queries_per_split * _OWN + references * _SHARED)
+    needed = len(SPLITS) * queries_per_split * _OWN
     if queries_per_split < 1 or gallery_size < needed:
         raise DataError(
-            f"{queries_per_split} queries per split need a gallery of at least {max(needed, 1)} images, not "
-            f"{gallery_size}: ask for fewer queries or a larger gallery"
+            f"{queries_per_split} queries per split need a gallery of at least {max(needed, _OWN)} images, not "
+            f"{gallery_size}: ask for at least one query, and five gallery images for each"
         )
     rng = random.Random(seed)
-    drafts = [draft for split in SPLITS for draft in _drafts(split, queries_per_split, rng)]
-    products = [product for draft in drafts for product in draft.products()]
+    drafts = [_draft(split, rng) for split in SPLITS for _ in range(queries_per_split)]
+    products = [product for draft in drafts for product in draft.products]
     products += [sample(rng) for _ in range(gallery_size - len(products))]
     # Ties are broken by gallery index, so the order must not tell targets from distractors.
     order = list(range(gallery_size))
     rng.shuffle(order)
-    gallery = [GalleryItem(f"gallery-{i:06d}", products[j], rng.getrandbits(48)) for i, j in enumerate(order)]
+    gallery = tuple(GalleryItem(f"gallery-{i:06d}", products[j], rng.getrandbits(48)) for i, j in enumerate(order))
     index_of = {j: i for i, j in enumerate(order)}
-    return CatalogueQueries(tuple(_queries(drafts, index_of, rng)), tuple(gallery))
+    nearest = _Nearest([item.product for item in gallery])
+    queries = []
+    for number, draft in enumerate(drafts):
+        own = [index_of[number * _OWN + i] for i in range(_OWN)]
+        queries.append(
+            Query(
+                query_id=f"query-{number:06d}",
+                split=draft.split,
+                reference_id=f"reference-{number:06d}",
+                reference=draft.reference,
+                reference_seed=rng.getrandbits(48),
+                modification=draft.asked.modification,
+                target=draft.asked.product,
+                free=draft.asked.free,
+                subset=tuple(sorted([*own, nearest.other(own[0], draft.asked.free, own)])),
+            )
+        )
+    return CatalogueQueries(tuple(queries), gallery)
 
 
 @dataclass(frozen=True)
 class _Draft:
-    """A reference with its edits, and the products they bring into the gallery."""
+    """A query before the gallery is shuffled, and the `_OWN` products it brings."""
 
     split: str
     reference: Product
-    edits: tuple[Edit, ...]
-    near_reference: Product
-    distractors: tuple[tuple[Product, Product], ...]  # of each edit
-
-    def products(self) -> Iterator[Product]:
-        """`_SHARED` products of the reference, then `_OWN` of each edit."""
-        yield from (self.reference, self.near_reference)
-        for asked, others in zip(self.edits, self.distractors, strict=True):
-            yield from (asked.product, asked.product, *others)
+    asked: Edit
+    products: tuple[Product, ...]
 
 
-def _drafts(split: str, queries: int, rng: random.Random) -> Iterator[_Draft]:
-    for start in range(0, queries, _QUERIES_PER_REFERENCE):
-        reference = _reference(split, rng)
-        edits = _edits(reference, split, min(_QUERIES_PER_REFERENCE, queries - start), rng)
-        distractors = tuple(_near_target(asked, rng) for asked in edits)
-        yield _Draft(split, reference, edits, _near_reference(reference, edits, rng), distractors)
-
-
-def _reference(split: str, rng: random.Random) -> Product:
-    if split != "combination":
-        return sample(rng, split)
+def _draft(split: str, rng: random.Random) -> _Draft:
     # Held-out combinations are reached from any product of the types that were seen.
-    return sample(rng, rng.choice(("seen", "combination")))
-
-
-def _near_reference(reference: Product, edits: tuple[Edit, ...], rng: random.Random) -> Product:
-    while True:
-        product = _one_off(reference, rng.choice(_DISTRACTING), rng)
-        if not any(_shows(product, asked) for asked in edits):
-            return product
-
-
-def _edits(reference: Product, split: str, number: int, rng: random.Random) -> tuple[Edit, ...]:
-    edits: list[Edit] = []
-    while len(edits) < number:
-        asked = edit(reference, rng, allowed=lambda product: split_of(product) == split)
-        if not any(_shows(asked.product, other) or _shows(other.product, asked) for other in edits):
-            edits.append(asked)
-    return tuple(edits)
-
-
-def _shows(product: Product, asked: Edit) -> bool:
-    return _key(product, asked.free) == _key(asked.product, asked.free)
-
-
-def _near_target(asked: Edit, rng: random.Random) -> tuple[Product, Product]:
+    origin = rng.choice(("seen", "combination")) if split == "combination" else split
+    reference = sample(rng, origin)
+    asked = edit(reference, rng, allowed=lambda product: split_of(product) == split)
     first, second = rng.sample([a for a in _DISTRACTING if a not in asked.changed], 2)
-    return _one_off(asked.product, first, rng), _one_off(asked.product, second, rng)
+    target = asked.product
+    distractors = (_one_off(target, first, rng), _one_off(target, second, rng))
+    return _Draft(split, reference, asked, (target, target, reference, *distractors))
 
 
 def _one_off(product: Product, attribute: str, rng: random.Random) -> Product:
@@ -187,24 +166,17 @@ def _one_off(product: Product, attribute: str, rng: random.Random) -> Product:
     return product.replace(**{attribute: rng.choice(others)})
 
 
-def _queries(drafts: list[_Draft], index_of: dict[int, int], rng: random.Random) -> Iterator[Query]:
-    """Queries in the order of the drafts; `index_of` maps the order of the products to the gallery's."""
-    position, number = 0, count()
-    for reference_number, draft in enumerate(drafts):
-        shared = range(position, position + _SHARED)
-        position += _SHARED
-        reference_seed = rng.getrandbits(48)
-        for asked in draft.edits:
-            own = range(position, position + _OWN)
-            position += _OWN
-            yield Query(
-                query_id=f"query-{next(number):06d}",
-                split=draft.split,
-                reference_id=f"reference-{reference_number:06d}",
-                reference=draft.reference,
-                reference_seed=reference_seed,
-                modification=asked.modification,
-                target=asked.product,
-                free=asked.free,
-                subset=tuple(sorted(index_of[i] for i in (*shared, *own))),
-            )
+class _Nearest:
+    """Finds, for a query, the gallery's most similar product that is neither its own nor a target."""
+
+    def __init__(self, products: Sequence[Product]) -> None:
+        table = np.array([_key(product, frozenset()) for product in products])
+        self._codes = np.unique(table, return_inverse=True)[1].reshape(table.shape)
+
+    def other(self, target: int, free: frozenset[str], own: Sequence[int]) -> int:
+        """The index of the product that shares most attributes with a target, the first of several."""
+        fixed = [i for i, attribute in enumerate(ATTRIBUTES) if attribute not in free]
+        shared = (self._codes == self._codes[target])[:, fixed].sum(axis=1)
+        shared[shared == len(fixed)] = -1  # a target
+        shared[list(own)] = -1
+        return int(shared.argmax())

@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 import uvicorn
@@ -39,9 +40,7 @@ _START_S: Final = 30.0
 
 
 @contextmanager
-def serve(
-    host: str = "127.0.0.1", port: int = 0, *, faults: Faults | None = None, seed: int = 0
-) -> Iterator[str]:
+def serve(host: str = "127.0.0.1", port: int = 0, *, faults: Faults | None = None, seed: int = 0) -> Iterator[str]:
     """Run the teacher in a thread of this process; gives its base URL, ending in /v1.
 
     Args:
@@ -158,10 +157,14 @@ def _within(text: str, finish: str, max_tokens: int | None) -> tuple[str, str]:
 
 
 def _completion(body: dict[str, Any], digest: str, text: str, finish: str, *, whole: bool) -> Response:
-    prompt = sum(len(_TOKEN.findall(message["content"])) for message in body["messages"])
-    written = len(_TOKEN.findall(text))
+    prompt = sum(_tokens(message["content"]) for message in body["messages"])
+    written = _tokens(text)
     refused = finish == "content_filter"
-    message = {"role": "assistant", "content": None if refused else text, "refusal": text if refused else None}
+    message = {
+        "role": "assistant",
+        "content": None if refused else text,
+        "refusal": text if refused else None,
+    }
     completion = {
         "id": f"chatcmpl-{digest}",
         "object": "chat.completion",
@@ -171,6 +174,11 @@ def _completion(body: dict[str, Any], digest: str, text: str, finish: str, *, wh
         "usage": {"prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written},
     }
     return JSONResponse(completion) if whole else HalfBody(json.dumps(completion).encode())
+
+
+@lru_cache(maxsize=64)  # the system message and the worked examples come again and again
+def _tokens(text: str) -> int:
+    return len(_TOKEN.findall(text))
 
 
 def _refuse(status: int, message: str, code: str | None = None) -> Response:
@@ -186,7 +194,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     listener = _listen(arguments.host, arguments.port)
-    print(f"base_url http://{arguments.host}:{listener.getsockname()[1]}/v1  model {MODEL}  (Ctrl-C ends it)", flush=True)
+    print(
+        f"base_url http://{arguments.host}:{listener.getsockname()[1]}/v1  model {MODEL}  (Ctrl-C ends it)",
+        flush=True,
+    )
     _server(Faults(), arguments.seed).run([listener])
 
 

@@ -7,7 +7,6 @@ arrives; whatever goes wrong afterwards, it has been reported.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +20,8 @@ import stamina
 from scot_core.errors import BudgetReached, EndpointError
 from scot_core.llm import Reply
 from scot_core.llm.chat import ChatRequest, EndpointSettings, body, highest_price, price, read_completion
-from scot_core.llm.limits import Budget, pace, retry_after
+from scot_core.llm.failures import KEY_VARIABLE, Failures, RetryableError
+from scot_core.llm.limits import Budget, pace
 
 __all__ = ["ChatRequest", "EndpointSettings", "OnReply", "Usage", "ask"]
 
@@ -29,13 +29,9 @@ logger = logging.getLogger(__name__)
 
 OnReply = Callable[[str, Reply, float], None]
 
-KEY_VARIABLE: Final = "SCOT_API_KEY"
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-_RETRYABLE: Final = frozenset({408, 409, 429})  # and 5xx
-_ROW_STATUS: Final = frozenset({400, 413, 422})  # this request is turned down, another may not be
 _HOPELESS: Final = 8  # requests turned down in a row, none answered: it is not the requests
 _BAD_REQUEST: Final = "error:bad_request"
-_LONGEST_WAIT_S: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +89,6 @@ def ask(
             raise
 
 
-class _Retryable(Exception):
-    """An attempt that may be repeated. Carries no text of the server: retries are logged."""
-
-    def __init__(self, kind: str, status: int | None = None, wait_s: float | None = None) -> None:
-        super().__init__(kind if status is None else f"{kind} ({status})")
-        self.kind, self.status, self.wait_s = kind, status, wait_s
-
-
 class _Client:
     def __init__(
         self,
@@ -111,9 +99,10 @@ class _Client:
         response_format: Mapping[str, Any] | None,
     ) -> None:
         self.settings = settings
-        self._key = api_key
+        self._key = api_key.strip()
+        self._failures = Failures(settings, self._key)
         self._on_reply = on_reply
-        self._format = response_format
+        self._format, self._asks_for_format = response_format, response_format is not None
         self._budget = Budget(settings.max_usd, spent_usd)
         self._usage = Usage()
         self._answered = 0  # replies that the server really wrote
@@ -162,8 +151,15 @@ class _Client:
             self._running[0].call_soon_threadsafe(self._running[1].cancel)
 
     def _connect(self) -> openai.AsyncOpenAI:
+        if not self._key.isascii() or not self._key.isprintable():
+            raise self._failures.error(f"takes no such key: {KEY_VARIABLE} holds characters that no key has")
+        parts = urlsplit(self.settings.base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise EndpointError(
+                f"the base URL {self.settings.base_url!r} is none: it looks like https://api.openai.com/v1"
+            )
         # A proxy of the environment cannot reach this machine's loopback.
-        local = urlsplit(self.settings.base_url).hostname in _LOOPBACK
+        local = parts.hostname in _LOOPBACK
         return openai.AsyncOpenAI(
             api_key=self._key or "none",
             base_url=self.settings.base_url,
@@ -191,8 +187,8 @@ class _Client:
         while not self._budget.reserve(highest):
             if self._budget.is_idle:
                 raise BudgetReached(
-                    f"the budget of ${self._budget.max_usd:.2f} is reached: ${self._budget.spent_usd:.4f} are spent and "
-                    f"the next request may cost ${highest:.4f}; raise max_usd to go on, the replies so far are kept"
+                    f"the budget of ${self._budget.max_usd:.2f} is reached: ${self._budget.spent_usd:.4f} are spent "
+                    f"and the next request may cost ${highest:.4f}; raise max_usd to go on, all replies are kept"
                 )
             self._settled.clear()
             await self._settled.wait()
@@ -203,7 +199,7 @@ class _Client:
         if reply.finish_reason == _BAD_REQUEST and not self._answered:
             self._held.append((request, reply))
             if len(self._held) >= _HOPELESS:
-                raise self._error(f"turned down {_HOPELESS} requests and answered none: {self._last_words}")
+                raise self._failures.error(f"turned down {_HOPELESS} requests and answered none: {self._last_words}")
             return
         self._release()
         self._report(request, reply, usd)
@@ -245,26 +241,30 @@ class _Client:
                     self._usage = replace(self._usage, retries=self._usage.retries + (attempt.num > 1))
                     try:
                         return await self._attempt(request)
-                    except _Retryable:
+                    except RetryableError:
                         before, answered = answered, self._answered
                         raise
-        except _Retryable as failure:
+        except RetryableError as failure:
             if self._stopping:
                 raise
             # Others were answered while this one kept failing: it is the request, not the server.
             if failure.status != 429 and self._answered > before:
                 return Reply("", f"error:{failure.kind}", 0, 0)
-            raise self._gone(failure) from None
+            raise self._failures.gone(failure) from None
         raise AssertionError("a retry context ends by returning or raising")
 
     def _wait_for(self, error: Exception) -> bool | float:
-        if not isinstance(error, _Retryable) or self._stopping:
+        if not isinstance(error, RetryableError) or self._stopping:
             return False
-        return True if error.wait_s is None else error.wait_s
+        if error.wait_s is None:
+            return True
+        # The whole endpoint is meant, not this request alone.
+        self._open_at = max(self._open_at, asyncio.get_running_loop().time() + error.wait_s)
+        return error.wait_s
 
     async def _attempt(self, request: ChatRequest) -> Reply:
-        loop = asyncio.get_running_loop()
-        while (closed_for := self._open_at - loop.time()) > 0:
+        clock = asyncio.get_running_loop().time
+        while (closed_for := self._open_at - clock()) > 0:
             await asyncio.sleep(closed_for)
         if self._pace is not None:
             await self._pace.acquire()
@@ -274,72 +274,29 @@ class _Client:
         try:
             reply = await self._send(request)
         except openai.APITimeoutError:
-            raise _Retryable("timeout") from None
+            raise RetryableError("timeout") from None
         except openai.APIConnectionError:
-            raise _Retryable("connection") from None
+            raise RetryableError("connection") from None
         except openai.APIStatusError as error:
-            return self._without_reply(error)
+            return self._turned_down(error)
         except ValueError:
-            raise _Retryable("bad_body") from None
+            raise RetryableError("bad_body") from None
         finally:
             self._on_the_wire.discard(task)
         self._answered += 1
         return reply
 
     async def _send(self, request: ChatRequest) -> Reply:
-        # The raw response: building the client's typed objects takes longer than all else here.
-        create: Any = self._openai.chat.completions.with_raw_response.create
-        response = await create(**body(self.settings, request, self._format))
-        return read_completion(json.loads(response.content), request)
+        # Plain JSON both ways: the client's typed parameters and objects take longer than all else here.
+        sent = body(self.settings, request, self._format)
+        completion = await self._openai.post("/chat/completions", cast_to=object, body=sent)
+        return read_completion(completion, request)
 
-    def _without_reply(self, error: openai.APIStatusError) -> Reply:
-        """What a status other than 200 means: a row's failure is returned, everything else raised."""
-        status, code = error.status_code, str(error.code or "")
-        self._last_words = self._quote(error)
-        if status in _ROW_STATUS:
-            if self._format is not None and "response_format" in self._last_words:
-                logger.warning("%s takes no response_format; going on without", self._where)
-                self._format = None
-            if "response_format" in self._last_words:
-                raise _Retryable("response_format", status, 0.0)
-            filtered = "content" in code and ("filter" in code or "policy" in code)
-            return Reply("", "error:content_filter" if filtered else _BAD_REQUEST, 0, 0)
-        if code == "insufficient_quota" or status == 402:
-            raise self._error("says that the account has no money left: top it up, then run again")
-        if status in (401, 403):
-            raise self._error(f"refuses the key ({status}): set {KEY_VARIABLE} to one that may use {self.settings.model}")
-        if status == 404:
-            raise self._error(f"knows no model {self.settings.model!r}, or the base URL is wrong (404)")
-        if status not in _RETRYABLE and status < 500:
-            raise self._error(f"answered {status}: {self._last_words}")
-        wait_s = retry_after(error.response.headers)
-        if wait_s is not None:
-            if wait_s > _LONGEST_WAIT_S:
-                raise self._error(f"answered {status} and asks to wait {wait_s:.0f} s: run again then")
-            # The whole endpoint is meant, not this request alone.
-            self._open_at = max(self._open_at, asyncio.get_running_loop().time() + wait_s)
-        raise _Retryable("rate_limit" if status == 429 else "server", status, wait_s)
-
-    # ----------------------------------------------------------------------------------------- errors
-
-    @property
-    def _where(self) -> str:
-        parts = urlsplit(self.settings.base_url)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-    def _error(self, what: str) -> EndpointError:
-        return EndpointError(f"{self._where} {what} ({self._usage.replies} replies of this call are kept)")
-
-    def _gone(self, failure: _Retryable) -> EndpointError:
-        times = f"{self.settings.attempts} times in a row"
-        what = {
-            "rate_limit": f"answered 429 {times}: lower concurrency or requests_per_minute, or run again later",
-            "connection": f"could not be reached or dropped the connection {times}: is it up, is base_url right?",
-            "timeout": f"did not answer within {self.settings.timeout_s:g} s, {times}: raise timeout_s, or run again later",
-            "bad_body": f"answered with something else than a chat completion {times}: is base_url right?",
-        }
-        return self._error(what.get(failure.kind, f"answered {failure.status} {times}: run again later"))
-
-    def _quote(self, error: openai.APIStatusError) -> str:
-        words = str(error.body.get("message", "") if isinstance(error.body, dict) else error.body or "")
-        return (words.replace(self._key, "***") if self._key else words)[:200]
+    def _turned_down(self, error: openai.APIStatusError) -> Reply:
+        self._last_words = self._failures.quote(error)
+        kind = self._failures.turned_down(error)
+        if kind == "bad_request" and "response_format" in self._last_words and self._asks_for_format:
+            logger.warning("%s takes no response_format; asking without", self._failures.where)
+            self._format = None
+            raise RetryableError("response_format", error.status_code, 0.0)
+        return Reply("", f"error:{kind}", 0, 0)

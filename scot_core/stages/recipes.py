@@ -25,6 +25,7 @@ from scot_core.stages.captions import DrawCatalogue
 from scot_core.stages.embed import EmbedImages, EmbedTexts
 from scot_core.stages.finetune import Finetune
 from scot_core.stages.generate import Write
+from scot_core.stages.own_captions import ReadFolder
 from scot_core.stages.replies import ReadReplies
 from scot_core.stages.seed import AskForSeeds
 from scot_core.stages.step import Step
@@ -35,10 +36,10 @@ Run = Callable[[Step], tuple[Dataset, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """Captioned images, and the images of the source's benchmark."""
+    """Captioned images, and the images of the source's benchmark where it has one."""
 
-    galleries: Dataset
     captions: Dataset
+    galleries: Dataset | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +48,15 @@ class Vectors:
 
     images: Dataset
     texts: Dataset
-    gallery: Dataset
+    gallery: Dataset | None
 
 
 def captions(run: Run, lake: Lake, config: CaptionsConfig) -> Pictures:
-    return Pictures(*run(DrawCatalogue(lake, config)))
+    if config.source == "folder":
+        _, read = run(ReadFolder(lake, config))
+        return Pictures(read, None)
+    galleries, drawn = run(DrawCatalogue(lake, config))
+    return Pictures(drawn, galleries)
 
 
 def seed(run: Run, lake: Lake, config: SeedConfig, captions: Dataset) -> Dataset:
@@ -79,6 +84,8 @@ def generate(run: Run, lake: Lake, config: GenerateConfig, captions: Dataset, ad
 def embed(run: Run, lake: Lake, config: EmbedConfig, pictures: Pictures, triplets: Dataset) -> Vectors:
     (images,) = run(EmbedImages(lake, config, pictures.captions))
     (texts,) = run(EmbedTexts(lake, config, triplets))
+    if pictures.galleries is None:
+        return Vectors(images, texts, None)
     (gallery,) = run(EmbedImages(lake, config, pictures.galleries))
     return Vectors(images, texts, gallery)
 
@@ -91,8 +98,10 @@ def train(run: Run, lake: Lake, config: TrainConfig, triplets: Dataset, vectors:
 
 def benchmark(
     run: Run, lake: Lake, config: BenchmarkConfig, combiners: Dataset, triplets: Dataset, vectors: Vectors
-) -> Dataset:
-    """Returns the benchmark's rows."""
+) -> Dataset | None:
+    """Returns the benchmark's rows, None where the captions' source has no benchmark of its own."""
+    if vectors.gallery is None:
+        return None
     (rows,) = run(MeasureCatalogue(lake, config, combiners, triplets, vectors.images, vectors.texts, vectors.gallery))
     return rows
 

@@ -1,0 +1,1 @@
+"""What it takes to run on real machines: server, pools, deployments, automations."""

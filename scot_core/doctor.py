@@ -1,0 +1,97 @@
+"""What this machine has for a run, and what is missing with how to get it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import NamedTuple
+
+from scot_core.errors import ScotError
+from scot_core.lake import Lake
+
+NEEDED_GB = 6.0
+PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "duckdb", "pyarrow", "openai", "prefect")
+PREFECT_FREE = ("prefect",)  # only `scot run` and the deployments need these
+
+
+class Finding(NamedTuple):
+    """One thing looked at: whether it is as a run needs it, and what was found."""
+
+    what: str
+    ok: bool
+    found: str
+
+
+def examine(lake_url: str) -> list[Finding]:
+    """Every finding, problems included; raises nothing."""
+    return [
+        *(_package(name) for name in PACKAGES),
+        _device(),
+        _memory(),
+        _disk(lake_url),
+        _weights("encoder"),
+        _weights("falcon"),
+        _lake(lake_url),
+        _key(),
+        _server(),
+    ]
+
+
+def _package(name: str) -> Finding:
+    try:
+        return Finding(name, True, version(name))
+    except PackageNotFoundError:
+        return Finding(name, name in PREFECT_FREE, f"missing: pip install {name}")
+
+
+def _device() -> Finding:
+    import torch
+
+    if not torch.cuda.is_available():
+        return Finding("device", True, f"CPU, {os.cpu_count()} cores (profile catalogue is made for that)")
+    gpu = torch.cuda.get_device_properties(0)
+    return Finding("device", True, f"{torch.cuda.device_count()} x {gpu.name}, {gpu.total_memory / 1e9:.0f} GB")
+
+
+def _memory() -> Finding:
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    return Finding("memory", total >= NEEDED_GB, f"{total:.1f} GB (profile catalogue needs {NEEDED_GB:.0f})")
+
+
+def _disk(lake_url: str) -> Finding:
+    if "://" in lake_url:
+        return Finding("disk", True, "the lake is remote")
+    place = Path(lake_url).resolve()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free / 1e9
+    return Finding("disk", free >= 1, f"{free:.0f} GB free at {place}")
+
+
+def _weights(name: str) -> Finding:
+    folder = Path(__file__).parent / "catalogue" / "weights" / name
+    file = folder / "model.safetensors"
+    if not file.exists():
+        return Finding(f"weights: {name}", False, f"missing at {folder}: python -m scot_core.catalogue.pretrain_{name} --help")
+    return Finding(f"weights: {name}", True, f"{file.stat().st_size / 1e6:.1f} MB")
+
+
+def _lake(url: str) -> Finding:
+    try:
+        lake = Lake(url)
+        lake.check_writable()
+        return Finding("lake", True, f"{lake.url}, {len(lake.datasets())} datasets")
+    except ScotError as error:
+        return Finding("lake", False, str(error))
+
+
+def _key() -> Finding:
+    found = "set" if os.environ.get("SCOT_API_KEY") else "not set (only a real endpoint needs SCOT_API_KEY)"
+    return Finding("API key", True, found)
+
+
+def _server() -> Finding:
+    url = os.environ.get("PREFECT_API_URL")
+    return Finding("Prefect server", True, url or "none configured: `scot run` starts one for the run")

@@ -1,0 +1,33 @@
+"""The report: one self-contained HTML file about the newest benchmark of a lake and all it was made from."""
+
+from __future__ import annotations
+
+from scot_core.errors import LakeError
+from scot_core.lake import Lake
+
+REPORT_VERSION = 1  # another number renders reports anew that are in the lake already
+LATEST = "report.html"
+
+__all__ = ["write_report"]
+
+
+def write_report(lake: Lake) -> str:
+    """Write `reports/<key>.html` for the newest dataset of `benchmarks`, and a copy as `report.html`.
+
+    Returns the full path of the first. A report that is there already, for the same rows and of this version, is
+    left as it is and nothing heavy is loaded. Raises LakeError where the lake holds no benchmark.
+    """
+    measured = lake.table("benchmarks").datasets()
+    if not measured:
+        raise LakeError(f"{lake.url} holds no benchmark to report on: run `scot run` first")
+    newest = measured[-1]
+    name, stamp = f"reports/{newest.key}.html", f"scot report {REPORT_VERSION} of {newest.digest}"
+    page = lake.storage.read(name) if lake.storage.exists(name) else b""
+    if f'"{stamp}"'.encode() not in page:
+        from scot_core.report.page import render  # torch, matplotlib and jinja2 load only where there is work
+
+        page = render(lake, newest, stamp).encode()
+        lake.storage.write(name, page)
+    if not lake.storage.exists(LATEST) or lake.storage.read(LATEST) != page:
+        lake.storage.write(LATEST, page)
+    return lake.storage.path(name)

@@ -1,0 +1,116 @@
+"""The benchmark's rows as tables, and the result in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+MAIN = "R@1"
+ALL = "all"
+SPLITS = {
+    "seen": "combinations as in training",
+    "combination": "held-out combinations of type with colour or pattern",
+    "type": "held-out types of product",
+    ALL: "every query",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A value in percent with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    best: bool
+
+
+@dataclass(frozen=True)
+class Results:
+    """Rows of one dataset of `benchmarks`; `own` is the method that was trained, every other one a baseline."""
+
+    rows: Sequence[Mapping[str, Any]]
+    own: str
+
+    @cached_property
+    def splits(self) -> list[str]:
+        return _distinct(row["split"] for row in self.rows)
+
+    @cached_property
+    def methods(self) -> list[str]:
+        return _distinct(row["method"] for row in self.rows)
+
+    @cached_property
+    def other_metrics(self) -> list[str]:
+        return [metric for metric in _distinct(row["metric"] for row in self.rows) if metric != MAIN]
+
+    @cached_property
+    def queries(self) -> dict[str, int]:
+        """Number of queries of each split."""
+        return {row["split"]: int(row["queries"]) for row in self.rows if row["metric"] == MAIN}
+
+    @property
+    def seeds(self) -> int:
+        return max(int(row["seeds"]) for row in self.rows)
+
+    @property
+    def baselines(self) -> list[str]:
+        return [method for method in self.methods if method != self.own]
+
+    def cell(self, method: str, split: str, metric: str = MAIN) -> Cell:
+        row = self._by_place[method, split, metric]
+        best = max(self._by_place[m, split, metric]["value"] for m in self.methods)
+        return Cell(row["value"], row["low"], row["high"], row["value"] == best)
+
+    def best_baseline(self, split: str) -> str:
+        """The baseline with the highest R@1, the first of equals."""
+        return max(self.baselines, key=lambda method: self.cell(method, split).value)
+
+    def gain(self, split: str) -> float:
+        """Points of R@1 between the trained method and the best baseline."""
+        return self.cell(self.own, split).value - self.cell(self.best_baseline(split), split).value
+
+    @property
+    def weakest(self) -> str | None:
+        """The split with the lowest R@1 of the trained method; None where there is only one."""
+        parts = [split for split in self.splits if split != ALL]
+        return min(parts, key=lambda split: self.cell(self.own, split).value) if len(parts) > 1 else None
+
+    @cached_property
+    def _by_place(self) -> dict[tuple[str, str, str], Mapping[str, Any]]:
+        return {(row["method"], row["split"], row["metric"]): row for row in self.rows}
+
+
+def label(method: str) -> str:
+    """A method's name as people write it."""
+    return {"scot": "SCOT", "infonce": "InfoNCE"}.get(method, method)
+
+
+def headline(results: Results) -> str:
+    """The result in a sentence or two, from the rows alone."""
+    own = results.cell(results.own, ALL)
+    baseline = results.best_baseline(ALL)
+    compared = f"the best baseline ({label(baseline)}, {percent(results.cell(baseline, ALL).value)})"
+    gain = round(results.gain(ALL), 1)
+    if gain == 0:
+        difference = f"level with {compared}"
+    else:
+        difference = f"{abs(gain):.1f} points {'above' if gain > 0 else 'below'} {compared}"
+    sentence = (
+        f"{label(results.own)} finds a right image first for {percent(own.value)} of {results.queries[ALL]:,} queries "
+        f"(95\u00a0% interval {own.low:.1f} to {own.high:.1f}), {difference}"
+    )
+    weakest = results.weakest
+    if weakest is None:
+        return f"{sentence}."
+    return f"{sentence}; weakest on split {weakest} ({percent(results.cell(results.own, weakest).value)})."
+
+
+def percent(value: float) -> str:
+    return f"{value:.1f}\u00a0%"
+
+
+def _distinct(values: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(values))

@@ -1,0 +1,202 @@
+"""The Combiner against its definition in numpy, CLIP4Cir's checkpoints, files and bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from scot_core import paper
+from scot_core.combiner import Combiner
+from scot_core.errors import ConfigError, ModelError, ShapeError
+
+D, PROJECTION, HIDDEN = 6, 10, 14
+
+
+def pair(rows: int = 3, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    image, text = torch.randn(2, rows, D, generator=generator)
+    return image.to(dtype), text.to(dtype)
+
+
+def clip4cir_state(seed: int = 0) -> dict[str, Tensor]:
+    """A state dict with that project's names and shapes."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {
+        "text_projection_layer": (PROJECTION, D),
+        "image_projection_layer": (PROJECTION, D),
+        "combiner_layer": (HIDDEN, 2 * PROJECTION),
+        "output_layer": (D, HIDDEN),
+        "dynamic_scalar.0": (HIDDEN, 2 * PROJECTION),
+        "dynamic_scalar.3": (1, HIDDEN),
+    }
+    state = {}
+    for name, (rows, columns) in shapes.items():
+        state[f"{name}.weight"] = torch.randn(rows, columns, generator=generator)
+        state[f"{name}.bias"] = torch.randn(rows, generator=generator)
+    return state
+
+
+def small() -> Combiner:
+    torch.manual_seed(0)
+    return Combiner(D, PROJECTION, HIDDEN).eval()
+
+
+def by_hand(state: dict[str, Tensor], image: Tensor, text: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """(composed, weight) in float64 numpy, from CLIP4Cir's names."""
+
+    def layer(name: str, x: np.ndarray) -> np.ndarray:
+        return np.asarray(x @ state[f"{name}.weight"].double().numpy().T + state[f"{name}.bias"].double().numpy())
+
+    def relu(x: np.ndarray) -> np.ndarray:
+        return np.maximum(x, 0)
+
+    v, t = image.double().numpy(), text.double().numpy()
+    joined = np.concatenate([relu(layer("text_projection_layer", t)), relu(layer("image_projection_layer", v))], axis=1)
+    s = 1 / (1 + np.exp(-layer("dynamic_scalar.3", relu(layer("dynamic_scalar.0", joined)))))
+    out = layer("output_layer", relu(layer("combiner_layer", joined))) + s * t + (1 - s) * v
+    return out / np.linalg.norm(out, axis=1, keepdims=True), s[:, 0]
+
+
+def test_it_computes_clip4cirs_combination_from_its_checkpoints() -> None:
+    state = clip4cir_state()
+    combiner = small()
+    combiner.load_clip4cir_state_dict(state)
+    image, text = pair()
+    composed, weight = by_hand(state, image, text)
+    np.testing.assert_allclose(combiner(image, text).detach().numpy(), composed, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(combiner.modality_weight(image, text).detach().numpy(), weight, rtol=1e-5, atol=1e-6)
+
+
+def test_text_comes_first_and_inputs_are_not_exchangeable() -> None:
+    combiner, (image, text) = small(), pair()
+    assert not torch.allclose(combiner(image, text), combiner(text, image))
+
+
+def test_a_whole_checkpoint_is_taken_as_well() -> None:
+    bare, whole = small(), small()
+    bare.load_clip4cir_state_dict(clip4cir_state())
+    whole.load_clip4cir_state_dict({"epoch": 7, "Combiner": clip4cir_state()})
+    assert all(torch.equal(a, b) for a, b in zip(bare.parameters(), whole.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        (lambda s: s.pop("output_layer.bias"), ModelError, ["missing output_layer.bias"]),
+        (lambda s: s.update({"logit_scale": torch.ones(())}), ModelError, ["unknown", "logit_scale"]),
+        (lambda s: s.update({"combiner_layer.weight": torch.ones(3, 4)}), ShapeError, ["(3, 4)", "(14, 20)"]),
+        (lambda s: s.update({"combiner_layer.bias": "x"}), ModelError, ["combination.bias", "str"]),
+        (lambda s: s.update({"combiner_layer.bias": torch.ones(HIDDEN).long()}), ModelError, ["torch.int64"]),
+    ],
+)
+def test_other_checkpoints_are_refused_and_change_nothing(change: Any, error: type, words: list[str]) -> None:
+    combiner, state = small(), clip4cir_state()
+    before = {name: value.clone() for name, value in combiner.state_dict().items()}
+    change(state)
+    with pytest.raises(error) as caught:
+        combiner.load_clip4cir_state_dict(state)
+    assert all(word in str(caught.value) for word in words)
+    assert all(torch.equal(before[name], value) for name, value in combiner.state_dict().items())
+
+
+def test_default_sizes_are_the_papers() -> None:
+    with torch.device("meta"):
+        combiner = Combiner(256)
+    sizes = (combiner.projection_dim, combiner.hidden_dim, combiner.dropout)
+    assert sizes == (paper.PROJECTION_DIM, paper.HIDDEN_DIM, paper.DROPOUT)
+
+
+def test_rows_have_length_one_and_dropout_acts_in_training_only() -> None:
+    combiner, (image, text) = small(), pair(50)
+    torch.testing.assert_close(combiner(image, text).norm(dim=1), torch.ones(50))
+    assert torch.equal(combiner(image, text), combiner(image, text))
+    combiner.train()
+    assert not torch.equal(combiner(image, text), combiner(image, text))
+    assert ((weight := combiner.modality_weight(image, text)) > 0).all()
+    assert (weight < 1).all()
+    assert weight.shape == (50,)
+    assert combiner(image[:0], text[:0]).shape == (0, D)
+
+
+def test_saved_and_loaded_it_is_the_same_in_the_same_bytes(tmp_path: Path) -> None:
+    combiner, inputs = small(), pair(dtype=torch.float64)
+    combiner = combiner.double()
+    combiner.save(tmp_path / "a" / "b")
+    loaded = Combiner.load(tmp_path / "a" / "b")
+    assert not loaded.training
+    assert torch.equal(loaded(*inputs), combiner(*inputs))
+    loaded.save(tmp_path / "c")
+    for name in ("model.safetensors", "config.json"):
+        assert (tmp_path / "a" / "b" / name).read_bytes() == (tmp_path / "c" / name).read_bytes()
+    assert {path.name for path in (tmp_path / "c").iterdir()} == {"model.safetensors", "config.json"}
+    loaded.train()
+    loaded(*inputs).sum().backward()
+
+
+def test_damaged_folders_are_refused(tmp_path: Path) -> None:
+    combiner = small()
+    with pytest.raises(ModelError, match="cannot read"):
+        Combiner.load(tmp_path)
+    combiner.save(tmp_path)
+    weights, config = tmp_path / "model.safetensors", tmp_path / "config.json"
+    good_weights, good_config = weights.read_bytes(), json.loads(config.read_text())
+    weights.write_bytes(good_weights[:-1] + bytes([good_weights[-1] ^ 1]))
+    with pytest.raises(ModelError, match="not the file that"):
+        Combiner.load(tmp_path)
+    weights.write_bytes(good_weights)
+    for change, words in (
+        ({"hidden_dim": 15}, "14"),
+        ({"format": 99}, "99"),
+        ({"architecture": "phi"}, "does not describe"),
+        ({"feature_dim": "six"}, "feature_dim"),
+    ):
+        config.write_text(json.dumps(good_config | change))
+        with pytest.raises((ModelError, ShapeError), match=words):
+            Combiner.load(tmp_path)
+    config.write_text("{")
+    with pytest.raises(ModelError, match="not valid JSON"):
+        Combiner.load(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ModelError, match="cannot write"):
+        small().save(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda v, t: (v[:, :5], t), ["(B, 6)", "(3, 5)"]),
+        (lambda v, t: (v, t[0]), ["text", "(6,)"]),
+        (lambda v, t: (v, t[:2]), ["3", "2"]),
+        (lambda v, t: (v.double(), t), ["torch.float64", "torch.float32"]),
+        (lambda v, t: (v, t.long()), ["torch.int64"]),
+        (lambda v, t: (v, t.to("meta")), ["meta", "cpu"]),
+    ],
+)
+def test_bad_batches_are_refused_naming_both_sides(change: Any, words: list[str]) -> None:
+    combiner = small()
+    for call in (combiner, combiner.modality_weight):
+        with pytest.raises(ShapeError) as caught:
+            call(*change(*pair()))
+        assert all(word in str(caught.value) for word in words)
+
+
+@pytest.mark.parametrize("arguments", [(0,), (4, 0), (4, 4, -1), (4, 4, 4, 1.0)])
+def test_impossible_sizes_are_refused(arguments: tuple[Any, ...]) -> None:
+    with pytest.raises(ConfigError):
+        Combiner(*arguments)
+
+
+def test_autocast_may_be_used() -> None:
+    combiner, (image, text) = small(), pair()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        reduced = combiner(image, text)
+    torch.testing.assert_close(reduced.float(), combiner(image, text), rtol=0.1, atol=0.05)

@@ -1,0 +1,70 @@
+"""The reported tables are consistent, or say where they are not."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+from scot_core import paper
+from scot_core.benchmarks import fashioniq
+
+
+def rounding(values: list[float]) -> float:
+    """How far a printed average may be from the mean of printed values: both are rounded."""
+    return 0.101 if all(round(v, 1) == v for v in values) else 0.0101
+
+
+@pytest.mark.parametrize("row", paper.TABLE_1 + paper.TABLE_3, ids=lambda row: f"{row.backbone} {row.method}")
+def test_a_row_averages_to_its_average_or_has_a_remark(row: paper.Reported) -> None:
+    for metric in ("R@10", "R@50"):
+        parts = [row.values[f"{metric}/{category}"] for category in fashioniq.CATEGORIES]
+        gap = abs(sum(parts) / 3 - row.values[metric])
+        assert gap <= rounding([*parts, row.values[metric]]) or row.remark
+
+
+def test_remarks_stand_only_where_something_is_wrong() -> None:
+    remarked = {(row.backbone, row.method) for row in paper.TABLE_1 if row.remark}
+    assert remarked == {
+        ("Multi", "DCNet"),
+        ("CLIP L/14", "CLIP4CIR"),
+        ("CLIP B/32", "SEARLE"),
+        ("CLIP L/14", "Text-Only"),
+        ("CLIP L/14", "SCOT"),
+        ("BLIP", "Image+Text"),
+        ("BLIP-2", "SCOT"),
+    }
+
+
+@pytest.mark.parametrize("row", paper.TABLE_2, ids=lambda row: f"{row.backbone} {row.method}")
+def test_recall_grows_with_k(row: paper.Reported) -> None:
+    for prefix in ("R@", "Rs@"):
+        recalls = [value for metric, value in row.values.items() if metric.startswith(prefix)]
+        assert recalls == sorted(recalls)
+        assert all(0 < value < 100 for value in recalls)
+
+
+def test_every_row_has_its_source_and_is_listed_once() -> None:
+    assert (len(paper.TABLE_1), len(paper.TABLE_2), len(paper.TABLE_3)) == (28, 27, 2)
+    for table in (paper.TABLE_1, paper.TABLE_2, paper.TABLE_3):
+        assert len({(row.setting, row.backbone, row.method) for row in table}) == len(table)
+        assert all(row.source.startswith("Table ") for row in table)
+
+
+def test_gains_over_text_only_are_figure_5() -> None:
+    gains = paper.gains_over_text_only(paper.TABLE_1, "R@10")
+    assert gains["BLIP-2", "SCOT"] == pytest.approx(38.45 - 24.68)
+    assert gains["CLIP B/32", "Image-Only"] == pytest.approx(5.88 - 18.41)
+    assert ("Multi", "MAAF") not in gains
+    assert ("BLIP", "Text-Only") not in gains
+    # §4.4: with BLIP, SCOT's gain is two to three times that of TransAgg
+    assert 2 < gains["BLIP", "SCOT"] / gains["BLIP", "TransAgg"] < 3
+    cirr = paper.gains_over_text_only(paper.TABLE_2, "Rs@1")
+    assert ("CLIP L/14", "Pic2Word") not in cirr
+    assert cirr["BLIP-2", "SCOT"] == pytest.approx(3.2)
+
+
+def test_equations_name_code_that_exists() -> None:
+    for name in paper.EQUATIONS:
+        module, _, function = name.rpartition(".")
+        assert callable(getattr(importlib.import_module(module), function))
