@@ -47,10 +47,16 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         print(f"starting the Prefect server at {API} (the first start sets up its database) ...", flush=True)
-        running.append(subprocess.Popen(prefect("server", "start", "--host", HOST, "--port", str(PORT)), env=env, stdout=subprocess.DEVNULL))
+        running.append(
+            subprocess.Popen(
+                prefect("server", "start", "--host", HOST, "--port", str(PORT)), env=env, stdout=subprocess.DEVNULL
+            )
+        )
         _wait(running[0])
         _set_up(env)
-        running += [subprocess.Popen(prefect("worker", "start", "--pool", pool, "--type", "process"), env=env) for pool in POOLS]
+        running += [
+            subprocess.Popen(prefect("worker", "start", "--pool", pool, "--type", "process"), env=env) for pool in POOLS
+        ]
         print(
             f"\nready.\n  UI       http://{HOST}:{PORT}\n  lake     {env['SCOT_LAKE']}\n"
             f"  try      PREFECT_API_URL={API} {Path(sys.executable).parent}/prefect deployment run scot/regenerate --watch\n"
@@ -72,7 +78,12 @@ def main() -> None:
 
 def _set_up(env: dict[str, str]) -> None:
     for pool in POOLS:
-        subprocess.run(prefect("work-pool", "create", pool, "--type", "process", "--overwrite"), env=env, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            prefect("work-pool", "create", pool, "--type", "process", "--overwrite"),
+            env=env,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
     subprocess.run(prefect("deploy", "--all"), env=env, cwd=HOME, check=True, stdout=subprocess.DEVNULL)
     subprocess.run([sys.executable, "-m", "deployments.automations"], env=env, cwd=HOME, check=True)
 

@@ -14,7 +14,8 @@ def run_inline(
     profile: str, overrides: Sequence[str], *, until: str | None, lake: str, listeners: Sequence[Listener]
 ) -> bool:
     """Run the flow `regenerate` here. Returns True where every stage was cached. Raises what a stage raised."""
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    # what a stage raises is raised here too; Prefect's own copy of it would only say it twice
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     with ExitStack() as stack:
         url = None if _configured() else stack.enter_context(embedded_server())
         if url is not None:

@@ -14,9 +14,9 @@ from flows.embed import embed
 from flows.finetune import finetune
 from flows.generate import generate
 from flows.seed import seed
-from flows.stages import Stages, Where, last_stage
+from flows.stages import Stages, Where
 from flows.train import train
-from scot_core.config import profile, with_overrides
+from scot_core.config import last_stage, profile, with_overrides
 
 
 @flow(name="scot", flow_run_name="regenerate {profile_name}")

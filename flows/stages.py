@@ -12,16 +12,9 @@ from prefect.states import Completed
 
 from flows.common import CACHED, keys_from
 from scot_core.config import STAGES, Config
-from scot_core.errors import ConfigError, ScotError
+from scot_core.errors import ScotError
 
 Where = Literal["inline", "deployments"]
-
-
-def last_stage(until: str | None) -> str:
-    """Raises ConfigError for a stage that does not exist."""
-    if until is not None and until not in STAGES:
-        raise ConfigError(f"there is no stage {until!r}; the stages are {', '.join(STAGES)}")
-    return until or STAGES[-1]
 
 
 class Stages:
@@ -56,7 +49,10 @@ class Stages:
         return Completed(name=CACHED if cached else None, message=f"{len(self._states)} stages")
 
     def _deployed(self, name: str, parameters: dict[str, Any]) -> State:
-        plain = {key: value.model_dump(mode="json") if isinstance(value, Config) else value for key, value in parameters.items()}
+        plain = {
+            key: value.model_dump(mode="json") if isinstance(value, Config) else value
+            for key, value in parameters.items()
+        }
         run = run_deployment(f"scot/{name}", parameters=plain)
         state = run.state
         if state is None or not state.is_completed():

@@ -20,10 +20,12 @@ app = App(
     help="Composed image retrieval from captioned images. Start with: scot run",
     version_flags=["--version"],
 )
-out = Console()
+out = Console(width=None if sys.stdout.isatty() else 140)
 err = Console(stderr=True)
 
-LakeOption = Annotated[str | None, Parameter(name="--lake", help="Path or URL of the lake; default SCOT_LAKE or ./lake.")]
+LakeOption = Annotated[
+    str | None, Parameter(name="--lake", help="Path or URL of the lake; default SCOT_LAKE or ./lake.")
+]
 JsonOption = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON, for machines.")]
 
 
@@ -48,12 +50,13 @@ def run(
     set_
         One setting, such as --set train.steps=300. May be given several times.
     """
-    from scot_core.config import with_overrides
+    from scot_core.config import last_stage, with_overrides
     from scot_core.config import profile as profile_named
     from scot_core.lake import Lake
     from scot_core.terminal import Bars
 
     with_overrides(profile_named(profile), set_ or [])
+    last_stage(until)
     place = Lake(lake or settings().lake)
     place.check_writable()
     out.print(f"scot run, profile [bold]{profile}[/bold], lake {place.url}", highlight=False)
@@ -73,7 +76,8 @@ def status(*, lake: LakeOption = None, json_: JsonOption = False) -> None:
     place = _lake(lake)
     runs = ask(
         place,
-        'select "table", key, rows_in, rows_out, rejected, round(seconds, 1) as seconds, usd, newest '
+        """select "table" || '/' || key as dataset, rows_in, rows_out, rejected, round(seconds, 1) as seconds, """
+        """round(usd, 2) as usd, newest """
         "from runs order by created_at",
     )
     begun = place.uncommitted()
@@ -131,7 +135,11 @@ def search(
         return
     import pyarrow as pa
 
-    show_table(out, pa.Table.from_pylist(answer.hits), title=f"{text!r} (modality weight of the text {answer.modality_weight:.2f})")
+    show_table(
+        out,
+        pa.Table.from_pylist(answer.hits),
+        title=f"{text!r} (modality weight of the text {answer.modality_weight:.2f})",
+    )
 
 
 @app.command
@@ -209,3 +217,7 @@ def _show_results(place: Any) -> None:
     rows = found[-1].read().to_pylist()
     out.print(benchmark_table(rows))
     out.print(f"report: {write_report(place)}", highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -36,6 +36,7 @@ _FROM_CLIP4CIR = {
     "dynamic_scalar.0": "scalar_hidden",
     "dynamic_scalar.3": "scalar_output",
 }
+_LEAVES = ("weight", "bias")
 
 
 class Combiner(nn.Module):
@@ -94,14 +95,11 @@ class Combiner(nn.Module):
         """
         if isinstance(nested := state.get("Combiner"), Mapping):
             state = nested
-        renamed: dict[str, Any] = {}
-        for name, value in state.items():
-            layer, _, leaf = name.rpartition(".")
-            renamed[f"{_FROM_CLIP4CIR.get(layer, '?' + layer)}.{leaf}"] = value
-        theirs = {ours: name for name, ours in _FROM_CLIP4CIR.items()}
+        ours = {name: _from_clip4cir(name) for name in state}
         own = self.state_dict()
-        missing = [f"{theirs[n.rpartition('.')[0]]}.{n.rpartition('.')[2]}" for n in own if n not in renamed]
-        unknown = [name.removeprefix("?") for name in renamed if name not in own]
+        theirs = {_from_clip4cir(f"{layer}.{leaf}"): f"{layer}.{leaf}" for layer in _FROM_CLIP4CIR for leaf in _LEAVES}
+        missing = [theirs[name] for name in own if name not in ours.values()]
+        unknown = [name for name, here in ours.items() if here not in own]
         if missing or unknown:
             raise ModelError(
                 "not a CLIP4Cir Combiner: "
@@ -111,6 +109,7 @@ class Combiner(nn.Module):
                     if names
                 )
             )
+        renamed = {ours[name]: value for name, value in state.items()}
         self._check_weights(renamed)
         self.load_state_dict(renamed)
 
@@ -200,6 +199,12 @@ class Combiner(nn.Module):
                 raise ModelError(f"{name} must be a tensor of floats, not {_kind(given)}")
             if given.shape != own.shape:
                 raise ShapeError(f"{name} has shape {tuple(given.shape)}, this Combiner needs {tuple(own.shape)}")
+
+
+def _from_clip4cir(name: str) -> str:
+    """Our name of one of that project's parameters; empty for a name it does not have."""
+    layer, _, leaf = name.rpartition(".")
+    return f"{_FROM_CLIP4CIR[layer]}.{leaf}" if layer in _FROM_CLIP4CIR else ""
 
 
 def _kind(value: object) -> str:

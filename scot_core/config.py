@@ -24,9 +24,9 @@ def Execution(default: Any, **constraints: Any) -> Any:  # noqa: N802 - reads as
 
 
 class Config(BaseModel):
-    """Base of every configuration: frozen, no unknown keys."""
+    """Base of every configuration: frozen, no unknown keys, no number that JSON cannot write."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def identity(self) -> dict[str, Any]:
         """What enters the fingerprint: all but the fields marked `Execution`, nested ones too."""
@@ -95,9 +95,7 @@ class SeedConfig(StageConfig):
 
     STAGE: ClassVar[str] = "seed"
     count: Positive = 4000
-    endpoint: EndpointConfig = EndpointConfig(
-        name=TEACHER, model="catalogue-teacher-1", usd_per_million_prompt=2.5, usd_per_million_completion=10.0
-    )
+    endpoint: EndpointConfig = EndpointConfig(name=TEACHER, model="catalogue-teacher-1")
     prompt: str | None = None  # the system message; None is the one in scot_core.triplets
     seed: int = 0
     shard_rows: Positive = 500
@@ -159,7 +157,7 @@ class TrainConfig(StageConfig):
     alpha_pos: float = 10.0
     alpha_neg: float = 0.1
     margin: float = 0.2
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(min_length=1)] = (0, 1, 2)
     checkpoint_every: int = Execution(200, gt=0)
 
 
@@ -210,8 +208,18 @@ def profile(name: str) -> Pipeline:
     return PROFILES[name]
 
 
+def last_stage(until: str | None) -> str:
+    """Raises ConfigError for a stage that does not exist."""
+    if until is not None and until not in STAGES:
+        raise ConfigError(f"there is no stage {until!r}; the stages are {', '.join(STAGES)}")
+    return until or STAGES[-1]
+
+
 def with_overrides(pipeline: Pipeline, overrides: Sequence[str]) -> Pipeline:
-    """Apply `stage.key=value` settings. Raises ConfigError for an unknown stage or key, or a value that does not fit."""
+    """Apply `stage.key=value` settings; the items of a list stand between commas.
+
+    Raises ConfigError for an unknown stage or key, or a value that does not fit.
+    """
     content = pipeline.model_dump(mode="json")
     for override in overrides:
         path, sign, value = override.partition("=")
@@ -234,17 +242,20 @@ def _set(content: dict[str, Any], path: list[str], value: str, override: str) ->
     *folders, leaf = path
     for depth, folder in enumerate(folders):
         if not isinstance(content.get(folder), dict):
-            raise ConfigError(f"{override!r}: there is no {'.'.join(path[: depth + 1])!r}; there is: {', '.join(content)}")
+            raise ConfigError(
+                f"{override!r}: there is no {'.'.join(path[: depth + 1])!r}; there is: {', '.join(content)}"
+            )
         content = content[folder]
     if leaf not in content or not folders or isinstance(content[leaf], dict):
         raise ConfigError(f"{override!r}: there is no setting {'.'.join(path)!r}; there is: {', '.join(content)}")
-    content[leaf] = _plain(value)
+    content[leaf] = _items(value) if isinstance(content[leaf], list) else _plain(value)
 
 
-def _plain(value: str) -> Any:
-    """Numbers, null and comma lists as such; everything else is text, which the models check."""
-    if value in ("null", "none", "None"):
-        return None
-    if "," in value and all(part.strip().lstrip("-").isdigit() for part in value.split(",") if part.strip()):
-        return [int(part) for part in value.split(",") if part.strip()]
-    return value
+def _items(value: str) -> list[str]:
+    """What stands between the commas; the models say what fits."""
+    return [item.strip() for item in value.strip().strip("[]").split(",") if item.strip()]
+
+
+def _plain(value: str) -> str | None:
+    """Null as such; everything else is text, from which the models make numbers."""
+    return None if value in ("null", "none", "None") else value

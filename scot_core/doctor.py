@@ -74,7 +74,9 @@ def _weights(name: str) -> Finding:
     folder = Path(__file__).parent / "catalogue" / "weights" / name
     file = folder / "model.safetensors"
     if not file.exists():
-        return Finding(f"weights: {name}", False, f"missing at {folder}: python -m scot_core.catalogue.pretrain_{name} --help")
+        return Finding(
+            f"weights: {name}", False, f"missing at {folder}: python -m scot_core.catalogue.pretrain_{name} --help"
+        )
     return Finding(f"weights: {name}", True, f"{file.stat().st_size / 1e6:.1f} MB")
 
 

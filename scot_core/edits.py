@@ -41,6 +41,9 @@ _REQUEST: Final = _words(
 )  # fmt: skip
 _LARGE: Final = _words("large larger largest big bigger biggest huge giant oversized enlarge increase")
 _SMALL: Final = _words("small smaller smallest little tiny mini miniature compact reduce decrease shrink")
+_COLOUR: Final = _words(
+    "red orange yellow green blue purple pink brown black white grey gray beige gold golden silver violet navy"
+)
 _ABSENT: Final = _words("no not without none nothing plain bare empty blank solid removed free")
 _REMOVAL: Final = _words(
     "remove removed removing without no not minus lose drop omit delete erase off rid none nothing plain bare"
@@ -58,11 +61,12 @@ _NEW_THING: Final = re.compile(
     r"\s+(?:an?|some)\s+(?:[\w'-]+\s+){0,2}?[\w'-]+$"
 )
 _WORD: Final = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
+_WORD_OR_MARK: Final = re.compile(_WORD.pattern + r"|[^\w\s]")
 _SUFFIXES: Final = ("ing", "ies", "est", "ed", "er", "es", "en", "ly", "s", "y", "d", "e")
 
 _MISSING_SHARE: Final = 1 / 2  # of a clause's words that may be missing from the modified caption
 _LOST_SHARE: Final = 0.7  # of the caption's words that may go
-_REACH: Final = 2  # words between a word that went and the one that came for it
+_SPARE: Final = 1  # a phrase of so many words more may make room for another: "polka dot" for "striped"
 _PARTS: Final = 3  # words that may go with a thing that is replaced
 
 
@@ -85,7 +89,7 @@ def fault(caption: str, modification: str, modified_caption: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word of content and its place among all words of its text."""
+    """A word of content and its place among all words and marks of its text."""
 
     text: str
     place: int
@@ -93,8 +97,8 @@ class Word:
 
 def content(text: str) -> list[Word]:
     """Words of content in order: lower case, without function words; negations count as content."""
-    words = (Word(word, place) for place, word in enumerate(_WORD.findall(text.lower())))
-    return [word for word in words if word.text not in _FUNCTION]
+    words = (Word(word, place) for place, word in enumerate(_WORD_OR_MARK.findall(text.lower())))
+    return [word for word in words if word.text[0].isalnum() and word.text not in _FUNCTION]
 
 
 def related(a: str, b: str) -> bool:
@@ -153,11 +157,15 @@ class _Request:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Words that went and words that came at one place, `at` of the caption's words of content."""
+    """Words that went from one place, `at` of the caption's words of content, and words that came there."""
 
     at: int
     gone: tuple[str, ...]
     come: tuple[Word, ...]
+
+    @property
+    def end(self) -> int:
+        return self.at + len(self.gone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +173,7 @@ class _Change:
     before: tuple[str, ...]
     after: tuple[str, ...]
     runs: tuple[_Run, ...]
+    places: tuple[int, ...]  # of the words before
 
     @classmethod
     def between(cls, before: Sequence[Word], after: Sequence[Word]) -> _Change:
@@ -173,7 +182,12 @@ class _Change:
         steps = SequenceMatcher(None, stems[0], stems[1], autojunk=False).get_opcodes()
         texts = tuple(word.text for word in before)
         runs = [_Run(i, texts[i:j], tuple(after[k:m])) for tag, i, j, k, m in steps if tag != "equal"]
-        return cls(texts, tuple(word.text for word in after), tuple(runs))
+        places = tuple(word.place for word in before)
+        return cls(texts, tuple(word.text for word in after), tuple(runs), places)
+
+    def in_one_phrase(self, first: int, last: int) -> bool:
+        """Whether nothing but words of content is between two words of the caption."""
+        return last < len(self.places) and self.places[last] - self.places[first] == last - first
 
     @property
     def come(self) -> list[str]:
@@ -231,20 +245,35 @@ def _is_supported(request: _Request, change: _Change) -> bool:
 
 def _is_kept(request: _Request, change: _Change) -> bool:
     """Words go only where others come for them, where the request names them, or with a thing that is replaced."""
-    if len(change.gone) > _LOST_SHARE * len(change.before):
+    if len(change.gone) > _LOST_SHARE * len(change.before) or _has_orphan(request, change):
         return False
     come = change.come
-    fillers = [run.at for run in change.runs if run.come and not run.gone]
+    fillers = [run for run in change.runs if run.come and not run.gone]
     unnamed = sum(clause.removes and not any(_has(w, change.before) for w in clause.old) for clause in request.clauses)
     loose = 0
     for run in change.runs:
-        if run.come or all(word in come for word in run.gone) or any(map(request.speaks_of, run.gone)):
-            continue
-        partner = next((at for at in fillers if abs(at - run.at) <= _REACH + len(run.gone)), None)
-        if partner is not None:
-            fillers.remove(partner)
-        elif unnamed:
-            unnamed -= 1
-        else:
-            loose += len(run.gone)
+        gone = [word for word in run.gone if word not in come]
+        if run.come:
+            loose += max(0, len(gone) - len(run.come) - _SPARE)
+        elif gone and not any(map(request.speaks_of, gone)):
+            filler = next((f for f in fillers if change.in_one_phrase(min(run.at, f.at), max(run.end - 1, f.at))), None)
+            if filler is not None:  # it moved within the phrase: "plain yellow lamp", "yellow zigzag lamp"
+                fillers.remove(filler)
+            elif unnamed:
+                unnamed -= 1
+            else:
+                loose += len(gone)
     return loose <= (_PARTS if request.new_thing else 0)
+
+
+def _has_orphan(request: _Request, change: _Change) -> bool:
+    """Whether a size or colour left a thing that stays, without being spoken of or replaced by another."""
+    come = change.come
+    for run in change.runs:
+        for i in range(run.at, run.end):
+            family = next((f for f in (_LARGE | _SMALL, _COLOUR) if change.before[i] in f), None)
+            if family is None or not change.in_one_phrase(i, run.end) or request.speaks_of(change.before[i]):
+                continue
+            if not any(word in family for word in come):
+                return True
+    return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -27,8 +28,12 @@ def fingerprint(stage: str, version: int, config: Mapping[str, Any], inputs: Ite
 
 
 def key_of(prefix: str, identity: str) -> str:
-    """A readable prefix and 12 hex digits; the prefix keeps it from being read as a number."""
-    return f"{prefix}-{identity[:KEY_DIGITS]}"
+    """A readable prefix and 12 hex digits; the prefix keeps it from being read as a number.
+
+    A key is the name of a folder: what could mean something in a path or in SQL becomes a hyphen.
+    """
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", prefix).lstrip("._")
+    return f"{readable or 'x'}-{identity[:KEY_DIGITS]}"
 
 
 def digest(data: bytes) -> str:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,14 @@ import pyarrow.parquet as pq
 
 from scot_core.errors import LakeError
 from scot_core.fingerprint import digest, key_of
+from scot_core.manifest import FORMAT, MANIFEST, library_versions, parse
 from scot_core.schema import TABLES, schema_of
-from scot_core.storage import Journal, Storage
+from scot_core.storage import TEMPORARY, Journal, Storage
 from scot_core.views import render_views
 
-MANIFEST = "_manifest.json"
-MANIFEST_FORMAT = 1
 FOOTER_KEY = b"scot.fingerprint"
-LIBRARIES = ("pyarrow", "numpy", "torch", "transformers", "peft", "bitsandbytes", "openai", "pillow")
+FOOTER_BYTES = 1 << 16  # read from a part's end at first; its footer is seldom longer
+UNREADABLE = (pa.ArrowException, OSError, ValueError)  # what pyarrow raises for a damaged part
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,9 @@ class Dataset:
 
     def _damaged(self, file: str, what: str) -> LakeError:
         folder = self._storage.path(self.name)
-        return LakeError(f"{folder}/{file} {what}; remove the folder {folder} and run again: it will be rebuilt")
+        return LakeError(
+            f"{folder}/{file} {what}; remove it and {MANIFEST} beside it, then run again: it will be rebuilt"
+        )
 
 
 @dataclass(slots=True)
@@ -171,23 +173,29 @@ class Draft:
         name = f"{self.folder}/{_part_name(index)}"
         if not self.storage.exists(name):
             return False
-        try:
-            metadata = pq.read_metadata(pa.BufferReader(self.storage.read(name))).metadata or {}
-        except pa.ArrowInvalid:
-            return False
-        return bool(metadata.get(FOOTER_KEY) == self.identity.fingerprint.encode())
+        end = self.storage.read(name, last=FOOTER_BYTES)
+        length = int.from_bytes(end[-8:-4], "little") + 8  # footer, its length, Parquet's magic number
+        if length > FOOTER_BYTES and end.endswith(b"PAR1"):
+            end = self.storage.read(name, last=length)
+        footer = _footer(end)
+        return footer is not None and footer.fingerprint == self.identity.fingerprint
 
     def read_part(self, index: int) -> pa.Table:
-        """A finished part of this draft."""
-        return pq.read_table(pa.BufferReader(self.storage.read(f"{self.folder}/{_part_name(index)}")))
+        """A finished part of this draft. Raises LakeError where it cannot be read."""
+        name = f"{self.folder}/{_part_name(index)}"
+        data = self.storage.read(name)
+        try:
+            return pq.read_table(pa.BufferReader(data))
+        except UNREADABLE as error:
+            raise self._unusable(name, f"cannot be read ({error})") from error
 
-    def write_part(self, index: int, rows: Mapping[str, Any] | pa.Table) -> int:
+    def write_part(self, index: int, rows: Mapping[str, Any]) -> int:
         """Write one part atomically; the column `key` is added here. Returns the number of rows."""
         table = self._as_table(rows)
         metadata = {**(table.schema.metadata or {}), FOOTER_KEY: self.identity.fingerprint.encode()}
         sink = pa.BufferOutputStream()
         pq.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd")
-        self.storage.write(f"{self.folder}/{_part_name(index)}", sink.getvalue().to_pybytes())
+        self._write(_part_name(index), sink.getvalue().to_pybytes())
         return int(table.num_rows)
 
     def write_files(self, folder: Path) -> None:
@@ -196,7 +204,7 @@ class Draft:
             name = path.relative_to(folder).as_posix()
             if path.is_file() and not any(part.startswith(("_", ".")) for part in name.split("/")):
                 data = path.read_bytes()
-                self.storage.write(f"{self.folder}/{name}", data)
+                self._write(name, data)
                 self._files[name] = {"name": name, "bytes": len(data), "digest": digest(data)}
 
     def journal(self, shard: int) -> Journal:
@@ -205,15 +213,18 @@ class Draft:
 
     def work_folder(self) -> Path:
         """A local folder that outlives the run, for checkpoints."""
-        if self.storage.is_local:
-            folder = Path(self.storage.path(f"{self.folder}/_work"))
-        else:
-            folder = Path(tempfile.gettempdir()) / "scot" / self.identity.fingerprint
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = self._work_folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LakeError(f"cannot make the folder {folder}: {error.strerror}") from error
         return folder
 
     def commit(self, parts: int, *, rows_in: int, rejected: int = 0, usage: Usage | None = None) -> Dataset:
-        """Write the manifest. Raises LakeError where a row would be lost: in must be out + rejected."""
+        """Write the manifest. Raises LakeError where a row would be lost: in must be out + rejected.
+
+        What is committed stays as it is: where another run was first, its dataset is returned.
+        """
         listed = [self._part_entry(index) for index in range(parts)]
         rows_out = sum(entry["rows"] for entry in listed)
         if rows_in != rows_out + rejected:
@@ -222,7 +233,7 @@ class Draft:
                 "nothing was committed. This is a defect of the stage: please report it"
             )
         manifest = {
-            "format": MANIFEST_FORMAT,
+            "format": FORMAT,
             "table": self.identity.table,
             "key": self.identity.key,
             "fingerprint": self.identity.fingerprint,
@@ -235,17 +246,32 @@ class Draft:
             "rows": {"in": rows_in, "out": rows_out, "rejected": rejected},
             "usage": asdict(usage or Usage()),
             "versions": library_versions(),
-            "created_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "created_at": datetime.now(UTC).isoformat(timespec="microseconds"),
         }
         data = json.dumps(manifest, indent=1, ensure_ascii=False).encode()
-        self.storage.write(f"{self.folder}/{MANIFEST}", data)
-        for leftover in ("_journal", "_work"):
-            self.storage.remove(f"{self.folder}/{leftover}")
-        return Dataset(self.storage, self.identity.table, manifest, digest(data))
+        self.storage.create(f"{self.folder}/{MANIFEST}", data)
+        self._clean_up()
+        committed = Table(self.storage, self.identity.table).find(self.identity.key)
+        assert committed is not None, "a manifest is there: this one, or that of another run"
+        return committed
 
-    def _as_table(self, rows: Mapping[str, Any] | pa.Table) -> pa.Table:
-        if isinstance(rows, pa.Table):
-            return rows
+    def _clean_up(self) -> None:
+        for name in self.storage.names(self.folder):
+            if name in ("_journal", "_work") or name.endswith(TEMPORARY):
+                self.storage.remove(f"{self.folder}/{name}")
+        shutil.rmtree(self._work_folder, ignore_errors=True)
+
+    @property
+    def _work_folder(self) -> Path:
+        if self.storage.is_local:
+            return Path(self.storage.path(f"{self.folder}/_work"))
+        return Path(tempfile.gettempdir()) / "scot" / self.identity.fingerprint
+
+    def _write(self, name: str, data: bytes) -> None:
+        if not self.storage.exists(f"{self.folder}/{MANIFEST}"):  # else another run was first
+            self.storage.write(f"{self.folder}/{name}", data)
+
+    def _as_table(self, rows: Mapping[str, Any]) -> pa.Table:
         count = len(next(iter(rows.values())))
         dim = rows["vector"].type.list_size if "vector" in rows else None
         schema = schema_of(self.identity.table, dim)
@@ -253,13 +279,21 @@ class Draft:
         missing = set(schema.names) ^ set(columns)
         if missing:
             raise LakeError(f"{self.folder}: columns {sorted(missing)} do not fit the table {self.identity.table}")
-        return pa.table({name: columns[name] for name in schema.names}, schema=schema)
+        try:
+            return pa.table({name: columns[name] for name in schema.names}, schema=schema)
+        except (pa.ArrowException, OverflowError, UnicodeError) as error:
+            raise LakeError(f"{self.folder}: the rows do not fit the table {self.identity.table}: {error}") from error
 
     def _part_entry(self, index: int) -> dict[str, Any]:
         name = _part_name(index)
         data = self.storage.read(f"{self.folder}/{name}")
-        rows = pq.read_metadata(pa.BufferReader(data)).num_rows
-        return {"name": name, "rows": rows, "bytes": len(data), "digest": digest(data)}
+        footer = _footer(data)
+        if footer is None or footer.fingerprint != self.identity.fingerprint:
+            raise self._unusable(f"{self.folder}/{name}", "is damaged, or was written for another dataset")
+        return {"name": name, "rows": footer.rows, "bytes": len(data), "digest": digest(data)}
+
+    def _unusable(self, name: str, what: str) -> LakeError:
+        return LakeError(f"{self.storage.path(name)} {what}; remove it and run again: it will be written anew")
 
 
 class Table:
@@ -281,7 +315,8 @@ class Table:
         if not self._storage.exists(name):
             return None
         data = self._storage.read(name)
-        return Dataset(self._storage, self.name, _parse_manifest(data, self._storage.path(name)), digest(data))
+        manifest = parse(data, self._storage.path(name), f"{self.name}/{key}")
+        return Dataset(self._storage, self.name, manifest, digest(data))
 
     def matching(self, **filters: str) -> list[Dataset]:
         """Committed datasets whose manifest has these values (`source=`, `stage=`, `key=`), oldest first."""
@@ -330,34 +365,28 @@ class Lake:
 
     def write_views(self) -> None:
         """Refresh `views.sql` at the root, for any DuckDB started there."""
-        self.storage.write("views.sql", render_views([(d.table, d.manifest) for d in self.datasets()], root="").encode())
+        views = render_views([(dataset.table, dataset.manifest) for dataset in self.datasets()], root="")
+        self.storage.write("views.sql", views.encode())
 
     def check_writable(self) -> None:
         """Raises LakeError, before any work is done, where nothing can be written."""
         self.storage.write(".scot", b'{"format": 1}\n')
 
 
-def library_versions() -> dict[str, str]:
-    """Versions of the libraries whose change could change a result."""
-    versions = {}
-    for name in LIBRARIES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "absent"
-    return versions
-
-
 def _part_name(index: int) -> str:
     return f"part-{index:05d}.parquet"
 
 
-def _parse_manifest(data: bytes, path: str) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _Footer:
+    fingerprint: str
+    rows: int
+
+
+def _footer(data: bytes) -> _Footer | None:
+    """What the footer at the end of a part says; None where there is no whole one."""
     try:
-        manifest = json.loads(data)
-        found = manifest["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise LakeError(f"{path} is not a manifest ({error!r}); remove its folder and run again") from error
-    if found != MANIFEST_FORMAT:
-        raise LakeError(f"{path} has format {found}, this version reads {MANIFEST_FORMAT}: use the Scot that wrote it")
-    return dict(manifest)
+        footer = pq.read_metadata(pa.BufferReader(data))
+        return _Footer((footer.metadata or {}).get(FOOTER_KEY, b"").decode(), footer.num_rows)
+    except UNREADABLE:
+        return None

@@ -12,7 +12,7 @@ from scot_core.views import render_views
 
 def connect(lake: Lake) -> duckdb.DuckDBPyConnection:
     """An in-memory DuckDB with a view for every table of the lake (see `scot_core.views`)."""
-    connection = duckdb.connect()
+    connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})
     if lake.storage.is_local:
         root = f"{lake.storage.root}/"
     else:
@@ -24,8 +24,17 @@ def connect(lake: Lake) -> duckdb.DuckDBPyConnection:
 
 
 def query(lake: Lake, sql: str) -> pa.Table:
-    """The result of one SQL statement. Raises ConfigError with DuckDB's own words where it is wrong."""
+    """The result of one SQL statement.
+
+    Raises ConfigError with DuckDB's own words where it is wrong, LakeError where a file it reads is not there.
+    """
     try:
-        return connect(lake).sql(sql).to_arrow_table()
+        with connect(lake) as connection:
+            result = connection.sql(sql)
+            if result is None:
+                raise ConfigError("the query is empty; try: select * from runs")
+            return result.to_arrow_table()
     except duckdb.Error as error:
+        for dataset in lake.datasets():
+            dataset.check()
         raise ConfigError(f"the query failed: {error}") from error

@@ -13,7 +13,7 @@ Work is done in chunks of queries and of gallery vectors; the extra memory does 
 
 from __future__ import annotations
 
-import warnings
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,20 +21,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scot_core.errors import ConfigError, DataError, ShapeError
+from scot_core.errors import ConfigError, DataError
+from scot_core.vectors import TERMS, gallery_indices, lengths, like, pair, score_dtype
 
-# Elements of one block of scores, and queries in it, off and on a GPU: 16 MB or 256 MB in float32.
-_BLOCK = {False: 1 << 22, True: 1 << 26}
+# Elements of one block of scores, off and on a GPU. Counting reads a block several times and wants it small, near
+# the caches (8 MB); top_k reads it once and pays for each block (32 MB).
+_COUNTED = {False: 1 << 21, True: 1 << 26}
+_SEARCHED = {False: 1 << 23, True: 1 << 26}
 _QUERY_ROWS = {False: 512, True: 4096}
-# Elements of float64 terms alive at once while near ties are settled (32 MB).
-_TERMS = 1 << 22
 # Extra candidates kept by top_k so that near ties at rank k need no second look.
 _SLACK = 16
 # Unit roundoff of the inputs of a float32 product, by torch's precision setting for it.
 _ROUNDOFF = {"tf32": 2.0**-10, "bf16": 2.0**-7}
-
-_FLOATS = (np.float16, np.float32, np.float64, torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_INTEGERS = (np.int8, np.int16, np.int32, np.int64, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 @torch.no_grad()
@@ -49,7 +47,7 @@ def top_k(queries: Any, gallery: Any, k: int) -> tuple[Any, Any]:
     """
     if k < 1:
         raise ConfigError(f"k must be at least 1, not {k}")
-    q, g = _pair(queries, gallery)
+    q, g = pair(queries, gallery)
     error = _product_error(q, g)
     k = min(k, len(g))
     scores = torch.empty((len(q), k), dtype=torch.float64, device=q.device)
@@ -57,7 +55,7 @@ def top_k(queries: Any, gallery: Any, k: int) -> tuple[Any, Any]:
     for rows in _query_chunks(q):
         if k:
             scores[rows], indices[rows] = _top_k_rows(q[rows], g, k, error[rows])
-    return _like(queries, scores.to(_score_dtype(q))), _like(queries, indices)
+    return like(queries, scores.to(score_dtype(q))), like(queries, indices)
 
 
 @torch.no_grad()
@@ -70,15 +68,15 @@ def ranks(queries: Any, gallery: Any, targets: Any, exclude: Any = None) -> Any:
 
     Raises ShapeError and DataError as `top_k` does, and DataError for an index outside the gallery.
     """
-    q, g = _pair(queries, gallery)
-    wanted = _indices("targets", targets, len(q), len(g), q.device)
-    removed = None if exclude is None else _indices("exclude", exclude, len(q), len(g), q.device)
+    q, g = pair(queries, gallery)
+    wanted = gallery_indices("targets", targets, len(q), len(g), q.device)
+    removed = None if exclude is None else gallery_indices("exclude", exclude, len(q), len(g), q.device)
     error = _product_error(q, g)
     found = torch.full_like(wanted, -1)
     for rows in _query_chunks(q):
         out = None if removed is None else removed[rows]
         found[rows] = _rank_rows(q[rows], g, wanted[rows], out, error[rows])
-    return _like(queries, found.reshape(np.shape(targets)))
+    return like(queries, found.reshape(tuple(targets.shape) if isinstance(targets, Tensor) else np.shape(targets)))
 
 
 @torch.no_grad()
@@ -88,10 +86,10 @@ def order_within(queries: Any, gallery: Any, candidates: Any) -> Any:
     queries (Q, D), gallery (G, D) as for `top_k`; candidates: gallery indices, integers (Q, C), padded with -1.
     Returns int64 (Q, C): the same indices sorted, padding last. Raises as `ranks` does.
     """
-    q, g = _pair(queries, gallery)
-    given = _indices("candidates", candidates, len(q), len(g), q.device)
+    q, g = pair(queries, gallery)
+    given = gallery_indices("candidates", candidates, len(q), len(g), q.device)
     sorted_rows = [_sort_rows(q[rows], g, given[rows])[1] for rows in _query_chunks(q)]
-    return _like(queries, torch.cat(sorted_rows) if sorted_rows else given)
+    return like(queries, torch.cat(sorted_rows) if sorted_rows else given)
 
 
 def _rank_rows(q: Tensor, g: Tensor, targets: Tensor, removed: Tensor | None, error: Tensor) -> Tensor:
@@ -99,29 +97,51 @@ def _rank_rows(q: Tensor, g: Tensor, targets: Tensor, removed: Tensor | None, er
     ignore = targets < 0
     if removed is not None:
         ignore |= (targets[:, :, None] == removed[:, None, :]).any(-1)
-    exact = _scores_of(q, g, targets.clamp_min(0)) if len(g) else targets.double()
-    high, low = (exact + error[:, None]).float(), (exact - error[:, None]).float()
-    if q.dtype == torch.float64:
-        high, low = exact + error[:, None], exact - error[:, None]
-    counts = torch.zeros_like(targets)
+    if bool(ignore.all()):
+        return torch.full_like(targets, -1)
+    exact = _scores_of(q, g, targets.clamp_min(0))
+    counts = _before_among(exact, targets, ignore)
+    high, low = ((exact + sign * error[:, None]).to(score_dtype(q)) for sign in (1, -1))
     columns = [t for t in range(targets.shape[1]) if not bool(ignore[:, t].all())]
-    for start, block in _blocks(q, g, removed):
+    # The targets of a query are compared with one another above; here they are rivals no more.
+    taken = targets if removed is None else torch.cat([targets, removed], dim=1)
+    for start, block in _blocks(q, g, _COUNTED, taken):
         for t in columns:
-            above = block > high[:, t, None]
-            counts[:, t] += above.sum(1)
-            near = (block >= low[:, t, None]) ^ above
-            counts[:, t] += _near_before(q, g, start, near, exact[:, t], targets[:, t])
+            above, reach = block > high[:, t, None], block >= low[:, t, None]
+            clear = _count(above)
+            counts[:, t] += clear
+            rows = (_count(reach) > clear).nonzero().flatten()
+            if len(rows):
+                near = reach[rows] ^ above[rows]
+                counts[rows, t] += _near_before(q[rows], g, start, near, exact[rows, t], targets[rows, t])
     return counts.masked_fill(ignore, -1)
+
+
+def _before_among(exact: Tensor, targets: Tensor, ignore: Tensor) -> Tensor:
+    """How many of a query's other targets (Qc, T) come before each of them."""
+    earlier = torch.tril(torch.ones(targets.shape[1], targets.shape[1], dtype=torch.bool, device=targets.device), -1)
+    repeats = ((targets[:, :, None] == targets[:, None, :]) & earlier).any(-1)
+    rivals = ~(ignore | repeats)[:, None, :]
+    higher = exact[:, None, :] > exact[:, :, None]
+    tied_first = (exact[:, None, :] == exact[:, :, None]) & (targets[:, None, :] < targets[:, :, None])
+    return (rivals & (higher | tied_first)).sum(-1)
+
+
+def _count(mask: Tensor) -> Tensor:
+    """True entries of each row (numpy counts booleans many times faster than torch does on a CPU)."""
+    return (
+        mask.sum(1)
+        if mask.is_cuda
+        else torch.from_numpy(np.add.reduce(mask.numpy().view(np.int8), axis=1, dtype=np.int32))
+    )
 
 
 def _near_before(q: Tensor, g: Tensor, start: int, near: Tensor, exact: Tensor, target: Tensor) -> Tensor:
     """How many of the near ties (Qc, Gc) of each query really come before its target."""
     rows, columns = near.nonzero(as_tuple=True)
     indices = columns + start
-    rivals = indices != target[rows]
-    rows, indices = rows[rivals], indices[rivals]
     before = torch.zeros(len(q), dtype=torch.int64, device=q.device)
-    step = max(1, _TERMS // q.shape[1])
+    step = max(1, TERMS // q.shape[1])
     for at in range(0, len(rows), step):
         row, index = rows[at : at + step], indices[at : at + step]
         score = _dot(q[row], g[index])
@@ -133,10 +153,10 @@ def _near_before(q: Tensor, g: Tensor, start: int, near: Tensor, exact: Tensor, 
 def _top_k_rows(q: Tensor, g: Tensor, k: int, error: Tensor) -> tuple[Tensor, Tensor]:
     """(scores, indices) of the k best for one chunk of queries."""
     keep = min(k + _SLACK, len(g))
-    best = torch.empty((len(q), 0), dtype=_score_dtype(q), device=q.device)
+    best = torch.empty((len(q), 0), dtype=score_dtype(q), device=q.device)
     where = torch.empty((len(q), 0), dtype=torch.int64, device=q.device)
-    for start, block in _blocks(q, g, None):
-        values, columns = block.topk(min(keep, block.shape[1]), dim=1)
+    for start, block in _blocks(q, g, _SEARCHED):
+        values, columns = _largest(block, keep)
         best, where = torch.cat([best, values], 1), torch.cat([where, columns + start], 1)
         best, chosen = best.topk(min(keep, best.shape[1]), dim=1)
         where = where.gather(1, chosen)
@@ -150,13 +170,36 @@ def _top_k_rows(q: Tensor, g: Tensor, k: int, error: Tensor) -> tuple[Tensor, Te
     return scores[:, :k], indices[:, :k]
 
 
+def _largest(block: Tensor, keep: int) -> tuple[Tensor, Tensor]:
+    """(values, columns) of the largest entries of each row, as topk gives them.
+
+    On a wide block they are looked for only in the groups of columns with the largest maxima: the entries left out
+    are no larger than any of these maxima.
+    """
+    width = block.shape[1]
+    group = math.isqrt(width // keep)
+    if group < 4:
+        values, columns = block.topk(min(keep, width), dim=1)
+        return values, columns
+    groups, rest = divmod(width, group)
+    # A group is every groups-th column: the maximum over rows of a matrix is the faster one.
+    maxima = block[:, : width - rest].reshape(len(block), group, groups).amax(1)
+    chosen = maxima.topk(keep, dim=1).indices
+    members = torch.arange(0, width - rest, groups, device=block.device)
+    columns = (chosen[:, :, None] + members).flatten(1)
+    last = torch.arange(width - rest, width, device=block.device).expand(len(block), rest)
+    columns = torch.cat([columns, last], dim=1)
+    values, places = block.gather(1, columns).topk(keep, dim=1)
+    return values, columns.gather(1, places)
+
+
 def _top_k_crowded(query: Tensor, g: Tensor, k: int, floor: Tensor) -> tuple[Tensor, Tensor]:
     """The k best of one query among everything that may reach rank k, when ties reach beyond the kept ones."""
     scores = torch.empty(0, dtype=torch.float64, device=g.device)
     indices = torch.empty(0, dtype=torch.int64, device=g.device)
-    for start, block in _blocks(query[None], g, None):
+    for start, block in _blocks(query[None], g, _SEARCHED):
         reach = (block[0] >= floor).nonzero().flatten() + start
-        step = max(1, _TERMS // g.shape[1])
+        step = max(1, TERMS // g.shape[1])
         for at in range(0, len(reach), step):
             index = reach[at : at + step]
             scores = torch.cat([scores, _dot(query[None], g[index])])
@@ -179,7 +222,7 @@ def _sort_rows(q: Tensor, g: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor
 def _scores_of(q: Tensor, g: Tensor, indices: Tensor) -> Tensor:
     """Exact scores (Qc, C) of gallery indices (Qc, C)."""
     scores = torch.empty(indices.shape, dtype=torch.float64, device=q.device)
-    step = max(1, _TERMS // max(1, q.shape[1] * indices.shape[1]))
+    step = max(1, TERMS // max(1, q.shape[1] * indices.shape[1]))
     for at in range(0, len(q), step):
         rows = slice(at, at + step)
         scores[rows] = _dot(q[rows, None, :], g[indices[rows]])
@@ -199,10 +242,12 @@ def _dot(left: Tensor, right: Tensor) -> Tensor:
     return terms[..., 0]
 
 
-def _blocks(q: Tensor, g: Tensor, removed: Tensor | None) -> Iterator[tuple[int, Tensor]]:
+def _blocks(
+    q: Tensor, g: Tensor, sizes: dict[bool, int], removed: Tensor | None = None
+) -> Iterator[tuple[int, Tensor]]:
     """Yield (first gallery index, scores (Qc, Gc)) with removed entries at -inf."""
-    width = max(256, _BLOCK[q.is_cuda] // max(1, len(q)))
-    dtype = _score_dtype(q)
+    width = max(256, sizes[q.is_cuda] // max(1, len(q)))
+    dtype = score_dtype(q)
     q = q.to(dtype)
     for start in range(0, len(g), width):
         with torch.autocast(q.device.type, enabled=False):
@@ -225,7 +270,7 @@ def _product_error(q: Tensor, g: Tensor) -> Tensor:
     The classical bound D u |x||y|, which holds for every order of summation, and the rounding of the inputs where
     torch is set to use TF32 or bfloat16 for float32 products.
     """
-    query_norms, gallery_norms = _norms("queries", q), _norms("gallery", g)
+    query_norms, gallery_norms = lengths("queries", q), lengths("gallery", g)
     longest = gallery_norms.max() if len(g) else torch.zeros((), dtype=torch.float64, device=q.device)
     size = query_norms * longest
     if bool((size > 1e37).any()) and q.dtype != torch.float64:
@@ -235,73 +280,4 @@ def _product_error(q: Tensor, g: Tensor) -> Tensor:
     inputs = 0.0 if q.dtype == torch.float64 else 2 * _ROUNDOFF.get(setting.fp32_precision, 0.0)
     # Underflow adds at most the smallest normal number per term; a zero vector has no error at all.
     tiny = torch.where(size > 0, q.shape[1] * float(torch.finfo(torch.float32).tiny), 0.0)
-    return size * ((q.shape[1] + 4) * unit + inputs) + tiny
-
-
-def _norms(name: str, vectors: Tensor) -> Tensor:
-    """Lengths (N,) in float64. Raises DataError naming the first row that is not finite."""
-    step = max(1, _TERMS // vectors.shape[1])
-    parts = [vectors[at : at + step].double().norm(dim=1) for at in range(0, len(vectors), step)]
-    norms = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64, device=vectors.device)
-    if len(bad := (~norms.isfinite()).nonzero()):
-        raise DataError(f"{name}: row {int(bad[0])} holds NaN or infinity ({len(bad)} such rows in all)")
-    return norms
-
-
-def _score_dtype(vectors: Tensor) -> torch.dtype:
-    return torch.float64 if vectors.dtype == torch.float64 else torch.float32
-
-
-def _pair(queries: Any, gallery: Any) -> tuple[Tensor, Tensor]:
-    if isinstance(queries, Tensor) != isinstance(gallery, Tensor):
-        raise ShapeError(
-            f"queries are {type(queries).__name__}, gallery is {type(gallery).__name__}; give numpy or torch for both"
-        )
-    q, g = _vectors("queries", queries), _vectors("gallery", gallery)
-    for what, ours, theirs in (
-        ("width", q.shape[1], g.shape[1]),
-        ("dtype", q.dtype, g.dtype),
-        ("device", q.device, g.device),
-    ):
-        if ours != theirs:
-            raise ShapeError(f"queries have {what} {ours}, gallery has {what} {theirs}; they must be equal")
-    return q, g
-
-
-def _vectors(name: str, given: Any) -> Tensor:
-    if not isinstance(given, (np.ndarray, Tensor)):
-        raise ShapeError(f"{name} must be a numpy array or a torch tensor, not {type(given).__name__}")
-    if given.ndim != 2 or given.shape[1] == 0:
-        raise ShapeError(f"{name} must be (N, D) with D >= 1, but has shape {tuple(given.shape)}")
-    if given.dtype not in _FLOATS:
-        raise ShapeError(f"{name} must hold floats, but has dtype {given.dtype}")
-    if isinstance(given, Tensor):
-        return given.detach()
-    with warnings.catch_warnings():
-        # Arrow hands out read-only arrays; nothing here writes to its inputs.
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(np.ascontiguousarray(given))
-
-
-def _indices(name: str, given: Any, rows: int, size: int, device: torch.device) -> Tensor:
-    """Gallery indices as int64 (Q, n). Raises where they are no integers, misshapen or outside the gallery."""
-    values = given.detach() if isinstance(given, Tensor) else np.asarray(given)
-    if values.dtype not in _INTEGERS and 0 not in values.shape:
-        raise ShapeError(f"{name} must hold integers, but has dtype {values.dtype}")
-    if values.ndim not in (1, 2) or len(values) != rows:
-        raise ShapeError(
-            f"{name} must be ({rows},) or ({rows}, n), one row per query, but has shape {tuple(values.shape)}"
-        )
-    tensor = torch.as_tensor(values, device=device).long()
-    tensor = tensor[:, None] if tensor.ndim == 1 else tensor
-    bad = ((tensor < -1) | (tensor >= size)).nonzero()
-    if len(bad):
-        row, column = bad[0].tolist()
-        raise DataError(
-            f"{name} row {row} names gallery index {int(tensor[row, column])}, but the gallery has {size} rows"
-        )
-    return tensor
-
-
-def _like(example: Any, result: Tensor) -> Any:
-    return result if isinstance(example, Tensor) else result.numpy()
+    return size * ((q.shape[1] + 16) * unit + inputs) + tiny

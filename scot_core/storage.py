@@ -7,9 +7,12 @@ the disk and renamed; on an object store one conditional put does the same.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from io import BufferedWriter
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,13 +21,19 @@ from fsspec.implementations.local import LocalFileSystem
 
 from scot_core.errors import LakeError
 
+logger = logging.getLogger(__name__)
+
+TEMPORARY = ".tmp"  # how the name of a file ends while it is written
+PLACE = "; SCOT_LAKE must name a folder or an object store"
+
 
 class Storage:
     """Files under one root URL; every name is relative to the root, with forward slashes."""
 
     def __init__(self, url: str) -> None:
         try:
-            self.fs, self.root = fsspec.core.url_to_fs(url)
+            # other machines write too: a listing that is kept is a listing that is wrong
+            self.fs, self.root = fsspec.core.url_to_fs(url, use_listings_cache=False)
         except (ImportError, ValueError) as error:
             raise LakeError(f"cannot open the lake {url!r}: {error}") from error
         self.root = self.root.rstrip("/")
@@ -39,43 +48,55 @@ class Storage:
         return f"{self.root}/{name}" if name else self.root
 
     def exists(self, name: str) -> bool:
-        return bool(self.fs.exists(self.path(name)))
+        with _failing_as(f"look for {self.path(name)}", PLACE):
+            return bool(self.fs.exists(self.path(name)))
 
     def size(self, name: str) -> int:
-        return int(self.fs.size(self.path(name)))
+        with _failing_as(f"look for {self.path(name)}", PLACE):
+            return int(self.fs.size(self.path(name)))
 
     def names(self, folder: str) -> list[str]:
         """Names of the entries directly in a folder, sorted; empty where there is no such folder."""
-        self.fs.invalidate_cache(self.path(folder))
-        try:
-            found = self.fs.ls(self.path(folder), detail=False)
-        except FileNotFoundError:
-            return []
+        with _failing_as(f"list {self.path(folder)}", PLACE):
+            try:
+                found = self.fs.ls(self.path(folder), detail=False)
+            except FileNotFoundError:
+                return []
         return sorted(str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in found)
 
-    def read(self, name: str) -> bytes:
-        """The bytes of a file. Raises LakeError where there is none."""
-        try:
-            return bytes(self.fs.cat_file(self.path(name)))
-        except OSError as error:
-            raise LakeError(f"cannot read {self.path(name)}: {error.strerror or error}") from error
+    def read(self, name: str, last: int | None = None) -> bytes:
+        """The bytes of a file, or only the `last` of them. Raises LakeError where there is none."""
+        with _failing_as(f"read {self.path(name)}"):
+            return bytes(self.fs.cat_file(self.path(name), start=None if last is None else -last))
 
     def write(self, name: str, data: bytes) -> None:
         """Put a whole file in place, atomically. Raises LakeError where the lake cannot be written."""
-        try:
+        with _writing(self.path(name)):
             if self.is_local:
                 _write_local(Path(self.path(name)), data)
             else:
                 self.fs.pipe_file(self.path(name), data)
-        except OSError as error:
-            raise LakeError(
-                f"cannot write {self.path(name)}: {error.strerror or error}; "
-                "check the folder's rights and free space, or set SCOT_LAKE to another place"
-            ) from error
+
+    def create(self, name: str, data: bytes) -> bool:
+        """`write` a file that is not there yet; returns False, and changes nothing, where it is."""
+        if self.exists(name):
+            return False
+        if not self.is_local:
+            try:
+                self.fs.pipe_file(self.path(name), data, mode="create")
+                return True
+            except FileExistsError:
+                return False
+            except Exception as error:  # a store that knows no conditional put says so in its own way
+                logger.debug("no conditional put of %s: %r", self.path(name), error)
+        self.write(name, data)
+        return True
 
     def remove(self, name: str) -> None:
-        if self.exists(name):
-            self.fs.rm(self.path(name), recursive=True)
+        """Remove a file or a folder and all in it, where there is one."""
+        with _writing(self.path(name)):
+            if self.fs.exists(self.path(name)):
+                self.fs.rm(self.path(name), recursive=True)
 
     def journal(self, folder: str) -> Journal:
         """The journal kept in a folder."""
@@ -97,19 +118,24 @@ class LocalJournal(Journal):
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "journal.jsonl"
-        self._file: Any = None
+        self._file: BufferedWriter | None = None
 
     def append(self, record: Mapping[str, Any]) -> None:
-        if self._file is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            # a line cut short by a kill must not swallow the first line after it
-            torn = self._path.exists() and not self._path.read_bytes().endswith(b"\n")
-            self._file = self._path.open("ab")
-            if torn:
-                self._file.write(b"\n")
-        self._file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with _writing(str(self._path)):
+            if self._file is None:
+                self._file = self._open()
+            self._file.write(json.dumps(record).encode() + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def _open(self) -> BufferedWriter:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        # a line cut short by a kill must not swallow the first line after it
+        torn = self._path.exists() and not self._path.read_bytes().endswith(b"\n")
+        file = self._path.open("ab")
+        if torn:
+            file.write(b"\n")
+        return file
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Every whole record; a last line cut short by a kill was never acknowledged and is skipped."""
@@ -123,9 +149,10 @@ class LocalJournal(Journal):
             yield record
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            with _writing(str(self._path)):
+                file.close()
 
 
 class ObjectJournal(Journal):
@@ -135,7 +162,7 @@ class ObjectJournal(Journal):
         self._storage, self._folder = storage, folder
 
     def append(self, record: Mapping[str, Any]) -> None:
-        data = json.dumps(record, ensure_ascii=False).encode()
+        data = json.dumps(record).encode()
         self._storage.write(f"{self._folder}/{uuid.uuid4().hex}.json", data)
 
     def records(self) -> Iterator[dict[str, Any]]:
@@ -146,9 +173,22 @@ class ObjectJournal(Journal):
         """Nothing is held open."""
 
 
+@contextmanager
+def _failing_as(what: str, remedy: str = "") -> Iterator[None]:
+    """Whatever a file system raises as a LakeError: fsspec's raise the errors of their own libraries, too."""
+    try:
+        yield
+    except Exception as error:
+        raise LakeError(f"cannot {what}: {getattr(error, 'strerror', None) or error}{remedy}") from error
+
+
+def _writing(path: str) -> AbstractContextManager[None]:
+    return _failing_as(f"write {path}", "; check the folder's rights and free space, or set SCOT_LAKE to another place")
+
+
 def _write_local(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{TEMPORARY}")
     try:
         with temporary.open("wb") as file:
             file.write(data)

@@ -51,7 +51,11 @@ class Bars:
 
     def update(self, progress: Reading) -> None:
         self._last[progress.name] = progress
-        rate = f"{progress.rate:,.0f} {progress.unit}/s" if progress.rate >= 10 else f"{progress.rate:.1f} {progress.unit}/s"
+        rate = (
+            f"{progress.rate:,.0f} {progress.unit}/s"
+            if progress.rate >= 10
+            else f"{progress.rate:.1f} {progress.unit}/s"
+        )
         self._progress.update(self._tasks[progress.name], completed=progress.done, rate=rate)
 
     def end(self, step: Step, cached: bool) -> None:
@@ -97,7 +101,11 @@ def benchmark_table(rows: Sequence[dict[str, Any]], metric: str = "R@1") -> Tabl
     methods = list(dict.fromkeys(row["method"] for row in rows))
     cells = {(r["method"], r["split"]): r for r in rows if r["metric"] == metric}
     benchmark = rows[0]["benchmark"]
-    table = Table(title=f"{metric} on {benchmark}, percent (95 % interval over queries)", title_justify="left", header_style="bold")
+    table = Table(
+        title=f"{metric} on {benchmark}, percent (95 % interval over queries)",
+        title_justify="left",
+        header_style="bold",
+    )
     table.add_column("method")
     for split in splits:
         table.add_column(split, justify="right")

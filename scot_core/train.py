@@ -72,8 +72,8 @@ def train_combiner(
     )
     objective = by_name(config.loss, **_loss_parameters(config))
     first, curve = _restore(work / CHECKPOINT, combiner, optimizer)
-    for step, _ in curve[:: max(1, len(curve))]:
-        on_step(step, curve[-1][1])
+    if curve:
+        on_step(*curve[-1])
     data = data.to(device)
     combiner.train()
     for step in range(first, config.steps):
@@ -97,9 +97,11 @@ def _loss_parameters(config: TrainConfig) -> dict[str, float]:
     """The paper's scales and margin belong to its own losses; the departures have none of them."""
     scales = {"alpha_pos": config.alpha_pos, "alpha_neg": config.alpha_neg}
     margin = {"margin": config.margin}
-    return {"scot": {**scales, **margin}, "scot-without-margin": scales, "scot-without-captions": {**scales, **margin}}.get(
-        config.loss, {}
-    )
+    return {
+        "scot": {**scales, **margin},
+        "scot-without-margin": scales,
+        "scot-without-captions": {**scales, **margin},
+    }.get(config.loss, {})
 
 
 def _mix(seed: int, number: int) -> int:
@@ -115,7 +117,9 @@ def _batch(rows: int, size: int, seed: int, step: int) -> Tensor:
     return order[place * size : (place + 1) * size]
 
 
-def _save(path: Path, combiner: Combiner, optimizer: torch.optim.Optimizer, step: int, curve: list[tuple[int, float]]) -> None:
+def _save(
+    path: Path, combiner: Combiner, optimizer: torch.optim.Optimizer, step: int, curve: list[tuple[int, float]]
+) -> None:
     tensors = {f"weight/{name}": value.detach().cpu() for name, value in combiner.state_dict().items()}
     for (name, _), parameter in zip(combiner.named_parameters(), optimizer.param_groups[0]["params"], strict=True):
         for moment in ("exp_avg", "exp_avg_sq", "step"):
@@ -129,18 +133,24 @@ def _save(path: Path, combiner: Combiner, optimizer: torch.optim.Optimizer, step
 
 
 def _restore(path: Path, combiner: Combiner, optimizer: torch.optim.Optimizer) -> tuple[int, list[tuple[int, float]]]:
-    """Load a checkpoint into both; returns the next step and the curve so far. A torn file counts as none."""
+    """Load a checkpoint into both; returns the steps done and the curve so far. A torn or foreign one is none."""
     if not path.exists():
         return 0, []
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
+            metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except SafetensorError:
         return 0, []
+    parameters = dict(combiner.named_parameters())
+    expected = {f"weight/{name}": value.shape for name, value in combiner.state_dict().items()}
+    for name, parameter in parameters.items():
+        expected |= {f"exp_avg/{name}": parameter.shape, f"exp_avg_sq/{name}": parameter.shape, f"step/{name}": ()}
+    if {name: value.shape for name, value in tensors.items()} != expected or not {"step", "curve"} <= set(metadata):
+        return 0, []
     device = next(combiner.parameters()).device
     combiner.load_state_dict({n.removeprefix("weight/"): t for n, t in tensors.items() if n.startswith("weight/")})
-    for name, parameter in combiner.named_parameters():
+    for name, parameter in parameters.items():
         state = {moment: tensors[f"{moment}/{name}"] for moment in ("exp_avg", "exp_avg_sq", "step")}
         optimizer.state[parameter] = {moment: value.to(device) for moment, value in state.items()}
     return int(metadata["step"]), [(int(step), float(loss)) for step, loss in json.loads(metadata["curve"])]

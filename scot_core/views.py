@@ -6,6 +6,7 @@ For every table a view of its newest dataset per (source, stage), and `<table>_a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -41,7 +42,11 @@ def render_views(datasets: Sequence[tuple[str, Mapping[str, Any]]], root: str) -
         statements.append(_view(table, _select(table, schema, current, root)))
         statements.append(_view(f"{table}_all", _select(table, schema, mine, root)))
     statements.append(_view("runs", _runs(datasets, newest)))
-    return "-- views over committed data; written by scot, start DuckDB in this folder to use them\n" + "\n".join(statements) + "\n"
+    return (
+        "-- views over committed data; written by scot, start DuckDB in this folder to use them\n"
+        + "\n".join(statements)
+        + "\n"
+    )
 
 
 def _view(name: str, select: str) -> str:
@@ -55,8 +60,14 @@ def _select(table: str, schema: pa.Schema, manifests: Sequence[Mapping[str, Any]
         return f"SELECT {nothing} WHERE false"
     if table == "embeddings":  # widths differ from encoder to encoder: read as lists of any length
         fields = ", ".join('"vector"::FLOAT[] AS "vector"' if f.name == "vector" else f'"{f.name}"' for f in schema)
-        return " UNION ALL ".join(f"SELECT {fields} FROM read_parquet({_text(path)})" for path in paths)
-    return f"SELECT * FROM read_parquet([{', '.join(_text(path) for path in paths)}])"
+        return " UNION ALL ".join(f"SELECT {fields} FROM {_parquet([path])}" for path in paths)
+    return f"SELECT * FROM {_parquet(paths)}"
+
+
+def _parquet(paths: Sequence[str]) -> str:
+    """Exactly these files: DuckDB would expand wildcards in a folder's name, and read `a=b` as a column."""
+    names = ", ".join(_text(re.sub(r"([*?[])", r"[\1]", path)) for path in paths)
+    return f"read_parquet([{names}], hive_partitioning=false)"
 
 
 def _runs(datasets: Sequence[tuple[str, Mapping[str, Any]]], newest: Mapping[tuple[str, str, str], str]) -> str:

@@ -15,7 +15,9 @@ SAMPLES = 12
 def benchmark_artifact(rows: Dataset) -> None:
     """The benchmark's main metric, one row for each method and split."""
     table = rows.read(["benchmark", "split", "method", "metric", "value", "low", "high"]).to_pylist()
-    shown = [{**row, **{k: round(row[k], 1) for k in ("value", "low", "high")}} for row in table if row["metric"] == "R@1"]
+    shown = [
+        {**row, **{k: round(row[k], 1) for k in ("value", "low", "high")}} for row in table if row["metric"] == "R@1"
+    ]
     create_table_artifact(shown, key="benchmark", description="R@1 in percent, 95 % bootstrap interval over queries")
 
 
@@ -26,4 +28,6 @@ def samples_artifact(triplets: Dataset) -> None:
     chosen = rows[:: max(1, len(rows) // SAMPLES)][:SAMPLES]
     lines = [f"| {row['caption']} | {row['modification']} | {row['modified_caption']} |" for row in chosen]
     head = "| caption | modification | modified caption |\n| --- | --- | --- |\n"
-    create_markdown_artifact(head + "\n".join(lines), key="triplets", description=f"{len(chosen)} of {len(rows):,} triplets")
+    create_markdown_artifact(
+        head + "\n".join(lines), key="triplets", description=f"{len(chosen)} of {len(rows):,} triplets"
+    )

@@ -20,6 +20,7 @@ from scot_core.lake import Dataset
 from scot_core.progress import LISTENERS, Meter, Progress
 from scot_core.stages.step import Step
 
+
 class ProgressArtifact:
     """Keeps one progress artifact of a step up to date; made only for steps that last."""
 

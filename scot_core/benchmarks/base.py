@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from scot_core import retrieval
 from scot_core.errors import ConfigError, DataError, ShapeError
 from scot_core.metrics import Floats, bootstrap_interval
+from scot_core.vectors import unit
 
 Indices = NDArray[np.int64]
 
@@ -109,18 +109,15 @@ class Benchmark(ABC):
         values = self.per_query(query_vectors, gallery_vectors)
         return {metric: self._mean(column, "all") for metric, column in values.items()}
 
-    def evaluate(
-        self,
-        query_vectors: Any,
-        gallery_vectors: Any,
-        *,
-        confidence: float = 0.95,
-        resamples: int = 2000,
-        seed: int = 0,
+    def evaluate(self, query_vectors: Any, gallery_vectors: Any) -> list[MetricRow]:
+        """Every metric on every split with its interval. Raises as `per_query` does."""
+        return self.summarise(self.per_query(query_vectors, gallery_vectors))
+
+    def summarise(
+        self, values: Mapping[str, Floats], *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
     ) -> list[MetricRow]:
-        """Every metric on every split with its bootstrap interval over queries. Raises as `per_query` does."""
+        """Rows of what `per_query` gave, or of its average over several runs, with bootstrap intervals over queries."""
         rows = []
-        values = self.per_query(query_vectors, gallery_vectors)
         for split, chosen in self.splits.items():
             groups = self._groups(split)
             for metric, column in values.items():
@@ -159,7 +156,8 @@ class Benchmark(ABC):
                 raise ShapeError(
                     f"{self.name} {self.split} has {rows} rows of {what} vectors, (N, D), but was given {shape}"
                 )
-        return unit(f"{self.name} query vectors", query_vectors), unit(f"{self.name} gallery", gallery_vectors)
+        queries = unit(f"{self.name} query vectors", query_vectors)
+        return queries, unit(f"{self.name} gallery", gallery_vectors)
 
     def target_indices(self) -> Indices:
         """Gallery indices (Q, T) of all targets, padded with -1, which also stands for one outside the gallery."""
@@ -179,9 +177,8 @@ class Benchmark(ABC):
             table[row, : len(names)] = [self.index.get(name, -1) for name in names]
         return table
 
-    def target_ranks(self, queries: Any, gallery: Any, k: int) -> Indices:
-        """Ranks (Q, k) of the targets among each query's k best, padded with -1: all that metrics up to k need."""
-        best = numpy_of(retrieval.top_k(queries, gallery, k)[1])
+    def target_ranks(self, best: Indices) -> Indices:
+        """Ranks (Q, k) of the targets among each query's k best (Q, k), padded with -1: enough for metrics up to k."""
         targets = self.target_indices()
         hits = np.stack([(column[:, None] == targets).any(axis=1) for column in best.T], axis=1)
         return np.where(hits, np.arange(best.shape[1]), -1)
@@ -195,37 +192,6 @@ class Benchmark(ABC):
                         f"{self.name} {self.split}: target {target!r} of query {query.id} is not in the published "
                         "gallery; the annotation files do not belong together"
                     )
-
-
-def unit(name: str, table: Any) -> Any:
-    """Rows of a numpy or torch table scaled to length one, in float32 or float64; zero rows stay zero.
-
-    Lengths are taken in float64. Raises ShapeError for another dtype and DataError naming the first row that holds
-    NaN or infinity.
-    """
-    rows = table.detach() if isinstance(table, torch.Tensor) else np.asarray(table)
-    if not str(rows.dtype).removeprefix("torch.").startswith(("float", "bfloat")):
-        raise ShapeError(f"{name} must hold floats, but has dtype {rows.dtype}")
-    if isinstance(rows, torch.Tensor):
-        rows = rows if rows.dtype == torch.float64 else rows.float()
-    else:
-        rows = rows.astype(np.float64 if rows.dtype == np.float64 else np.float32, copy=False)
-    norms = _norms(rows)
-    if not norms.isfinite().all():
-        row = int((~norms.isfinite()).nonzero()[0])
-        raise DataError(f"{name}: row {row} holds NaN or infinity")
-    lengths = torch.where(norms > 0, norms, torch.ones_like(norms))[:, None]
-    if isinstance(rows, torch.Tensor):
-        return rows / lengths.to(rows.dtype)
-    return rows / lengths.numpy().astype(rows.dtype)
-
-
-def _norms(rows: Any) -> torch.Tensor:
-    """Lengths (N,) in float64, a few thousand rows at a time."""
-    chunks = [rows[start : start + 8192] for start in range(0, len(rows), 8192)]
-    if isinstance(rows, torch.Tensor):
-        return torch.cat([chunk.double().norm(dim=1) for chunk in chunks])
-    return torch.cat([torch.from_numpy(chunk.astype(np.float64)).norm(dim=1) for chunk in chunks])
 
 
 def numpy_of(table: Any) -> Any:

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scot_core import retrieval
-from scot_core.benchmarks.base import unit
 from scot_core.errors import ConfigError, ShapeError
 from scot_core.metrics import recall_at
+from scot_core.vectors import unit
 
 Vectors = NDArray[np.floating]
 

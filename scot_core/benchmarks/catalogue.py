@@ -36,10 +36,11 @@ class Catalogue(Benchmark):
 
     def _measure(self, queries: Any, gallery: Any) -> dict[str, Floats]:
         targets = self.target_indices()
-        ranks = self.target_ranks(queries, gallery, max(*RECALL_AT, *PRECISION_AT))
+        _, found = retrieval.top_k(queries, gallery, max(*RECALL_AT, *PRECISION_AT))
+        ranks = self.target_ranks(numpy_of(found))
         positives = np.array([len(query.targets) for query in self.queries])
-        best = numpy_of(retrieval.order_within(queries, gallery, self.subset_indices()))[:, :1]
-        subset_hit = ((best == targets) & (best >= 0)).any(axis=1)
+        first = numpy_of(retrieval.order_within(queries, gallery, self.subset_indices()))[:, :1]
+        subset_hit = ((first == targets) & (first >= 0)).any(axis=1)
         values = {f"R@{k}": recall_at(ranks, k) for k in RECALL_AT}
         values["Rs@1"] = subset_hit.astype(np.float64)
         return values | {f"mAP@{k}": average_precision_at(ranks, k, positives) for k in PRECISION_AT}

@@ -64,9 +64,13 @@ class FashionIQ(Benchmark):
             place = np.full(len(self.gallery) + 1, -1, dtype=np.int64)
             place[members] = np.arange(len(members))
             targets = place[self.target_indices()[chosen, 0]]
-            found = retrieval.ranks(queries[chosen], gallery[members], targets)
-            ranks[chosen] = numpy_of(found)
+            ranks[chosen] = numpy_of(retrieval.ranks(_rows(queries, chosen), _rows(gallery, members), targets))
         return {f"R@{k}": recall_at(ranks, k) for k in RECALL_AT}
+
+
+def _rows(table: Any, chosen: Indices) -> Any:
+    """The chosen rows, without a copy where they are all rows."""
+    return table if len(chosen) == len(table) else table[chosen]
 
 
 def join_captions(captions: Sequence[str]) -> str:

@@ -60,7 +60,9 @@ def entries(table: Path) -> list[Entry]:
     for number, row in enumerate(rows, start=1):
         missing = [name for name in COLUMNS if name not in row]
         if missing:
-            raise DataError(f"{table}, row {number}: no column {' or '.join(missing)}; there is {', '.join(map(str, row))}")
+            raise DataError(
+                f"{table}, row {number}: no column {' or '.join(missing)}; there is {', '.join(map(str, row))}"
+            )
     return [Entry(str(row["image"] or ""), str(row["caption"] or "")) for row in rows]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Final
 
 import torch
@@ -113,10 +114,12 @@ def forget_words(tokens: Tokens, rng: random.Random, share: float = 0.08) -> Tok
     return replace(tokens, word_ids=tokens.word_ids.where(kept, UNKNOWN))
 
 
-def vocabulary(rng: random.Random, texts: int = 4_000) -> tuple[str, ...]:
+@cache
+def vocabulary() -> tuple[str, ...]:
     """The words of many captions and modification texts, sorted."""
+    rng = random.Random(0)
     found: set[str] = set(_FILLER).union(*_OTHER_WORDS.values())
-    for _ in range(texts):
+    for _ in range(4000):
         product = sample(rng)
         found |= {*words(full_caption(product, rng.getrandbits(30))), *words(edit(product, rng).modification)}
     return tuple(sorted(found))

@@ -22,6 +22,7 @@ import json
 import math
 import platform
 import random
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -39,10 +40,12 @@ from scot_core.catalogue.world import Product
 from scot_core.encoders.catalogue import WEIGHTS, CatalogueConfig, DualEncoder, digest
 from scot_core.encoders.catalogue_image import normalise
 from scot_core.encoders.catalogue_text import Tokeniser
+from scot_core.errors import ConfigError
 
 BAG_WEIGHT = 0.2
 TEST_PRODUCTS = 1000
-TEST_SEED = 7_000_000  # rendering seeds far from those of pretraining
+PRETRAINING_SEED, TEST_SEED = 1_000_000, 7_000_000  # rendering seeds that never meet
+CHECKPOINT = "checkpoint.safetensors"
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,13 @@ class Schedule:
     modifications: int  # in a batch
     learning_rate: float
 
-    @property
-    def batch(self) -> int:
-        return self.families * FAMILY
+    def check(self) -> None:
+        """Raises `ConfigError` for numbers that make no batch."""
+        if min(self.steps, self.families) < 1 or self.images < self.families * FAMILY:
+            raise ConfigError(
+                f"{self.steps} steps with batches of {self.families} families out of {self.images} images cannot "
+                f"be run: at least one of each, and {FAMILY} images for every family of a batch"
+            )
 
     def rate(self, step: int) -> float:
         """Linear warm-up over the first 5%, then a cosine to zero."""
@@ -110,17 +117,22 @@ def contrastive(scores: Tensor, true: Tensor) -> Tensor:
     return (to_image + to_caption) / 2
 
 
-def save_checkpoint(path: Path, learner: Learner, optimiser: torch.optim.Optimizer, step: int, seconds: float) -> None:
+def save_checkpoint(
+    path: Path, schedule: Schedule, learner: Learner, optimiser: torch.optim.Optimizer, step: int, seconds: float
+) -> None:
     """Model and optimiser in one safetensors file, put in place by a rename."""
     state = {f"learner/{name}": value.contiguous() for name, value in learner.state_dict().items()}
     for number, moments in optimiser.state_dict()["state"].items():
         state |= {f"optimiser/{number}/{name}": value.contiguous() for name, value in moments.items()}
     unfinished = path.with_suffix(".tmp")
-    save_file(state, unfinished, metadata={"step": str(step), "seconds": str(seconds)})
+    metadata = {"schedule": json.dumps(asdict(schedule)), "step": str(step), "seconds": str(seconds)}
+    save_file(state, unfinished, metadata=metadata)
     unfinished.rename(path)
 
 
-def load_checkpoint(path: Path, learner: Learner, optimiser: torch.optim.Optimizer) -> tuple[int, float]:
+def load_checkpoint(
+    path: Path, schedule: Schedule, learner: Learner, optimiser: torch.optim.Optimizer
+) -> tuple[int, float]:
     """Steps done and seconds spent; (0, 0.0) where there is no checkpoint."""
     if not path.exists():
         return 0, 0.0
@@ -128,6 +140,8 @@ def load_checkpoint(path: Path, learner: Learner, optimiser: torch.optim.Optimiz
     moments: dict[int, dict[str, Tensor]] = {}
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
+        if json.loads(metadata["schedule"]) != asdict(schedule):
+            raise ConfigError(f"{path} belongs to {metadata['schedule']}: delete it, or choose another --out")
         for key in file.keys():  # noqa: SIM118 - not a mapping
             kind, _, rest = key.partition("/")
             if kind == "learner":
@@ -156,56 +170,70 @@ def score(model: DualEncoder, products: Sequence[Product], pixels: Pixels) -> di
     }
 
 
+def train_step(learner: Learner, optimiser: torch.optim.Optimizer, batch: Batch, rate: float) -> dict[str, float]:
+    """One update; returns the two terms of the loss and the temperature's inverse."""
+    optimiser.param_groups[0]["lr"] = rate
+    match, bag = learner(batch)
+    optimiser.zero_grad(set_to_none=True)
+    (match + BAG_WEIGHT * bag).backward()
+    nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
+    optimiser.step()
+    return {"match": match.item(), "bag": bag.item(), "scale": learner.log_scale.exp().item()}
+
+
 def pretrain(schedule: Schedule, out: Path, minutes: float) -> None:
-    """Runs or resumes a schedule and writes the three files; stops with a checkpoint after `minutes`."""
+    """Runs or resumes a schedule and writes the three files; stops with a checkpoint after `minutes`.
+
+    Raises `ConfigError` for a schedule that cannot be run, or when `out` holds another schedule's checkpoint.
+    """
+    schedule.check()
     work, began = out / "work", time.monotonic()
     torch.manual_seed(schedule.seed)
     products = draw_families(schedule.images, random.Random(schedule.seed))
     test = draw_distinct(TEST_PRODUCTS, random.Random(TEST_SEED))
-    test_pixels = drawings(test, TEST_SEED, work)
-    pixels = drawings(products, 1_000_000, work)
-    config = CatalogueConfig(vocabulary=vocabulary(random.Random(0)))
+    test_pixels, pixels = drawings(test, TEST_SEED, work), drawings(products, PRETRAINING_SEED, work)
+    config = CatalogueConfig(vocabulary=vocabulary())
     learner = Learner(DualEncoder(config))
-    print(f"{sum(p.numel() for p in learner.encoder.parameters()):,} parameters, {len(config.vocabulary)} words")
     optimiser = torch.optim.AdamW(learner.parameters(), weight_decay=0.02, fused=True)
-    checkpoint = work / "checkpoint.safetensors"
-    first, seconds = load_checkpoint(checkpoint, learner, optimiser)
-    tokenise = Tokeniser(config.vocabulary, config.buckets)
-    training = time.monotonic()
+    first, before = load_checkpoint(work / CHECKPOINT, schedule, learner, optimiser)
+    print(
+        f"{_parameters(learner.encoder):,} parameters, {len(config.vocabulary)} words, {first} steps done", flush=True
+    )
+    tokenise, steps = Tokeniser(config.vocabulary, config.buckets), range(first, schedule.steps)
     supply = batches(
         products,
         pixels,
         tokenise,
         seed=schedule.seed,
-        steps=range(first, schedule.steps),
+        steps=steps,
         families=schedule.families,
         modifications=schedule.modifications,
     )
+    training = time.monotonic()
     for step, batch in enumerate(supply, start=first + 1):
-        optimiser.param_groups[0]["lr"] = schedule.rate(step)
-        match, bag = learner(batch)
-        optimiser.zero_grad(set_to_none=True)
-        (match + BAG_WEIGHT * bag).backward()
-        nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
-        optimiser.step()
+        state = train_step(learner, optimiser, batch, schedule.rate(step))
         spent = time.monotonic() - training
         late = time.monotonic() - began > 60 * minutes
         if step % 50 == 0:
-            rate = (step - first) / spent
+            speed = (step - first) / spent
+            values = "  ".join(f"{name} {value:.3f}" for name, value in state.items())
             print(
-                f"step {step}/{schedule.steps}  match {match.item():.3f}  bag {bag.item():.2f}  "
-                f"scale {learner.log_scale.exp().item():.0f}  {rate * schedule.batch:.0f} images/s  "
-                f"left {(schedule.steps - step) / rate / 60:.1f} min",
+                f"step {step}/{schedule.steps}  {values}  {speed * schedule.families * FAMILY:.0f} images/s  "
+                f"left {(schedule.steps - step) / speed / 60:.1f} min",
                 flush=True,
             )
         if step % 250 == 0 or step == schedule.steps or late:
             result = score(learner.encoder, test, test_pixels)
             print(f"step {step}  {result}", flush=True)
-            save_checkpoint(checkpoint, learner, optimiser, step, seconds + spent)
-            write(out, learner.encoder, schedule, step, seconds + spent, result)
+            save_checkpoint(work / CHECKPOINT, schedule, learner, optimiser, step, before + spent)
+            write(out, learner.encoder, schedule, step, before + spent, result)
         if late and step < schedule.steps:
-            print(f"{minutes:g} minutes are over at step {step}; the same command goes on from here")
+            print(f"{minutes:g} minutes are over at step {step}; the same command goes on from here", flush=True)
             return
+
+
+def _parameters(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
 
 
 def write(
@@ -221,26 +249,31 @@ def write(
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": _parameters(model),
         "revision": digest((out / WEIGHTS).read_bytes()),
         "score": {"distinct_products": TEST_PRODUCTS, "captions": "full", **result},
     }
     (out / "provenance.json").write_text(json.dumps(provenance, indent=1) + "\n")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for the weights and the work files")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop with a checkpoint after this long")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--images", type=int, default=48_000, help="drawings to pretrain on")
-    parser.add_argument("--steps", type=int, default=2200)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--families", type=int, default=48, help=f"in a batch, {FAMILY} images each")
     parser.add_argument("--modifications", type=int, default=64, help="modification texts in a batch")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
-    given = vars(parser.parse_args())
+    given = vars(parser.parse_args(arguments))
     out, minutes = given.pop("out"), given.pop("minutes")
-    pretrain(Schedule(**given), out, minutes)
+    try:
+        pretrain(Schedule(**given), out, minutes)
+    except ConfigError as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command goes on from the last checkpoint")
 
 
 if __name__ == "__main__":

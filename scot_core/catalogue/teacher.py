@@ -64,7 +64,7 @@ def serve(host: str = "127.0.0.1", port: int = 0, *, faults: Faults | None = Non
     try:
         yield f"http://{host}:{listener.getsockname()[1]}/v1"
     finally:
-        server.should_exit = True
+        server.should_exit = server.force_exit = True  # nobody waits for what is still in flight
         thread.join()
         listener.close()
 
@@ -126,7 +126,7 @@ class _Teacher:
         fault = self.faults.draw(digest, attempt)
         if fault is Fault.SLOW:
             await asyncio.sleep(self.faults.slow_s)
-        elif fault is not None and (failure := self.faults.response(fault, request.headers)) is not None:
+        elif fault is not None and (failure := self.faults.response(fault, request.headers, body)) is not None:
             return failure
         try:
             text = json_reply(*grammar.teach(caption, random.Random(digest)))

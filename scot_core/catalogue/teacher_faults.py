@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
@@ -31,6 +31,7 @@ class Fault(StrEnum):
     UNAUTHORISED = "unauthorised"  # 401 that quotes the key
     BAD_REQUEST = "bad_request"  # 400
     FILTERED = "filtered"  # 400 of a content filter
+    NO_FORMAT = "no_format"  # 400 to requests with a response_format
 
     TRUNCATE = "truncate"  # half the text, finish reason length
     WRONG_SCHEMA = "wrong_schema"  # another JSON object than asked for
@@ -39,7 +40,7 @@ class Fault(StrEnum):
 
 
 _SPOILING: Final = frozenset({Fault.TRUNCATE, Fault.WRONG_SCHEMA, Fault.REFUSE, Fault.APOLOGISE})
-_TURNED_DOWN: Final = frozenset({Fault.UNAUTHORISED, Fault.BAD_REQUEST, Fault.FILTERED})
+_TURNED_DOWN: Final = frozenset({Fault.UNAUTHORISED, Fault.BAD_REQUEST, Fault.FILTERED, Fault.NO_FORMAT})
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,10 @@ class Faults:
                 return None if spared and fault not in _SPOILING | _TURNED_DOWN else fault
         return None
 
-    def response(self, fault: Fault, headers: Mapping[str, str]) -> Response | None:
+    def response(self, fault: Fault, headers: Mapping[str, str], body: Mapping[str, Any]) -> Response | None:
         """The response in place of a reply, None for faults that leave one."""
+        if fault is Fault.NO_FORMAT and "response_format" in body:
+            return _error(400, "unknown parameter: 'response_format'")
         if fault in (Fault.RATE_LIMIT, Fault.RATE_LIMIT_DATE, Fault.RATE_LIMIT_SILENT):
             return _error(429, "too many requests", "rate_limit_exceeded", self._wait(fault))
         if fault is Fault.SERVER_ERROR:

@@ -23,8 +23,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
         return image
     if image.mode in ("F", "I") or image.mode.startswith("I;16"):
         grey = np.asarray(image, dtype=np.float64)
-        # these modes carry no range of their own: beyond 255 they are 16-bit, below 1 they are fractions
-        scale = 255 / 65535 if grey.max() > 255 else 255.0 if image.mode == "F" and grey.max() <= 1 else 1.0
+        deep = image.mode.startswith("I;16") or grey.max() > 255
+        # "I" and "F" carry no range of their own: beyond 255 they are 16-bit, up to 1 they are fractions
+        scale = 255 / 65535 if deep else 255.0 if image.mode == "F" and grey.max() <= 1 else 1.0
         return Image.fromarray((grey * scale).clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         over = image.convert("RGBA")

@@ -108,7 +108,7 @@ class _Client:
         self._answered = 0  # replies that the server really wrote
         self._held: list[tuple[ChatRequest, Reply]] = []
         self._last_words = ""  # what the server said when it last turned a request down
-        self._stopping = False
+        self._failed: BaseException | None = None  # why everything is stopping
         self._on_the_wire: set[asyncio.Task[None]] = set()
         self._open_at = 0.0  # loop time before which the server asked to be left alone
         self._running: tuple[asyncio.AbstractEventLoop, asyncio.Task[Usage]] | None = None
@@ -128,9 +128,8 @@ class _Client:
         async with self._openai:
             workers = [asyncio.create_task(self._work(waiting)) for _ in range(count)]
             try:
-                done, busy = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
+                _, busy = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
                 # What is on the wire is paid for: let it arrive. What only waits is dropped.
-                self._stopping = bool(busy)
                 for worker in busy - self._on_the_wire:
                     worker.cancel()
             except asyncio.CancelledError:
@@ -139,9 +138,8 @@ class _Client:
                 raise
             finally:
                 await asyncio.gather(*workers, return_exceptions=True)
-        for worker in [*done, *busy]:
-            if not worker.cancelled() and (error := worker.exception()) is not None:
-                raise error
+        if self._failed is not None:
+            raise self._failed
         self._release()
         return self._usage
 
@@ -160,15 +158,26 @@ class _Client:
             )
         # A proxy of the environment cannot reach this machine's loopback.
         local = parts.hostname in _LOOPBACK
+        http = openai.DefaultAsyncHttpxClient(
+            timeout=self.settings.timeout_s, trust_env=not local, verify=parts.scheme == "https"
+        )
         return openai.AsyncOpenAI(
             api_key=self._key or "none",
             base_url=self.settings.base_url,
             timeout=self.settings.timeout_s,
             max_retries=0,
-            http_client=openai.DefaultAsyncHttpxClient(timeout=self.settings.timeout_s, trust_env=not local),
+            http_client=http,
         )
 
     async def _work(self, waiting: Iterator[ChatRequest]) -> None:
+        try:
+            await self._work_through(waiting)
+        except BaseException as error:
+            if self._failed is None:  # what fails while the rest is stopped is a consequence
+                self._failed = error
+            raise
+
+    async def _work_through(self, waiting: Iterator[ChatRequest]) -> None:
         for request in waiting:
             highest = await self._set_aside(request)
             usd = 0.0
@@ -179,7 +188,7 @@ class _Client:
                 self._budget.settle(highest, usd)
                 self._settled.set()
             self._receive(request, reply, usd)
-            if self._stopping:
+            if self._failed is not None:
                 return
 
     async def _set_aside(self, request: ChatRequest) -> float:
@@ -245,7 +254,7 @@ class _Client:
                         before, answered = answered, self._answered
                         raise
         except RetryableError as failure:
-            if self._stopping:
+            if self._failed is not None:
                 raise
             # Others were answered while this one kept failing: it is the request, not the server.
             if failure.status != 429 and self._answered > before:
@@ -254,7 +263,7 @@ class _Client:
         raise AssertionError("a retry context ends by returning or raising")
 
     def _wait_for(self, error: Exception) -> bool | float:
-        if not isinstance(error, RetryableError) or self._stopping:
+        if not isinstance(error, RetryableError) or self._failed is not None:
             return False
         if error.wait_s is None:
             return True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ def save(
     parameters: Mapping[str, torch.nn.Parameter],
     optimizer: torch.optim.Optimizer,
     note: Mapping[str, Any],
+    losses: Sequence[float] = (),
 ) -> None:
     """Write the checkpoint of a step, then drop the older ones.
 
@@ -44,6 +45,7 @@ def save(
         parameters: the trained parameters by name.
         optimizer: the optimizer over exactly these parameters.
         note: JSON-able; `load` returns the checkpoint only to a caller with an equal note.
+        losses: the loss of each step so far, if the caller wants them back.
     """
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / f".{_PREFIX}{step:07d}"
@@ -52,7 +54,7 @@ def save(
     save_file({name: p.detach().contiguous() for name, p in parameters.items()}, unfinished / "weights.safetensors")
     names = {id(p): name for name, p in parameters.items()}
     save_file(_state_tensors(optimizer, names), unfinished / "optimizer.safetensors")
-    (unfinished / "state.json").write_text(json.dumps({"step": step, "note": dict(note)}, sort_keys=True))
+    (unfinished / "state.json").write_text(json.dumps({"step": step, "note": dict(note), "losses": list(losses)}, sort_keys=True))
     final = folder / f"{_PREFIX}{step:07d}"
     shutil.rmtree(final, ignore_errors=True)
     unfinished.rename(final)
@@ -66,8 +68,10 @@ def load(
     parameters: Mapping[str, torch.nn.Parameter],
     optimizer: torch.optim.Optimizer,
     note: Mapping[str, Any],
-) -> int:
-    """Put parameters and optimizer back to the newest checkpoint; returns the steps done, 0 without one.
+) -> tuple[int, list[float]]:
+    """Put parameters and optimizer back to the newest checkpoint; returns the steps done and their losses.
+
+    Without a checkpoint these are 0 and none.
 
     A checkpoint with another note belongs to another run and is left aside.
 
@@ -76,12 +80,12 @@ def load(
     """
     found = sorted(folder.glob(f"{_PREFIX}*"))
     if not found:
-        return 0
+        return 0, []
     newest = found[-1]
     try:
         state = json.loads((newest / "state.json").read_text())
         if state["note"] != dict(note):
-            return 0
+            return 0, []
         weights = load_file(newest / "weights.safetensors")
         moments = load_file(newest / "optimizer.safetensors")
     except (OSError, ValueError, KeyError, SafetensorError) as error:
@@ -99,4 +103,4 @@ def load(
             optimizer.state[parameter] = {
                 k: v if k == "step" else v.to(parameter.device) for k, v in by_name[name].items()
             }
-    return int(state["step"])
+    return int(state["step"]), list(state["losses"])

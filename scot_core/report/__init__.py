@@ -14,8 +14,8 @@ __all__ = ["write_report"]
 def write_report(lake: Lake) -> str:
     """Write `reports/<key>.html` for the newest dataset of `benchmarks`, and a copy as `report.html`.
 
-    Returns the full path of the first. A report that is there already, for the same rows and of this version, is
-    left as it is and nothing heavy is loaded. Raises LakeError where the lake holds no benchmark.
+    Returns the full path (or URL) of the first. A report that is there already, for the same rows and of this
+    version, is left as it is and nothing heavy is loaded. Raises LakeError where the lake holds no benchmark.
     """
     measured = lake.table("benchmarks").datasets()
     if not measured:
@@ -30,4 +30,4 @@ def write_report(lake: Lake) -> str:
         lake.storage.write(name, page)
     if not lake.storage.exists(LATEST) or lake.storage.read(LATEST) != page:
         lake.storage.write(LATEST, page)
-    return lake.storage.path(name)
+    return f"{lake.url}/{name}"

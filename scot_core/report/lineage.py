@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from scot_core.errors import LakeError
 from scot_core.lake import Dataset, Lake
+
+WITH_REJECTS = ("captions", "triplets")  # tables whose rejects have the same key
 
 
 @dataclass(frozen=True)
@@ -21,16 +23,14 @@ class Lineage:
 
     def find(self, table: str, **filters: Any) -> Dataset | None:
         """The newest dataset of a table in the lineage whose manifest has these values, or None."""
-        of_table = [d for d in self.datasets if d.table == table]
-        fitting = [d for d in of_table if all(d.manifest.get(k) == v for k, v in filters.items())]
-        return fitting[-1] if fitting else None
+        return _newest(self.datasets, table, filters)
 
-    def get(self, table: str, **filters: Any) -> Dataset:
-        """As `find`, but raises LakeError where there is none."""
-        found = self.find(table, **filters)
+    def given(self, table: str, **filters: Any) -> Dataset:
+        """The same among the direct inputs of the root. Raises LakeError where there is none."""
+        found = _newest(self.inputs(self.root), table, filters)
         if found is None:
-            gone = ", ".join(self.missing) or table
-            raise LakeError(f"{self.root.name} cannot be reported on: {gone} is not in the lake; run `scot run` again")
+            gone = ", ".join(self.missing) or f"a dataset of {table}"
+            raise LakeError(f"{self.root.name} cannot be reported on without {gone}, which it was made from: run again")
         return found
 
     def inputs(self, dataset: Dataset) -> list[Dataset]:
@@ -51,24 +51,21 @@ def trace(lake: Lake, root: Dataset) -> Lineage:
     waiting = [root]
     while waiting:
         dataset = waiting.pop()
-        names = list(dataset.manifest["inputs"])
-        if dataset.table == "triplets":
-            names.append(f"rejects/{dataset.key}")  # both come from the same replies
-        for name in names:
-            if name in found or name in missing:
-                continue
+        for name in dataset.manifest["inputs"]:
             table, key = name.split("/")
-            there = lake.table(table).find(key)
+            there = found.get(name) or lake.table(table).find(key)
             if there is None:
                 missing[name] = None
-            else:
+            elif name not in found:
                 found[name] = there
                 waiting.append(there)
+        rejects = lake.table("rejects").find(dataset.key) if dataset.table in WITH_REJECTS else None
+        if rejects is not None:
+            found[rejects.name] = rejects
     ordered = sorted(found.values(), key=lambda d: str(d.manifest["created_at"]))
     return Lineage(root, tuple(ordered), tuple(missing))
 
 
-def own_inputs(dataset: Dataset) -> Mapping[str, str]:
-    """Table to key of a dataset's direct inputs; the first of a table counts."""
-    pairs = [str(name).split("/") for name in reversed(dataset.manifest["inputs"])]
-    return {table: key for table, key in pairs}
+def _newest(datasets: Sequence[Dataset], table: str, filters: Mapping[str, Any]) -> Dataset | None:
+    fitting = [d for d in datasets if d.table == table and all(d.manifest.get(k) == v for k, v in filters.items())]
+    return fitting[-1] if fitting else None

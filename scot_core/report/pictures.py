@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Collection
 
+import pyarrow as pa
 from PIL import Image
 
 from scot_core.lake import Dataset
@@ -19,7 +20,7 @@ def images_of(dataset: Dataset, ids: Collection[str]) -> dict[str, Image.Image]:
     wanted, found = set(ids), dict[str, Image.Image]()
     for part in dataset.read_parts(["image_id", "image"]):
         places = [i for i, image_id in enumerate(part["image_id"].to_pylist()) if image_id in wanted]
-        for row in part.take(places).to_pylist():
+        for row in part.take(pa.array(places, pa.int64())).to_pylist():
             found[row["image_id"]] = decode(row).convert("RGB")
         if len(found) == len(wanted):
             break

@@ -91,9 +91,7 @@ class MeasureCatalogue(Step):
         """The text's weight, chosen on training triplets: no query of the benchmark is looked at."""
         data = training_set(self._triplets, self._images, self._texts)
         some = slice(0, WEIGHT_SAMPLE)
-        image, text, target = (
-            part[some].numpy() for part in (data.image, data.modification, data.modified_caption)
-        )
+        image, text, target = (part[some].numpy() for part in (data.image, data.modification, data.modified_caption))
         return choose_weight(image, text, target)
 
     def _measured(self, benchmark: Benchmark, method: Method, gallery: Vectors) -> list[dict[str, Any]]:

@@ -50,7 +50,9 @@ class Embed(Step):
     @abstractmethod
     def shards(self) -> Sequence[int]: ...
 
-    def _write(self, shard: int, kind: str, ids: Sequence[str], texts: Sequence[str | None], vectors: np.ndarray) -> None:
+    def _write(
+        self, shard: int, kind: str, ids: Sequence[str], texts: Sequence[str | None], vectors: np.ndarray
+    ) -> None:
         flat = pa.array(vectors.astype(np.float32, copy=False).ravel())
         columns: Mapping[str, Any] = {
             "item_id": ids,

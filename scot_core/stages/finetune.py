@@ -139,7 +139,12 @@ class Finetune(Step):
     def _columns(self, losses: Sequence[tuple[int, float]], before: Quality, after: Quality) -> dict[str, Any]:
         rows: list[tuple[str, int, str, float]] = [("train", step, "loss", loss) for step, loss in losses]
         for phase, measured in (("before", before), ("after", after)):
-            named = {"parsed": measured.parsed, "kept": measured.kept, "right": measured.right, "right_of_kept": measured.right_of_kept}
+            named = {
+                "parsed": measured.parsed,
+                "kept": measured.kept,
+                "right": measured.right,
+                "right_of_kept": measured.right_of_kept,
+            }
             rows += [(phase, 0, f"share_{name}", value) for name, value in named.items() if value is not None]
         columns = dict(zip(("phase", "step", "metric", "value"), map(list, zip(*rows, strict=True)), strict=True))
         return {"source": [self._source] * len(rows), **columns}

@@ -71,7 +71,8 @@ class Write(Step):
             progress=tick,
         )
         merged = [
-            {**row, **asdict(reply), "seed": seed, "usd": 0.0} for row, reply, seed in zip(rows, replies, seeds, strict=True)
+            {**row, **asdict(reply), "seed": seed, "usd": 0.0}
+            for row, reply, seed in zip(rows, replies, seeds, strict=True)
         ]
         model = f"{self._adapters.manifest['config']['base']}+{self._adapters.key}"
         self.draft(self.outputs[0]).write_part(shard, reply_columns(merged, "generate", model, self.attempt))

@@ -110,5 +110,7 @@ def look_up(step: Step) -> tuple[Dataset, ...]:
     """What a step committed. Raises LakeError where it was not run."""
     found = step.committed()
     if found is None:
-        raise LakeError(f"{step.outputs[-1].table}/{step.outputs[-1].key} is not in the lake: run stage {step.stage} first")
+        raise LakeError(
+            f"{step.outputs[-1].table}/{step.outputs[-1].key} is not in the lake: run stage {step.stage} first"
+        )
     return found

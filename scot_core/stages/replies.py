@@ -42,7 +42,9 @@ def read_replies(captions: Sequence[Mapping[str, Any]], attempts: Sequence[pa.Ta
         for first in attempts[0].to_pylist()
     ]
     repeated = duplicates([(r.caption["caption"], r.modification) for r in readings])
-    return [_rejected(reading, "duplicate") if again else reading for reading, again in zip(readings, repeated, strict=True)]
+    return [
+        _rejected(reading, "duplicate") if again else reading for reading, again in zip(readings, repeated, strict=True)
+    ]
 
 
 def _read(caption: Mapping[str, Any], tries: Sequence[Mapping[str, Any]], style: Style) -> Reading:
@@ -123,9 +125,7 @@ class ReadReplies(Step):
         }
 
 
-def reply_columns(
-    rows: Sequence[Mapping[str, Any]], stage: str, model: str, attempt: int
-) -> dict[str, Any]:
+def reply_columns(rows: Sequence[Mapping[str, Any]], stage: str, model: str, attempt: int) -> dict[str, Any]:
     """Columns of `replies` from rows of (pair_id, source, seed, reply fields, usd)."""
     own = ("pair_id", "source", "seed", "text", "finish_reason", "prompt_tokens", "completion_tokens", "usd")
     columns: dict[str, Any] = {name: [row[name] for row in rows] for name in own}

@@ -117,7 +117,9 @@ class AskForSeeds(Step):
 
     def _loopback(self, endpoint: EndpointConfig) -> str:
         if endpoint.name != TEACHER:
-            raise ConfigError("seed.endpoint.base_url is empty: set it to an OpenAI-compatible server, such as https://api.openai.com/v1")
+            raise ConfigError(
+                "seed.endpoint.base_url is empty: set it to an OpenAI-compatible server, such as https://api.openai.com/v1"
+            )
         from scot_core.catalogue.teacher import serve
 
         return self._open.enter_context(serve())

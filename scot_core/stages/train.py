@@ -36,7 +36,9 @@ class TrainCombiner(Step):
         config = self.config.identity()
         inputs = [self._triplets, self._images, self._texts]
         identity = fingerprint("train", TrainConfig.STAGE_VERSION, config, [d.fingerprint for d in inputs])
-        return [Identity("combiners", self._source, f"train-{self.config.loss}", identity, config, [d.name for d in inputs])]
+        return [
+            Identity("combiners", self._source, f"train-{self.config.loss}", identity, config, [d.name for d in inputs])
+        ]
 
     def shards(self) -> Sequence[int]:
         return [self.config.steps] * len(self.config.seeds)
@@ -91,7 +93,9 @@ def training_set(triplets: Dataset, images: Dataset, texts: Dataset) -> Training
     def gather(vectors: Any, index: dict[str, int], ids: Sequence[str], dataset: Dataset) -> torch.Tensor:
         missing = next((i for i in ids if i not in index), None)
         if missing is not None:
-            raise LakeError(f"{dataset.name} has no vector for {missing}, which {triplets.name} needs; run scot/embed again")
+            raise LakeError(
+                f"{dataset.name} has no vector for {missing}, which {triplets.name} needs; run scot/embed again"
+            )
         return torch.from_numpy(vectors[[index[i] for i in ids]])
 
     columns = [

@@ -7,7 +7,7 @@ import pytest
 
 from scot_core.benchmarks.catalogue import Catalogue, from_queries
 from scot_core.catalogue.queries import CatalogueQueries, make
-from scot_core.catalogue.world import ATTRIBUTES, Product, values
+from scot_core.catalogue.world import ATTRIBUTES, TYPES, Product, values
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +22,9 @@ def catalogue(drawn: CatalogueQueries) -> Catalogue:
 
 def attributes(product: Product, free: frozenset[str] = frozenset()) -> np.ndarray:
     """A one-hot vector of all attribute values, zero where an attribute is free."""
-    types = values("type", "")
     parts = []
     for name in ATTRIBUTES:
-        domain = types if name == "type" else sorted({v for t in types for v in values(name, t)})
+        domain = sorted({value for kind in TYPES for value in values(name, kind)})
         parts += [float(getattr(product, name) == value and name not in free) for value in domain]
     return np.array(parts)
 
@@ -86,4 +85,4 @@ def test_targets_and_references_are_as_drawn(drawn: CatalogueQueries, catalogue:
         assert [catalogue.index[image] for image in query.targets] == list(drawn.targets(i))
         assert query.reference == drawn.queries[i].reference_id
         assert query.reference not in catalogue.index
-    assert len(catalogue.image_ids) == 300 + 15
+    assert len(catalogue.image_ids) == 300 + len({query.reference_id for query in drawn.queries})

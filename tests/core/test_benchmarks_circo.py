@@ -120,7 +120,7 @@ def test_ground_truths_outside_a_gallery_of_ones_own_stay_below_the_line(root: P
 def test_a_gallery_of_ones_own_needs_no_coco_file(tmp_path: Path) -> None:
     write(tmp_path / "annotations" / "val.json", VAL)
     assert len(benchmarks.load("circo", tmp_path, gallery=IDS).gallery) == 80
-    with pytest.raises(DataError, match="image_info_unlabeled2017.json is not under"):
+    with pytest.raises(DataError, match=r"image_info_unlabeled2017.json is not under"):
         benchmarks.load("circo", tmp_path)
     with pytest.raises(DataError, match="'dog'"):
         benchmarks.load("circo", tmp_path, gallery=["dog"])
@@ -168,5 +168,5 @@ def test_wrong_submission_files_are_found(root: Path, change: Any, words: str) -
     change(files["submission_test.json"])
     with pytest.raises(DataError, match=words):
         circo.check_submission(files)
-    with pytest.raises(DataError, match="lacks submission_test.json"):
+    with pytest.raises(DataError, match=r"lacks submission_test.json"):
         circo.check_submission({})

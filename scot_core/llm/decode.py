@@ -1,0 +1,101 @@
+"""The decoding loop: a batch of prompts with one key-value cache, sampled with one random number per token.
+
+A row's token is the inverse of its cumulative distribution at a uniform number that depends on the row's
+seed and the position alone, so neither neighbours nor the vocabulary's size change what is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import torch
+from transformers import DynamicCache
+
+# Finished rows leave the batch at every so many tokens: a fixed rhythm keeps runs repeatable.
+_COMPACT_EVERY: Final = 4
+
+
+class Row(NamedTuple):
+    """A prompt as token ids, and the seed of its random numbers."""
+
+    prompt: list[int]
+    seed: int
+
+
+def uniforms(seed: int, count: int) -> np.ndarray:
+    """The random numbers of one row, in [0, 1), float64; a longer row starts with those of a shorter one."""
+    return np.random.Generator(np.random.Philox(key=seed)).random(count)
+
+
+def pick(logits: torch.Tensor, uniform: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Sample one token a row from softmax(logits / temperature) by inverting its cumulative distribution.
+
+    Args:
+        logits: (B, V), any float dtype.
+        uniform: (B,) float64 in [0, 1).
+        temperature: 0 takes the largest logit.
+
+    Returns:
+        (B,) int64
+    """
+    if temperature == 0:
+        return logits.argmax(dim=-1)
+    # Single precision would lose the tail of a large vocabulary in the sum.
+    cumulative = torch.softmax(logits.float() / temperature, dim=-1).double().cumsum(dim=-1)
+    drawn = torch.searchsorted(cumulative, (uniform * cumulative[:, -1])[:, None], right=True)[:, 0]
+    return drawn.clamp(max=logits.shape[1] - 1)
+
+
+@torch.inference_mode()
+def decode(model: Any, rows: Sequence[Row], *, end: int, temperature: float, max_new_tokens: int) -> list[list[int]]:
+    """Continue all rows together.
+
+    Args:
+        model: a transformers causal model that takes a cache and position ids.
+        rows: prompts, best of similar length (they are padded on the left).
+        end: id of the end-of-sequence token.
+        temperature: see `pick`.
+        max_new_tokens: bound on each row.
+
+    Returns:
+        New token ids of each row, with the end token where it was reached.
+    """
+    device = next(model.parameters()).device
+    longest = max(len(row.prompt) for row in rows)
+    tokens = torch.tensor([[end] * (longest - len(r.prompt)) + r.prompt for r in rows], device=device)
+    mask = torch.tensor([[0] * (longest - len(r.prompt)) + [1] * len(r.prompt) for r in rows], device=device)
+    uniform = torch.from_numpy(np.stack([uniforms(r.seed, max_new_tokens) for r in rows])).to(device)
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    cache = DynamicCache()
+    alive = torch.arange(len(rows), device=device)
+    written = torch.full((len(rows), max_new_tokens), end, device=device)
+    running = torch.ones(len(rows), dtype=torch.bool, device=device)
+    for step in range(max_new_tokens):
+        logits = model(
+            input_ids=tokens,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        drawn = pick(logits, uniform[alive, step], temperature)
+        written[alive[running], step] = drawn[running]
+        running = running & (drawn != end)
+        if (step + 1) % _COMPACT_EVERY == 0:
+            keep = running.nonzero()[:, 0]
+            if len(keep) == 0:
+                break
+            if len(keep) < len(running):
+                cache.batch_select_indices(keep)
+                alive, mask, drawn, positions, running = (x[keep] for x in (alive, mask, drawn, positions, running))
+        tokens = drawn[:, None]
+        positions = positions[:, -1:] + 1
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+    return [_until(row, end) for row in written.tolist()]
+
+
+def _until(row: list[int], end: int) -> list[int]:
+    return row[: row.index(end) + 1] if end in row else row

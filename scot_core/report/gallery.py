@@ -1,0 +1,192 @@
+"""Composed queries with what SCOT finds for them, as in Figure 4 of the paper."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from scot_core.benchmarks.catalogue import from_queries
+from scot_core.catalogue.queries import CatalogueQueries, Query, make
+from scot_core.catalogue.world import ATTRIBUTES, Product
+from scot_core.lake import Dataset, Lake
+from scot_core.report.choice import shuffled
+from scot_core.report.lineage import Lineage, trace
+from scot_core.report.pictures import images_of
+from scot_core.retrieval import top_k
+from scot_core.stages.benchmark import composed, query_vectors
+from scot_core.stages.train import combiners_in
+
+SHOWN = 5  # images of each query
+DEPTH = 100  # how far down the first right image is looked for
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One image that was found; `note` says what is wrong with a wrong one."""
+
+    image: Image.Image
+    right: bool
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A query, its best images, and how much the Combiner let the text weigh (Figure 4's last column)."""
+
+    split: str
+    reference: Image.Image
+    modification: str
+    modality_weight: float
+    hits: tuple[Hit, ...]
+    first_right: int | None
+    """1-based rank of the best right image; None where it lies beyond `DEPTH`."""
+    targets: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """Examples, answered by the Combiner of `seed`. `added_failure`: the last place went to a query that failed."""
+
+    examples: tuple[Example, ...]
+    seed: int
+    added_failure: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """The whole benchmark, answered: gallery indices (Q, DEPTH) best first, and modality weights (Q,)."""
+
+    drawn: CatalogueQueries
+    found: list[list[int]]
+    weights: list[float]
+    seed: int
+
+    def first_right(self, place: int) -> int | None:
+        targets = set(self.drawn.targets(place))
+        return next((rank for rank, index in enumerate(self.found[place], 1) if index in targets), None)
+
+
+def gallery(lineage: Lineage, count: int) -> Gallery:
+    """`count` queries of the benchmark: the splits in turn, queries of a split in the order of a digest of their ids.
+
+    Where all of them have a right image at rank 1, the next one that has not takes the last place.
+    Raises LakeError where the Combiner or the gallery's images are no longer in the lake.
+    """
+    embeddings = lineage.given("embeddings", stage="embed-gallery")
+    pictures = lineage.inputs(embeddings)[0]
+    answers = _answer(lineage.given("combiners"), embeddings, pictures)
+    first = [answers.first_right(place) for place in range(len(answers.drawn.queries))]
+    chosen, added = choose(answers.drawn.queries, first, count)
+    queries, items = answers.drawn.queries, answers.drawn.gallery
+    wanted = {items[index].image_id for place in chosen for index in answers.found[place][:SHOWN]}
+    image = images_of(pictures, wanted | {queries[place].reference_id for place in chosen})
+    examples = []
+    for place in chosen:
+        query, targets = queries[place], answers.drawn.targets(place)
+        best = answers.found[place][:SHOWN]
+        hits = [Hit(image[items[i].image_id], i in targets, note(query, items[i].product, i in targets)) for i in best]
+        reference, weight = image[query.reference_id], answers.weights[place]
+        examples.append(
+            Example(query.split, reference, query.modification, weight, tuple(hits), first[place], len(targets))
+        )
+    return Gallery(tuple(examples), answers.seed, added)
+
+
+def choose(queries: Sequence[Query], first_right: Sequence[int | None], count: int) -> tuple[list[int], bool]:
+    """Places of the queries to show, split after split, and whether a failure was put in; see `gallery`."""
+    of_split: dict[str, list[int]] = {query.split: [] for query in queries}
+    for place in shuffled(range(len(queries)), lambda place: queries[place].query_id):
+        of_split[queries[place].split].append(place)
+    in_turn = [place for turn in zip_longest(*of_split.values()) for place in turn if place is not None]
+    chosen, rest = in_turn[:count], in_turn[count:]
+    failure = next((place for place in rest if first_right[place] != 1), None)
+    add = failure is not None and all(first_right[place] == 1 for place in chosen)
+    if failure is not None and add:
+        chosen[-1] = failure
+    splits = list(of_split)
+    return sorted(chosen, key=lambda place: splits.index(queries[place].split)), add
+
+
+def note(query: Query, product: Product, right: bool) -> str:
+    """What a person should see in an image that was found: that it is right, or which attributes are not."""
+    if right:
+        return "right"
+    if product == query.reference:
+        return "reference unchanged"
+    fixed = [attribute for attribute in ATTRIBUTES if attribute not in query.free]
+    wrong = [attribute for attribute in fixed if getattr(product, attribute) != getattr(query.target, attribute)]
+    if "type" in wrong and "detail" in wrong:
+        wrong.remove("detail")  # another type has other details
+    return "wrong " + ", ".join(wrong)
+
+
+def _answer(combiners: Dataset, embeddings: Dataset, pictures: Dataset) -> _Answers:
+    config = pictures.manifest["config"]
+    drawn = make(config["queries_per_split"], config["gallery"])
+    encoder = str(embeddings.manifest["config"]["encoder"])
+    images, texts, vectors = query_vectors(from_queries(drawn), embeddings, encoder)
+    with tempfile.TemporaryDirectory() as folder:
+        seed, combiner = next(iter(combiners_in(combiners, Path(folder)).items()))
+    found = top_k(composed(combiner, images, texts), vectors, min(DEPTH, len(vectors)))[1]
+    with torch.inference_mode():
+        weights = combiner.modality_weight(torch.from_numpy(images), torch.from_numpy(texts))
+    return _Answers(drawn, found.tolist(), weights.tolist(), seed)
+
+
+WIDTH, MARGIN, TILE, SPACE, FRAME = 1200, 28, 136, 17, 5  # pixels of the picture
+ROW, HEAD = TILE + 32, 48
+INK, MUTED, LINE, GREEN = "#1c2430", "#667080", "#e3e7ec", "#1a9850"
+
+
+def gallery_picture(lake: Lake, count: int = 5) -> Image.Image:
+    """The gallery of the newest benchmark as one picture, 1200 pixels wide: reference, text, best five images.
+
+    Raises LakeError where the lake holds no benchmark.
+    """
+    found = gallery(trace(lake, lake.table("benchmarks").latest()), count)
+    sheet = Image.new("RGB", (WIDTH, MARGIN + HEAD + ROW * len(found.examples)), "white")
+    draw = ImageDraw.Draw(sheet)
+    first = WIDTH - MARGIN - SHOWN * TILE - (SHOWN - 1) * SPACE
+    heads = ((MARGIN, "reference"), (MARGIN + TILE + 24, "modification text"), (first, "best five, right ones framed"))
+    for x, text in heads:
+        draw.text((x, MARGIN), text, MUTED, ImageFont.load_default(17))
+    for number, example in enumerate(found.examples):
+        top = MARGIN + HEAD + number * ROW
+        draw.line((MARGIN, top - 16, WIDTH - MARGIN, top - 16), LINE)
+        _paste(sheet, example.reference, MARGIN, top, None)
+        _write(draw, example, MARGIN + TILE + 24, top, first - TILE - MARGIN - 48)
+        for place, hit in enumerate(example.hits):
+            _paste(sheet, hit.image, first + place * (TILE + SPACE), top, hit.right)
+    return sheet
+
+
+def _paste(sheet: Image.Image, image: Image.Image, x: int, y: int, right: bool | None) -> None:
+    fitted = ImageOps.pad(image, (TILE, TILE), Image.Resampling.BICUBIC, "white")
+    sheet.paste(fitted, (x, y))
+    width, colour = (FRAME, GREEN) if right else (1, LINE)
+    edges = (x - width, y - width, x + TILE + width - 1, y + TILE + width - 1)
+    ImageDraw.Draw(sheet).rectangle(edges, outline=colour, width=width)
+
+
+def _write(draw: ImageDraw.ImageDraw, example: Example, x: int, y: int, width: int) -> None:
+    """The text, wrapped, with the weights of text and image as a bar below it."""
+    font, small = ImageFont.load_default(21), ImageFont.load_default(15)
+    lines = [""]
+    for word in example.modification.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if draw.textlength(longer, font) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    for number, line in enumerate(lines[:4]):
+        draw.text((x, y + 4 + number * 25), line, INK, font)
+    bar = y + TILE - 10
+    draw.text((x, bar - 24), f"weight of the text {example.modality_weight:.2f}", MUTED, small)
+    draw.rectangle((x, bar, x + width - 1, bar + 7), LINE)
+    draw.rectangle((x, bar, x + round(example.modality_weight * width) - 1, bar + 7), MUTED)

@@ -1,0 +1,153 @@
+"""Triplets beside their images, and what became of every reply."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from scot_core.catalogue.grammar import Verdict, judge
+from scot_core.lake import Dataset
+from scot_core.report.choice import shuffled
+from scot_core.report.lineage import Lineage
+from scot_core.report.pictures import images_of
+
+RAW_SHOWN = 110  # characters of a rejected reply
+COLUMNS = ["pair_id", "image_id", "caption", "modification", "modified_caption"]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some words of a text, and whether they changed."""
+
+    text: str
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A triplet with its image; the verdict is the grammar's, None where no grammar can judge."""
+
+    image: Image.Image
+    caption: list[Piece]
+    modification: str
+    modified_caption: list[Piece]
+    verdict: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why replies made no triplet, how many, and one of them."""
+
+    name: str
+    count: int
+    raw: str
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How one stage turned captions into triplets. `seconds` is the work of asking, where it ran in one go."""
+
+    stage: str
+    model: str
+    captions: int
+    replies: int
+    kept: int
+    prompt_tokens: int
+    completion_tokens: int
+    usd: float
+    seconds: float
+    reasons: tuple[Reason, ...]
+    verdicts: Mapping[str, int]
+    """Grammar's verdict on every kept triplet; empty where no grammar can judge."""
+
+    @property
+    def tried_again(self) -> bool:
+        return self.replies > self.captions
+
+    @property
+    def kept_share(self) -> float:
+        return 100 * self.kept / max(self.captions, 1)
+
+    @property
+    def right_share(self) -> float | None:
+        return 100 * self.verdicts.get(Verdict.RIGHT, 0) / max(self.kept, 1) if self.verdicts else None
+
+    @property
+    def per_minute(self) -> float | None:
+        return 60 * self.kept / self.seconds if self.seconds > 0 else None
+
+
+def writing(lineage: Lineage, triplets: Dataset) -> Writing | None:
+    """What a dataset of triplets came from; None where no replies are behind it in the lake."""
+    attempts = [d for d in lineage.inputs(triplets) if d.table == "replies"]
+    if not attempts:
+        return None
+    usage = [d.manifest["usage"] for d in attempts]
+    rejects = lineage.find("rejects", key=triplets.key)
+    rows = triplets.read(COLUMNS).to_pylist()
+    return Writing(
+        stage=str(triplets.manifest["stage"]),
+        model=str(attempts[0].read_part(0, ["model"])["model"][0]),
+        captions=attempts[0].rows,
+        replies=sum(d.rows for d in attempts),
+        kept=triplets.rows,
+        prompt_tokens=sum(int(u["prompt_tokens"]) for u in usage),
+        completion_tokens=sum(int(u["completion_tokens"]) for u in usage),
+        usd=sum(float(u["usd"]) for u in usage),
+        seconds=sum(float(u["seconds"]) for u in usage),
+        reasons=reasons(rejects.read(["reason", "raw"]).to_pylist()) if rejects is not None else (),
+        verdicts=Counter(_verdict(row) for row in rows) if _is_judged(triplets) else {},
+    )
+
+
+def reasons(rejects: Sequence[Mapping[str, Any]]) -> tuple[Reason, ...]:
+    """Rejects by reason, the most frequent first, each with its first raw text, cut short."""
+    raw: dict[str, str] = {}
+    for row in rejects:
+        raw.setdefault(row["reason"], row["raw"])
+    counts = Counter(row["reason"] for row in rejects).most_common()
+    return tuple(Reason(name, count, _short(raw[name])) for name, count in counts)
+
+
+def samples(lineage: Lineage, triplets: Dataset, count: int) -> list[Sample]:
+    """Triplets in the order of a digest of their pair ids; none where their images are no longer in the lake."""
+    captions = lineage.find("captions", source=triplets.manifest["source"])
+    if captions is None:
+        return []
+    rows = shuffled(triplets.read(COLUMNS).to_pylist(), lambda row: str(row["pair_id"]))[:count]
+    image = images_of(captions, {row["image_id"] for row in rows})
+    found = []
+    for row in rows:
+        before, after = compare(row["caption"], row["modified_caption"])
+        verdict = _verdict(row) if _is_judged(triplets) else None
+        found.append(Sample(image[row["image_id"]], before, row["modification"], after, verdict))
+    return found
+
+
+def compare(before: str, after: str) -> tuple[list[Piece], list[Piece]]:
+    """Two texts in pieces: the words that only one of them has are marked in that one."""
+    words = before.split(), after.split()
+    pieces: tuple[list[Piece], list[Piece]] = ([], [])
+    for tag, *ends in difflib.SequenceMatcher(None, *words, autojunk=False).get_opcodes():
+        for side, (start, end) in enumerate((ends[:2], ends[2:])):
+            if start < end:
+                pieces[side].append(Piece(" ".join(words[side][start:end]), tag != "equal"))
+    return pieces
+
+
+def _is_judged(triplets: Dataset) -> bool:
+    return bool(triplets.manifest["source"] == "catalogue")
+
+
+def _verdict(row: Mapping[str, Any]) -> str:
+    return str(judge(row["caption"], row["modification"], row["modified_caption"]))
+
+
+def _short(text: str) -> str:
+    flat = " ⏎ ".join(line.strip() for line in text.splitlines() if line.strip())
+    return flat if len(flat) <= RAW_SHOWN else f"{flat[: RAW_SHOWN - 1]}…"

@@ -1,0 +1,72 @@
+"""Small lakes and rows that the tests of the core share."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scot_core.fingerprint import fingerprint
+from scot_core.lake import Dataset, Identity, Lake
+
+
+@pytest.fixture(params=["local", "memory"])
+def lake(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lake]:
+    """An empty lake on the local disk, and one on an object store."""
+    if request.param == "local":
+        yield Lake(tmp_path / "lake")
+        return
+    place = Lake(f"memory://{uuid.uuid4().hex}")
+    yield place
+    place.storage.remove("")
+
+
+@pytest.fixture
+def local_lake(tmp_path: Path) -> Lake:
+    return Lake(tmp_path / "lake")
+
+
+@pytest.fixture(scope="session")
+def triplets() -> Callable[..., dict[str, Any]]:
+    """Columns of `triplets`, numbered from `first`."""
+
+    def make(count: int, first: int = 0, source: str = "shop") -> dict[str, Any]:
+        numbers = range(first, first + count)
+        return {
+            "pair_id": [f"{number:032x}" for number in numbers],
+            "source": [source] * count,
+            "image_id": [f"image-{number}" for number in numbers],
+            "kind": ["seed"] * count,
+            "caption": [f"a red mug, number {number}" for number in numbers],
+            "modification": ["make it blue"] * count,
+            "modified_caption": [f"a blue mug, number {number}" for number in numbers],
+            "model": ["teacher"] * count,
+        }
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def identify() -> Callable[..., Identity]:
+    """An identity; another `version` is another configuration."""
+
+    def make(table: str = "triplets", version: int = 1, *, source: str = "shop", stage: str = "seed") -> Identity:
+        config = {"version": version}
+        return Identity(table, source, stage, fingerprint(stage, 1, config, [source, table]), config)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def commit() -> Callable[..., Dataset]:
+    """Write parts and commit them."""
+
+    def make(lake: Lake, identity: Identity, *parts: Mapping[str, Sequence[Any]], rejected: int = 0) -> Dataset:
+        draft = lake.draft(identity)
+        rows = sum(draft.write_part(index, part) for index, part in enumerate(parts))
+        return draft.commit(len(parts), rows_in=rows + rejected, rejected=rejected)
+
+    return make

@@ -1,0 +1,177 @@
+"""Configurations: overrides, what is refused, and which fields are part of a dataset's identity."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import pytest
+from pydantic import ValidationError
+
+from scot_core.config import (
+    EXECUTION,
+    PROFILES,
+    STAGES,
+    Config,
+    EndpointConfig,
+    Pipeline,
+    profile,
+    validated,
+    with_overrides,
+)
+from scot_core.errors import ConfigError
+from scot_core.fingerprint import canonical_json
+
+CATALOGUE = profile("catalogue")
+
+
+def _fields(model: Config, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], bool, Any]]:
+    """Path, whether it is marked as execution only, and another value of every field, nested ones too."""
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        if isinstance(value, Config):
+            yield from _fields(value, (*path, name))
+            continue
+        extra = field.json_schema_extra
+        other = _other(value, field.annotation)
+        if other != value:
+            yield (*path, name), isinstance(extra, dict) and bool(extra.get(EXECUTION)), other
+
+
+def _other(value: Any, annotation: Any) -> Any:
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, float):
+        return value / 2 + 0.1
+    if isinstance(value, tuple):
+        return (*value, 7)
+    choices = [choice for choice in get_args(annotation) if isinstance(choice, str)]
+    if choices:
+        return next((choice for choice in choices if choice != value), value)
+    return f"{value}x" if isinstance(value, str) or str in get_args(annotation) else 1
+
+
+def _changed(pipeline: Pipeline, path: tuple[str, ...], value: Any) -> Pipeline:
+    content = pipeline.model_dump()
+    inner = content
+    for name in path[:-1]:
+        inner = inner[name]
+    inner[path[-1]] = value
+    return validated(Pipeline, content)
+
+
+FIELDS = list(_fields(CATALOGUE))
+
+
+@pytest.mark.parametrize(("path", "execution", "value"), FIELDS, ids=[".".join(path) for path, *_ in FIELDS])
+def test_fields_change_the_identity_unless_they_only_say_how(
+    path: tuple[str, ...], execution: bool, value: Any
+) -> None:
+    changed = _changed(CATALOGUE, path, value)
+    assert changed != CATALOGUE
+    for stage in STAGES:
+        before, after = (canonical_json(getattr(p, stage).identity()) for p in (CATALOGUE, changed))
+        assert (before != after) == (stage == path[0] and not execution)
+
+
+def test_the_walk_over_the_fields_meets_both_kinds() -> None:
+    marked = {".".join(path) for path, execution, _ in FIELDS if execution}
+    assert {"seed.endpoint.concurrency", "seed.endpoint.timeout_s", "seed.max_usd", "train.checkpoint_every"} <= marked
+    assert {"seed.prompt", "seed.endpoint.model", "generate.seed", "train.seeds"}.isdisjoint(marked)
+    assert len(FIELDS) > 50
+
+
+def test_an_endpoint_is_known_by_its_name_else_by_its_address() -> None:
+    named, moved = (EndpointConfig(name="gpt-4", base_url=url, model="m") for url in ("https://a/v1", "https://b/v1"))
+    assert named.identity() == moved.identity()
+    first, second = (EndpointConfig(base_url=url, model="m") for url in ("https://a/v1", "https://b/v1"))
+    assert first.identity() != second.identity()
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_every_profile_survives_json_and_has_a_canonical_identity(name: str) -> None:
+    pipeline = profile(name)
+    assert validated(Pipeline, json.loads(pipeline.model_dump_json())) == pipeline
+    assert canonical_json(pipeline.identity())
+
+
+def test_configurations_are_frozen_and_know_their_keys() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        CATALOGUE.train.steps = 3
+    with pytest.raises(ConfigError, match=r"train\.stepz: Extra inputs are not permitted"):
+        validated(Pipeline, {"train": {"stepz": 3}})
+    with pytest.raises(ConfigError, match=r"seed\.endpoint\.modell.*not permitted"):
+        validated(Pipeline, {"seed": {"endpoint": {"model": "m", "modell": "m"}}})
+
+
+def test_an_unknown_profile_names_those_there_are() -> None:
+    with pytest.raises(ConfigError, match=r"no profile 'huge'; the profiles are smoke, catalogue"):
+        profile("huge")
+
+
+# ------------------------------------------------------------------------------------- overrides
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "value"),
+    [
+        ("train.steps=300", ("train", "steps"), 300),
+        (" train.steps =300", ("train", "steps"), 300),
+        ("train.learning_rate=3e-4", ("train", "learning_rate"), 3e-4),
+        ("train.loss=infonce", ("train", "loss"), "infonce"),
+        ("train.seeds=3,4,5", ("train", "seeds"), (3, 4, 5)),
+        ("train.seeds=[3, 4]", ("train", "seeds"), (3, 4)),
+        ("train.seeds=7", ("train", "seeds"), (7,)),
+        ("seed.endpoint.model=gpt-4", ("seed", "endpoint", "model"), "gpt-4"),
+        ("seed.endpoint.name=null", ("seed", "endpoint", "name"), None),
+        ("seed.max_usd=2.5", ("seed", "max_usd"), 2.5),
+        ("seed.prompt=Answer in JSON, a=b, 1, 2", ("seed", "prompt"), "Answer in JSON, a=b, 1, 2"),
+        ("seed.prompt=1,2", ("seed", "prompt"), "1,2"),
+        ("seed.prompt=", ("seed", "prompt"), ""),
+    ],
+)
+def test_an_override_sets_one_value(override: str, path: tuple[str, ...], value: Any) -> None:
+    assert with_overrides(CATALOGUE, [override]) == _changed(CATALOGUE, path, value)
+
+
+def test_overrides_add_up_and_the_last_one_counts() -> None:
+    changed = with_overrides(CATALOGUE, ["train.steps=1", "seed.count=5", "train.steps=2"])
+    assert (changed.train.steps, changed.seed.count) == (2, 5)
+    assert with_overrides(CATALOGUE, []) == CATALOGUE
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.steps", r"'train\.steps' is not of the form stage\.key=value"),
+        ("nostage.steps=1", r"there is no 'nostage'; there is: captions, seed"),
+        ("train.stepz=1", r"there is no setting 'train\.stepz'; there is: loss"),
+        ("train=1", r"there is no setting 'train'"),
+        ("steps=1", r"there is no setting 'steps'"),
+        ("seed.endpoint=1", r"there is no setting 'seed\.endpoint'"),
+        ("seed.endpoint.model.name=1", r"there is no 'seed\.endpoint\.model'"),
+        (".=1", r"there is no ''"),
+        ("=", r"there is no setting ''"),
+        ("train.steps=many", r"train\.steps: Input should be a valid integer.*'many'"),
+        ("train.steps=1.5", r"train\.steps: Input should be a valid integer"),
+        ("train.steps=0", r"train\.steps: Input should be greater than 0"),
+        ("train.steps=none", r"train\.steps: Input should be a valid integer"),
+        ("train.dropout=2", r"train\.dropout: Input should be less than or equal to 1"),
+        ("train.alpha_pos=nan", r"train\.alpha_pos: Input should be a finite number"),
+        ("train.learning_rate=inf", r"train\.learning_rate: Input should be a finite number"),
+        ("train.seeds=1,--2", r"train\.seeds\.1: Input should be a valid integer"),
+        ("train.seeds=1,²", r"train\.seeds\.1: Input should be a valid integer"),
+        ("train.seeds=1,-2", r"train\.seeds\.1: Input should be greater than or equal to 0"),
+        ("train.seeds=", r"train\.seeds: Tuple should have at least 1 item"),
+        ("captions.source=flickr", r"captions\.source: Input should be 'catalogue'"),
+    ],
+)
+def test_an_override_that_does_not_fit_says_where_and_why(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        with_overrides(CATALOGUE, [override])
+
+
+def test_every_problem_is_named_at_once() -> None:
+    with pytest.raises(ConfigError, match=r"train\.steps.*embed\.shard_rows|embed\.shard_rows.*train\.steps"):
+        with_overrides(CATALOGUE, ["train.steps=x", "embed.shard_rows=-1"])

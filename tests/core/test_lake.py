@@ -1,0 +1,361 @@
+"""The lake: datasets are committed whole or do not exist, and what is read is what was committed."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from scot_core.errors import ConfigError, LakeError
+from scot_core.fingerprint import fingerprint
+from scot_core.lake import Dataset, Identity, Lake, Usage
+from scot_core.query import query
+from scot_core.stages.step import Step, Tick, run_here, shard_sizes
+
+Rows = Callable[..., dict[str, Any]]
+Identify = Callable[..., Identity]
+Commit = Callable[..., Dataset]
+
+
+class Number(Step):
+    """Seven hundred numbered triplets in shards of a hundred; every seventh is rejected."""
+
+    stage, name = "number", "number triplets"
+    version = 1
+    pause_s = 0.0
+
+    def __init__(self, lake: Lake) -> None:
+        super().__init__(lake)
+        self.worked: list[int] = []
+
+    @property
+    def outputs(self) -> Sequence[Identity]:
+        identity = fingerprint("number", self.version, {}, [])
+        return [Identity(table, "shop", "number", identity, {}) for table in ("rejects", "triplets")]
+
+    def shards(self) -> Sequence[int]:
+        return shard_sizes(700, 100)
+
+    def work(self, shard: int, tick: Tick) -> None:
+        self.worked.append(shard)
+        numbers = range(shard * 100, shard * 100 + 100)
+        rejects, triplets = (self.draft(identity) for identity in self.outputs)
+        lost, kept = ([f"{n:032x}" for n in numbers if (n % 7 == 0) == rejected] for rejected in (True, False))
+        columns = {name: ["x"] * len(lost) for name in ("source", "stage", "reason", "raw")}
+        rejects.write_part(shard, {**columns, "pair_id": lost, "tries": [1] * len(lost)})
+        time.sleep(self.pause_s)
+        texts = ("source", "image_id", "kind", "caption", "modification", "modified_caption", "model")
+        triplets.write_part(shard, {**{name: ["x"] * len(kept) for name in texts}, "pair_id": kept})
+        tick(100)
+
+    def finish(self) -> None:
+        rejects, triplets = (self.draft(identity) for identity in self.outputs)
+        rejects.commit(7, rows_in=100)
+        time.sleep(self.pause_s)
+        triplets.commit(7, rows_in=700, rejected=100, usage=Usage(seconds=self.seconds))
+
+
+def _part(lake: Lake, dataset: Dataset, index: int = 0) -> Path:
+    return Path(lake.storage.path(dataset.parts[index]))
+
+
+# ------------------------------------------------------------------------------------- write and read
+
+
+def test_a_committed_dataset_reads_back_in_order(
+    lake: Lake, triplets: Rows, identify: Identify, commit: Commit
+) -> None:
+    parts = [triplets(3), triplets(2, first=3), triplets(0)]
+    written = commit(lake, identify(), *parts, rejected=4)
+    found = lake.find(identify())
+    assert found is not None
+    assert found.manifest == written.manifest
+    assert found.record == written.record
+    assert (found.record.table, found.record.rows, found.record.rejected) == ("triplets", 5, 4)
+    table = found.read()
+    assert table["pair_id"].to_pylist() == [f"{number:032x}" for number in range(5)]
+    assert set(table["key"].to_pylist()) == {identify().key}
+    assert [part.num_rows for part in found.read_parts(["caption"])] == [3, 2, 0]
+    assert found.read(["caption", "source"]).schema.names == ["caption", "source"]
+    assert found.read_part(1)["image_id"].to_pylist() == ["image-3", "image-4"]
+    assert [name.rsplit("/", 1)[-1] for name in found.parts] == [f"part-0000{n}.parquet" for n in range(3)]
+
+
+def test_a_dataset_without_parts_reads_as_no_rows(lake: Lake, identify: Identify, commit: Commit) -> None:
+    empty = commit(lake, identify())
+    assert empty.read().num_rows == 0
+    assert empty.read(["caption", "key"]).schema.names == ["caption", "key"]
+
+
+def test_images_and_vectors_come_back_bit_for_bit(lake: Lake, identify: Identify, commit: Commit) -> None:
+    image = {"bytes": bytes(range(256)), "path": "a.png"}
+    pictures = {"pair_id": ["p"], "source": ["shop"], "image_id": ["i"], "caption": ["ü"], "image": [image]}
+    assert commit(lake, identify("captions"), pictures).read()["image"].to_pylist() == [image]
+    vector = pa.FixedSizeListArray.from_arrays(pa.array([0.1, -0.2, 0.3, 0.4], pa.float32()), 2)
+    texts: dict[str, Any] = {"item_id": ["a", "b"], "source": ["s"] * 2, "kind": ["text"] * 2, "text": ["x", None]}
+    vectors = commit(lake, identify("embeddings"), {**texts, "encoder": ["e"] * 2, "vector": vector})
+    assert vectors.read()["vector"].combine_chunks().equals(vector)
+    assert vectors.read()["text"].to_pylist() == ["x", None]
+
+
+def test_the_manifest_says_what_was_made_from_what_with_what(lake: Lake, triplets: Rows) -> None:
+    config = {"prompt": "naïve", "seeds": (1, 2)}
+    identity = Identity("triplets", "shop", "seed", fingerprint("seed", 1, config, ["f"]), config, ["captions/c-1"])
+    draft = lake.draft(identity)
+    draft.write_part(0, triplets(2))
+    manifest = draft.commit(1, rows_in=2, usage=Usage(1.5, 10, 20, 0.25)).manifest
+    assert (manifest["config"], manifest["inputs"]) == ({"prompt": "naïve", "seeds": [1, 2]}, ["captions/c-1"])
+    assert manifest["usage"] == {"seconds": 1.5, "prompt_tokens": 10, "completion_tokens": 20, "usd": 0.25}
+    assert manifest["rows"] == {"in": 2, "out": 2, "rejected": 0}
+    assert manifest["versions"]["pyarrow"] == pa.__version__
+    assert manifest["fingerprint"] == identity.fingerprint
+
+
+def test_files_beside_the_parts_are_committed_with_them(lake: Lake, identify: Identify, tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    for name, data in {"seed-0/model.safetensors": b"\x00weights", "config.json": b"{}", ".hidden": b"h"}.items():
+        (weights / name).parent.mkdir(parents=True, exist_ok=True)
+        (weights / name).write_bytes(data)
+    draft = lake.draft(identify("combiners"))
+    draft.write_files(weights)
+    dataset = draft.commit(0, rows_in=0)
+    copied = dataset.files_in(tmp_path / "copy")
+    found = {path.relative_to(copied).as_posix(): path.read_bytes() for path in copied.rglob("*") if path.is_file()}
+    assert found == {"seed-0/model.safetensors": b"\x00weights", "config.json": b"{}"}
+    lake.storage.write(f"{dataset.name}/config.json", b"[]")
+    with pytest.raises(LakeError, match=r"config\.json is not what was committed"):
+        dataset.files_in(tmp_path / "again")
+    lake.storage.remove(f"{dataset.name}/config.json")
+    with pytest.raises(LakeError, match=r"config\.json is missing"):
+        lake.find(identify("combiners"))
+
+
+def test_rows_that_do_not_fit_the_table_are_refused(lake: Lake, triplets: Rows, identify: Identify) -> None:
+    draft = lake.draft(identify())
+    short = triplets(2)
+    del short["caption"]
+    wrong: list[dict[str, Any]] = [
+        short,
+        {**triplets(2), "extra": [1, 2]},
+        {**triplets(2), "caption": ["one"]},
+        {**triplets(2), "caption": [1, 2]},
+        {**triplets(2), "caption": ["half a pair \ud800", "x"]},
+    ]
+    for rows in wrong:
+        with pytest.raises(LakeError, match="fit the table triplets"):
+            draft.write_part(0, rows)
+    assert not draft.has_part(0)
+    with pytest.raises(ConfigError, match="no table 'pictures'; the tables are captions"):
+        lake.table("pictures")
+
+
+# ------------------------------------------------------------------------------------- atomicity
+
+
+def test_parts_without_a_manifest_do_not_exist(lake: Lake, triplets: Rows, identify: Identify, commit: Commit) -> None:
+    draft = lake.draft(identify())
+    draft.write_part(0, triplets(3))
+    assert draft.has_part(0)
+    assert not draft.has_part(1)
+    assert lake.find(identify()) is None
+    assert lake.datasets() == []
+    assert lake.uncommitted() == [draft.folder]
+    assert query(lake, "from triplets_all").num_rows == 0
+    with pytest.raises(LakeError, match=r"triplets holds no dataset with stage=seed \(there is: nothing\)"):
+        lake.table("triplets").latest(stage="seed")
+    draft.commit(1, rows_in=3)
+    assert lake.uncommitted() == []
+
+
+def test_no_row_is_lost_at_a_commit(lake: Lake, triplets: Rows, identify: Identify) -> None:
+    draft = lake.draft(identify())
+    draft.write_part(0, triplets(3))
+    for rows_in, rejected in ((2, 0), (4, 0), (3, 1), (5, 1)):
+        with pytest.raises(LakeError, match=f"{rows_in} rows went in, but 3 came out and {rejected} were rejected"):
+            draft.commit(1, rows_in=rows_in, rejected=rejected)
+    with pytest.raises(LakeError, match=r"cannot read .*part-00001\.parquet"):
+        draft.commit(2, rows_in=3)
+    assert lake.find(identify()) is None
+    assert draft.commit(1, rows_in=5, rejected=2).rows == 3
+
+
+def test_what_is_committed_stays_as_it_is(lake: Lake, triplets: Rows, identify: Identify, commit: Commit) -> None:
+    """Two runs of the same dataset at once, such as replies that were sampled twice: the first one counts."""
+    first = commit(lake, identify(), triplets(3))
+    late = lake.draft(identify())
+    late.write_part(0, triplets(3, first=90))
+    assert late.commit(1, rows_in=3).record == first.record
+    found = lake.find(identify())
+    assert found is not None
+    assert found.read() == first.read()
+
+
+def test_a_commit_clears_what_only_the_run_needed(
+    lake: Lake, triplets: Rows, identify: Identify, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    draft = lake.draft(identify())
+    lake.storage.write(f"{draft.folder}/.part-00000.parquet.0a1b2c3d.tmp", b"left by a kill")
+    draft.journal(0).append({"id": 1})
+    work = draft.work_folder()
+    (work / "checkpoint").write_text("x")
+    draft.write_part(0, triplets(1))
+    assert lake.draft(identify()).work_folder() == work
+    assert (work / "checkpoint").exists()
+    dataset = draft.commit(1, rows_in=1)
+    assert lake.storage.names(dataset.name) == ["_manifest.json", "part-00000.parquet"]
+    assert not work.exists()
+
+
+def test_a_step_that_is_stopped_is_taken_up_where_it_was(lake: Lake) -> None:
+    interrupted = Number(lake)
+
+    def stop(_: int) -> None:
+        if len(interrupted.worked) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_here(interrupted, stop)
+    assert interrupted.committed() is None
+    again = Number(lake)
+    ticks: list[int] = []
+    rejects, triplets = run_here(again, ticks.append)
+    assert again.worked == [3, 4, 5, 6]
+    assert sum(ticks) == 700
+    assert (rejects.rows, triplets.rows, triplets.record.rejected) == (100, 600, 100)
+    cached = Number(lake)
+    assert [d.record for d in run_here(cached)] == [rejects.record, triplets.record]
+    assert cached.worked == []
+
+
+def test_shards_may_be_done_from_several_threads(lake: Lake) -> None:
+    step = Number(lake)
+    step.pause_s = 0.002
+    counted, lock = [0], threading.Lock()
+
+    def tick(units: int) -> None:
+        with lock:
+            counted[0] += units
+
+    with ThreadPoolExecutor(7) as pool:
+        assert all(pool.map(lambda shard: step.run(shard, tick), range(7)))
+    _, triplets = step.commit()
+    assert sorted(step.worked) == list(range(7))
+    assert counted == [700]
+    assert step.seconds > 7 * step.pause_s * 0.9
+    ids = triplets.read(["pair_id"])["pair_id"].to_pylist()
+    assert ids == [f"{number:032x}" for number in range(700) if number % 7]
+
+
+RUN_NUMBER = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from test_lake import Number
+from scot_core.lake import Lake
+from scot_core.stages.step import run_here
+step = Number(Lake(sys.argv[1]))
+step.pause_s = 0.02
+run_here(step, lambda units: print(units, flush=True))
+"""
+
+
+def test_kills_at_any_moment_end_in_the_same_parts(tmp_path: Path) -> None:
+    _, undisturbed = run_here(Number(Lake(tmp_path / "undisturbed")))
+    lake = Lake(tmp_path / "killed")
+    command = [sys.executable, "-c", RUN_NUMBER, lake.url, str(Path(__file__).parent)]
+    for lines, delay in ((1, 0.01), (3, 0.0), (3, 0.03)):
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+        assert process.stdout is not None
+        for _ in range(lines):
+            assert process.stdout.readline() == "100\n"
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        lake.write_views()  # readers are never disturbed by what is half done
+    _, triplets = run_here(Number(lake))
+    assert triplets.manifest["parts"] == undisturbed.manifest["parts"]
+    left = {path.name for path in Path(lake.url, triplets.name).iterdir()}
+    assert left == {"_manifest.json", *(f"part-0000{n}.parquet" for n in range(7))}
+
+
+def test_following_the_advice_of_the_error_redoes_the_damaged_shard_alone(local_lake: Lake) -> None:
+    _, committed = run_here(Number(local_lake))
+    path = _part(local_lake, committed, 4)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    with pytest.raises(LakeError) as raised:
+        run_here(Number(local_lake))
+    named = re.match(r"(\S+) .* remove it and (\S+) beside it", str(raised.value))
+    assert named is not None
+    assert named[1] == str(path)
+    path.unlink()
+    (path.parent / named[2]).unlink()
+    again = Number(local_lake)
+    _, rebuilt = run_here(again)
+    assert again.worked == [4]
+    assert rebuilt.manifest["parts"] == committed.manifest["parts"]
+    assert path.read_bytes() == whole
+
+
+def test_a_lake_that_cannot_be_written_says_so(tmp_path: Path, triplets: Rows, identify: Identify) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    for root in (tmp_path / "file" / "lake", Path("/proc/lake")):
+        lake = Lake(root)
+        for attempt in (
+            lake.check_writable,
+            lambda lake=lake: lake.draft(identify()).write_part(0, triplets(1)),
+            lambda lake=lake: lake.draft(identify()).journal(0).append({}),
+            lambda lake=lake: lake.draft(identify()).work_folder(),
+        ):
+            with pytest.raises(LakeError, match=f"{root}"):
+                attempt()
+    with pytest.raises(LakeError, match="cannot list"):
+        Lake(tmp_path / "file" / "lake").datasets()
+
+
+# ------------------------------------------------------------------------------------- finding
+
+
+def test_the_newest_dataset_is_the_one_committed_last(
+    lake: Lake, triplets: Rows, identify: Identify, commit: Commit
+) -> None:
+    identities = [identify(version=version) for version in range(6)]
+    for number, identity in enumerate(identities):
+        commit(lake, identity, triplets(number))
+    commit(lake, identify(source="other"), triplets(9, source="other"))
+    table = lake.table("triplets")
+    assert [dataset.rows for dataset in table.datasets()] == [0, 1, 2, 3, 4, 5, 9]
+    assert table.latest(source="shop").rows == 5
+    assert table.latest(source="shop", stage="seed", key=identities[2].key).rows == 2
+    assert [dataset.rows for dataset in table.matching(source="other")] == [9]
+    assert table.find("no-such-key") is None
+    with pytest.raises(LakeError, match=rf"no dataset with source=nobody \(there is: {identities[0].key}"):
+        table.latest(source="nobody")
+
+
+def test_plain_parquet_readers_find_the_fingerprint_in_the_footer(
+    local_lake: Lake, triplets: Rows, identify: Identify, commit: Commit
+) -> None:
+    path = _part(local_lake, commit(local_lake, identify(), triplets(5)))
+    metadata = pq.read_metadata(path).metadata
+    assert metadata[b"scot.fingerprint"].decode() == identify().fingerprint
+
+
+def test_the_lake_needs_no_torch() -> None:
+    script = "import sys, scot_core.lake, scot_core.query; sys.exit('torch' in sys.modules or 'prefect' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

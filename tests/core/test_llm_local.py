@@ -1,0 +1,313 @@
+"""A tiny random Falcon with 7B's shape choices: quantised, tuned, stopped, resumed, reloaded and made to write."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import nn
+from transformers import FalconConfig, FalconForCausalLM, PreTrainedTokenizerFast
+
+from scot_core.errors import ConfigError, DataError, ModelError
+from scot_core.llm import decode, finetune, local, train_state
+from scot_core.llm.finetune import LoraSettings
+
+END = "<|end|>"
+EXAMPLES = [
+    (f"caption: a {colour} {noun}\nedit:", f" make it {other}\na {other} {noun}")
+    for colour in ("red", "green", "blue")
+    for other in ("black", "white")
+    for noun in ("mug", "lamp", "vase", "cup")
+]
+SETTINGS = LoraSettings(r=4, alpha=8, steps=40, batch_size=6, learning_rate=2e-2, seed=3, checkpoint_every=7)
+
+
+def build_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=[END], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(["".join(pair) for pair in EXAMPLES], trainer)
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=END)
+    wrapped.save_pretrained(folder)
+    return wrapped
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("falcon")
+    tokenizer = build_tokenizer(folder)
+    torch.manual_seed(0)
+    config = FalconConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        multi_query=True,
+        parallel_attn=True,
+        bias=False,
+        new_decoder_architecture=False,
+        alibi=False,
+        hidden_dropout=0.0,
+        attention_dropout=0.0,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=0,
+        initializer_range=0.2,
+    )
+    FalconForCausalLM(config).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def tuned(base: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[finetune.FinetuneResult, list[float]]:
+    losses: list[float] = []
+    result = finetune.finetune(
+        base,
+        EXAMPLES,
+        tmp_path_factory.mktemp("adapter"),
+        settings=SETTINGS,
+        progress=lambda done, loss: losses.append(loss),
+    )
+    return result, losses
+
+
+def files(folder: Path) -> dict[str, str]:
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir() if p.is_file()}
+
+
+def stop_after(steps: int) -> Callable[[], bool]:
+    calls = iter(range(1, 1000))
+    return lambda: next(calls) >= steps
+
+
+# -------------------------------------------------------------------------------------------- four bits
+
+
+def test_every_linear_layer_but_the_head_is_four_bit(base: str) -> None:
+    model, tokenizer = local.load_base(base)
+    check = local.is_four_bit(model)
+    assert check == local.FourBitCheck(quantised=8, plain=())  # 2 layers of 4
+    assert not any(p.requires_grad for p in model.parameters())
+    assert not model.training
+    assert tokenizer.pad_token_id is not None
+    state = model.transformer.h[0].mlp.dense_h_to_4h.weight.quant_state
+    assert state.quant_type == "nf4" and state.nested
+
+
+def test_a_model_that_stays_unquantised_is_refused(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What the library does on its own: Falcon's linear layers are a subclass, and are passed over.
+    class FalconLinear(nn.Linear):
+        pass
+
+    class Nothing:
+        def __enter__(self) -> None: ...
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(local.modeling_falcon, "FalconLinear", FalconLinear)
+    monkeypatch.setattr(local, "_falcon_linear_as_linear", Nothing)
+    with pytest.raises(ModelError, match=r"0 linear layers are quantised, 8 are not \(transformer\.h\.0"):
+        local.load_base(base)
+
+
+def test_a_missing_model_says_what_is_missing_and_how_to_get_it(base: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"config\.json, tokenizer\.json.*catalogue-falcon"):
+        local.load_base(str(tmp_path / "nowhere"))
+    (tmp_path / "config.json").write_text((Path(base) / "config.json").read_text())
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        local.load_base(str(tmp_path))
+    with pytest.raises(ModelError, match="finetune stage"):
+        local.Generator.load(base, tmp_path)
+
+
+def test_an_adapter_of_another_model_is_refused(base: str, tuned: Any, tmp_path: Path) -> None:
+    for file in tuned[0].adapter.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"r": 5}))
+    with pytest.raises(ModelError, match="does not fit"):
+        local.Generator.load(base, tmp_path)
+
+
+# --------------------------------------------------------------------------------------------- finetune
+
+
+def test_finetune_lowers_the_loss_and_saves_an_adapter(base: str, tuned: Any) -> None:
+    result, losses = tuned
+    assert result.finished and result.steps == 40 and result.check.ok
+    assert list(result.losses) == losses
+    assert np.mean(losses[-5:]) < 0.8 * losses[0]
+    assert set(files(result.adapter)) == {"adapter_model.safetensors", "adapter_config.json"}
+    assert not (result.adapter / "_checkpoint").exists()
+    config = json.loads((result.adapter / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == base
+    assert set(config["target_modules"]) == set(finetune.FALCON_LAYERS)
+
+
+def test_the_base_is_frozen(base: str, tuned: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    model, tokenizer = local.load_base(base)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    monkeypatch.setattr(finetune, "load_base", lambda *_, **__: (model, tokenizer))
+    finetune.finetune(base, EXAMPLES, tmp_path, settings=replace(SETTINGS, steps=2))
+    after = {n.replace("base_layer.", ""): p for n, p in model.named_parameters() if "lora_" not in n}
+    assert set(after) == set(before)
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_a_stopped_and_resumed_finetune_ends_with_the_same_bytes(base: str, tuned: Any, tmp_path: Path) -> None:
+    first = finetune.finetune(base, EXAMPLES, tmp_path, settings=SETTINGS, should_stop=stop_after(2))
+    assert not first.finished and first.steps == 2 and files(tmp_path) == {}
+    second = finetune.finetune(base, EXAMPLES, tmp_path, settings=SETTINGS, should_stop=stop_after(3))
+    assert second.steps == 5
+    last = finetune.finetune(base, EXAMPLES, tmp_path, settings=SETTINGS)
+    assert last.finished and last.steps == 40 and last.losses == tuned[0].losses
+    assert files(tmp_path) == files(tuned[0].adapter)
+
+
+def test_a_checkpoint_of_other_settings_is_left_aside(base: str, tuned: Any, tmp_path: Path) -> None:
+    other = replace(SETTINGS, seed=4)
+    finetune.finetune(base, EXAMPLES, tmp_path, settings=other, should_stop=stop_after(2))
+    result = finetune.finetune(base, EXAMPLES, tmp_path, settings=SETTINGS)
+    assert len(result.losses) == 40
+    assert files(tmp_path) == files(tuned[0].adapter)
+
+
+def test_a_damaged_checkpoint_is_named(base: str, tmp_path: Path) -> None:
+    finetune.finetune(base, EXAMPLES, tmp_path, settings=SETTINGS, should_stop=stop_after(1))
+    (tmp_path / "_checkpoint" / "step-0000001" / "weights.safetensors").write_bytes(b"not a tensor")
+    with pytest.raises(ModelError, match="step-0000001.*delete the folder"):
+        finetune.finetune(base, EXAMPLES, tmp_path, settings=SETTINGS)
+
+
+def test_gradient_accumulation_is_one_large_batch(base: str, tmp_path: Path) -> None:
+    # Examples of one length, so that both ways see the same number of tokens in every batch.
+    examples = [e for e in EXAMPLES if e[0].startswith("caption: a red")]
+    whole = replace(SETTINGS, steps=2, batch_size=8)
+    halves = replace(whole, batch_size=4, gradient_accumulation=2)
+    results = [finetune.finetune(base, examples, tmp_path / str(c.batch_size), settings=c) for c in (whole, halves)]
+    assert results[0].losses == pytest.approx(results[1].losses, rel=1e-5)
+
+
+def test_bad_settings_and_no_examples_are_refused(base: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="steps is 0"):
+        LoraSettings(steps=0)
+    with pytest.raises(DataError, match="no examples"):
+        finetune.finetune(base, [], tmp_path, settings=SETTINGS)
+
+
+@given(st.integers(1, 40), st.integers(1, 9), st.integers(0, 5))
+@settings(max_examples=30, deadline=None)
+def test_batches_depend_on_seed_and_position_alone(count: int, batch_size: int, seed: int) -> None:
+    lengths = [i * 7 % 11 for i in range(count)]
+    one, other = (finetune._Schedule(lengths, batch_size, seed) for _ in range(2))
+    forwards = [one.batch(i) for i in range(12)]
+    backwards = [other.batch(i) for i in reversed(range(12))][::-1]
+    assert forwards == backwards
+    size = min(batch_size, count)
+    per_epoch = count // size
+    epoch = [i for batch in forwards[:per_epoch] for i in batch]
+    assert len(set(epoch)) == len(epoch) == len(forwards[:per_epoch]) * size
+
+
+# ---------------------------------------------------------------------------------------------- writing
+
+
+@pytest.fixture(scope="module")
+def generator(base: str, tuned: Any) -> local.Generator:
+    return local.Generator.load(base, tuned[0].adapter)
+
+
+def test_dequantised_weights_compute_what_four_bits_and_adapter_do(base: str, generator: Any, tuned: Any) -> None:
+    model, tokenizer = local.load_base(base)
+    four_bit = local._with_adapter(model, tuned[0].adapter)
+    assert local.is_four_bit(four_bit).quantised == 8
+    assert local.is_four_bit(generator.model).quantised == 0
+    ids = tokenizer([EXAMPLES[0][0]], return_tensors="pt").input_ids
+    with torch.inference_mode():
+        expected, bare, found = four_bit(ids).logits, local.load_base(base)[0](ids).logits, generator.model(ids).logits
+    assert torch.allclose(found, expected, atol=1e-4)
+    assert not torch.allclose(found, bare, atol=1e-2)  # the adapter matters
+
+
+def test_the_loop_writes_what_the_library_writes(generator: Any) -> None:
+    prompts = [EXAMPLES[i][0] for i in (0, 9, 17)]
+    replies = generator.generate(prompts, [0, 0, 0], temperature=0, max_new_tokens=12, batch_size=3)
+    for prompt, reply in zip(prompts, replies, strict=True):
+        ids = generator.tokenizer([prompt], return_tensors="pt").input_ids
+        expected = generator.model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=12
+        )[0, ids.shape[1] :]
+        assert reply.text == generator.tokenizer.decode(expected, skip_special_tokens=True)
+        assert reply.prompt_tokens == ids.shape[1]
+
+
+def test_same_seeds_same_text_and_other_seeds_other_text(generator: Any) -> None:
+    prompts = [prompt for prompt, _ in EXAMPLES]
+    seeds = list(range(2**64 - len(prompts), 2**64))
+    one, again = (generator.generate(prompts, seeds, batch_size=7, max_new_tokens=16) for _ in range(2))
+    assert one == again
+    assert generator.generate(prompts, seeds[::-1], batch_size=7, max_new_tokens=16) != one
+    # A row's random numbers are its own: neighbours only move the last bits of the logits.
+    alone = generator.generate(prompts[:1], seeds[:1], batch_size=1, max_new_tokens=16)
+    assert alone == one[:1]
+    assert {r.finish_reason for r in one} <= {"stop", "length"}
+    assert all(r.completion_tokens == 16 for r in one if r.finish_reason == "length")
+
+
+def test_as_many_seeds_as_prompts(generator: Any) -> None:
+    assert generator.generate([], [], batch_size=4) == []
+    with pytest.raises(ValueError, match="2 prompts but 1 seeds"):
+        generator.generate(["a", "b"], [1], batch_size=4)
+
+
+def test_sampling_follows_the_softmax() -> None:
+    logits = torch.tensor([[2.0, 0.0, -1.0, -torch.inf]]).expand(20_000, 4)
+    uniform = torch.from_numpy(decode.uniforms(5, 20_000))
+    drawn = decode.pick(logits, uniform, 0.5)
+    share = np.bincount(drawn.numpy(), minlength=4) / 20_000
+    weights = np.exp(np.array([2.0, 0.0, -1.0, -np.inf]) / 0.5)
+    assert share == pytest.approx(weights / weights.sum(), abs=0.01)
+    assert share[3] == 0
+    assert decode.pick(logits[:1], torch.tensor([1 - 1e-16], dtype=torch.float64), 1.0).item() == 2
+
+
+# ------------------------------------------------------------------------------------------ checkpoints
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+    one, other = nn.Linear(2, 2), nn.Linear(3, 2)
+    state = torch.optim.AdamW(one.parameters())
+    train_state.save(tmp_path, 1, dict(one.named_parameters()), state, {})
+    assert train_state.load(tmp_path, dict(one.named_parameters()), state, {}) == (1, [])
+    with pytest.raises(ModelError, match="another model"):
+        train_state.load(tmp_path, dict(other.named_parameters()), torch.optim.AdamW(other.parameters()), {})
+
+
+# -------------------------------------------------------------------------------------- shipped weights
+
+
+def test_the_shipped_falcon_has_the_shape_of_the_large_one() -> None:
+    folder = local.SHIPPED[local.CATALOGUE_FALCON]
+    config = FalconConfig.from_pretrained(folder)
+    assert config.multi_query and config.parallel_attn
+    assert not (config.alibi or config.new_decoder_architecture or config.bias)
+    model, tokenizer = local.load_base(local.CATALOGUE_FALCON)
+    assert local.is_four_bit(model).quantised == 4 * config.num_hidden_layers
+    text = "caption: a photo of a t-shirt\nedit: make it red"
+    assert tokenizer.decode(tokenizer(text).input_ids) == text
+    provenance = json.loads((folder / "provenance.json").read_text())
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    assert provenance["sha256"] == digest and {"script", "seed", "seconds", "score"} <= set(provenance)

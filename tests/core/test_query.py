@@ -1,0 +1,211 @@
+"""SQL over the lake: through `query`, and with a plain DuckDB on the files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from scot_core.errors import ConfigError, LakeError
+from scot_core.lake import Dataset, Identity, Lake, Usage
+from scot_core.query import connect, query
+from scot_core.schema import SCHEMAS, TABLES
+
+Rows = Callable[..., dict[str, Any]]
+Identify = Callable[..., Identity]
+Commit = Callable[..., Dataset]
+
+VIEWS = [*TABLES, *(f"{table}_all" for table in TABLES), "runs"]
+EXAMPLES: dict[pa.DataType, Any] = {
+    pa.string(): "text",
+    pa.int8(): 1,
+    pa.int32(): 2,
+    pa.int64(): 3,
+    pa.float64(): 0.5,
+}
+
+
+def _example(table: str) -> dict[str, Any]:
+    """One row of a table."""
+    columns: dict[str, Any] = {
+        field.name: [EXAMPLES.get(field.type)] for field in SCHEMAS[table] if field.name != "key"
+    }
+    if "image" in columns:
+        columns["image"] = [{"bytes": b"\x89PNG", "path": "a.png"}]
+    if "vector" in columns:
+        columns["vector"] = _vectors(1, 3)
+    return columns
+
+
+def _vectors(rows: int, dim: int) -> pa.Array:
+    return pa.FixedSizeListArray.from_arrays(pa.array([1.0] + [0.0] * (rows * dim - 1), pa.float32()), dim)
+
+
+def _embeddings(dim: int, encoder: str) -> dict[str, Any]:
+    texts: dict[str, Any] = {name: [name, name] for name in ("item_id", "source", "kind", "text")}
+    return {**texts, "encoder": [encoder] * 2, "vector": _vectors(2, dim)}
+
+
+def _types(connection: duckdb.DuckDBPyConnection, view: str) -> dict[str, str]:
+    return {name: str(kind) for name, kind, *_ in connection.sql(f'describe "{view}"').fetchall()}
+
+
+# ------------------------------------------------------------------------------------- views
+
+
+def test_views_have_the_same_columns_whether_there_are_rows_or_not(
+    lake: Lake, identify: Identify, commit: Commit
+) -> None:
+    with connect(lake) as empty:
+        assert all(empty.sql(f'from "{view}"').fetchall() == [] for view in VIEWS)
+        assert empty.sql("select count(*), avg(value) from benchmarks").fetchall() == [(0, None)]
+        types = {view: _types(empty, view) for view in VIEWS}
+    for table in TABLES:
+        assert list(types[table]) == SCHEMAS[table].names
+        commit(lake, identify(table), _example(table))
+    with connect(lake) as full:
+        assert {view: _types(full, view) for view in VIEWS} == types
+        for table in TABLES:
+            expected = {**_example(table), "key": [identify(table).key]}
+            if table == "embeddings":
+                expected["vector"] = [[1.0, 0.0, 0.0]]
+            (row,) = full.sql(f'from "{table}"').to_arrow_table().to_pylist()
+            assert row == {name: values[0] for name, values in expected.items()}
+
+
+def test_views_show_the_newest_key_of_each_source_and_stage(
+    lake: Lake, triplets: Rows, identify: Identify, commit: Commit
+) -> None:
+    commit(lake, identify(version=1), triplets(1))
+    newest = commit(lake, identify(version=2), triplets(2), triplets(1, first=2))
+    commit(lake, identify(source="other"), triplets(4, source="other"))
+    commit(lake, identify(stage="generate"), triplets(5))
+    lake.draft(identify(version=9)).write_part(0, triplets(100))
+    counts = "select source, key, count(*)::int as n from {} group by all order by n"
+    assert [row["n"] for row in query(lake, counts.format("triplets")).to_pylist()] == [3, 4, 5]
+    assert [row["n"] for row in query(lake, counts.format("triplets_all")).to_pylist()] == [1, 3, 4, 5]
+    assert query(lake, "from triplets where source = 'shop'")["key"].to_pylist()[0] == newest.key
+    runs = query(lake, "select stage, rows_out::int as n, newest from runs order by created_at").to_pylist()
+    assert [(r["stage"], r["n"], r["newest"]) for r in runs] == [
+        ("seed", 1, False),
+        ("seed", 3, True),
+        ("seed", 4, True),
+        ("generate", 5, True),
+    ]
+
+
+def test_runs_say_what_was_made_from_what_and_its_cost(lake: Lake, triplets: Rows) -> None:
+    inputs = ["captions/it's-1", "replies/r-2"]
+    draft = lake.draft(Identity("triplets", "shop", "it's", "0123456789ab" * 2, {}, inputs))
+    draft.write_part(0, triplets(2))
+    draft.commit(1, rows_in=5, rejected=3, usage=Usage(1e-7, 10, 20, 0.25))
+    (run,) = query(
+        lake, "select * exclude (created_at), created_at > now() - interval 1 hour as new from runs"
+    ).to_pylist()
+    assert run == {
+        "table": "triplets",
+        "key": "shop-it-s-0123456789ab",
+        "source": "shop",
+        "stage": "it's",
+        "newest": True,
+        "rows_in": 5,
+        "rows_out": 2,
+        "rejected": 3,
+        "seconds": 1e-7,
+        "prompt_tokens": 10,
+        "completion_tokens": 20,
+        "usd": 0.25,
+        "inputs": inputs,
+        "new": True,
+    }
+
+
+def test_embeddings_of_different_widths_live_in_one_view(lake: Lake, identify: Identify, commit: Commit) -> None:
+    commit(lake, identify("embeddings", stage="small"), _embeddings(4, "small"))
+    commit(lake, identify("embeddings", stage="large"), _embeddings(8, "large"), _embeddings(8, "large"))
+    widths = "select encoder, len(vector)::int, count(*)::int from embeddings group by all order by 2"
+    cosine = "array_cosine_similarity(vector::float[8], vector::float[8])"
+    with connect(lake) as connection:
+        assert connection.sql(widths).fetchall() == [("small", 4, 2), ("large", 8, 4)]
+        of_one = connection.sql(f"select {cosine} from embeddings where encoder = 'large' and vector[1] = 1")
+        assert of_one.fetchall() == [(1.0,), (1.0,)]
+
+
+@pytest.mark.parametrize(
+    "name", ["it's", "a[1]b", "star*", "who?", "year=2024", "with space", "100%20", "naïve", "[!x]"]
+)
+def test_any_folder_name_will_do(tmp_path: Path, triplets: Rows, identify: Identify, commit: Commit, name: str) -> None:
+    for decoy in ("a1b", "starry", "whom", "y"):
+        commit(Lake(tmp_path / decoy), identify(), triplets(50))
+    lake = Lake(tmp_path / name)
+    commit(lake, identify(), triplets(2), triplets(1, first=2))
+    table = query(lake, "from triplets")
+    assert table.schema.names == SCHEMAS["triplets"].names
+    assert table.num_rows == 3
+
+
+# ------------------------------------------------------------------------------------- what is wrong
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("select * from nothing", "nothing does not exist"),
+        ("selec 1", "syntax error"),
+        ("select colour from triplets", "colour"),
+        ("select 'x'::int", "Could not convert string 'x'"),
+        ("select caption::int from triplets", "Could not convert string"),
+        ("", "the query is empty"),
+        ("-- only a comment", "the query is empty"),
+    ],
+)
+def test_wrong_sql_is_told_in_duckdbs_words(
+    local_lake: Lake, triplets: Rows, identify: Identify, commit: Commit, sql: str, message: str
+) -> None:
+    commit(local_lake, identify(), triplets(1))
+    with pytest.raises(ConfigError, match=message):
+        query(local_lake, sql)
+
+
+def test_a_damaged_lake_is_not_blamed_on_the_query(
+    local_lake: Lake, triplets: Rows, identify: Identify, commit: Commit
+) -> None:
+    part = Path(local_lake.storage.path(commit(local_lake, identify(), triplets(9)).parts[0]))
+    part.write_bytes(part.read_bytes()[:-20])
+    with pytest.raises(LakeError, match=f"{part} does not have the size"):
+        query(local_lake, "from triplets")
+
+
+# ------------------------------------------------------------------------------------- plain DuckDB
+
+
+def test_plain_duckdb_reads_the_files_and_the_views(
+    local_lake: Lake, triplets: Rows, identify: Identify, commit: Commit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(local_lake, identify(version=1), triplets(2))
+    commit(local_lake, identify(version=2), triplets(3), triplets(1, first=3))
+    commit(local_lake, identify("embeddings"), _embeddings(4, "small"))
+    local_lake.write_views()
+    monkeypatch.chdir(local_lake.url)
+    with duckdb.connect() as plain:
+        by_key = plain.sql("select key, count(*) from 'triplets/*/part-*.parquet' group by 1 order by 2").fetchall()
+        assert by_key == [(identify(version=1).key, 2), (identify(version=2).key, 4)]
+        plain.execute(Path("views.sql").read_text())
+        assert plain.sql("select count(*) from triplets").fetchall() == [(4,)]
+        assert plain.sql("select count(*) from triplets_all").fetchall() == [(6,)]
+        assert plain.sql("select count(*) from runs").fetchall() == [(3,)]
+        assert plain.sql("select len(vector) from embeddings").fetchall() == [(4,), (4,)]
+        assert plain.sql("select * from rejects").fetchall() == []
+
+
+def test_a_connection_is_for_more_than_one_question(
+    lake: Lake, triplets: Rows, identify: Identify, commit: Commit
+) -> None:
+    commit(lake, identify(), triplets(3))
+    with connect(lake) as connection:
+        assert connection.sql("select count(*) from triplets").fetchall() == [(3,)]
+        assert connection.sql('select "table", newest from runs').fetchall() == [("triplets", True)]

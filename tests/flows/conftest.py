@@ -1,0 +1,74 @@
+"""A real Prefect server with pools, workers and deployments, for a lake of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from scot_core.lake import Lake
+
+ROOT = Path(__file__).resolve().parents[2]
+START_LIMIT_S = 300
+
+
+@dataclass(frozen=True)
+class Served:
+    """`make serve` in the background."""
+
+    lake: Lake
+    environment: dict[str, str]
+
+    def prefect(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """A `prefect` command line against the server."""
+        command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
+        return subprocess.run(command, env=self.environment, cwd=ROOT, capture_output=True, text=True, timeout=600)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment without the user's own Prefect settings and keys."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "SCOT_"))}
+    return {
+        **kept,
+        "PREFECT_HOME": str(tmp_path_factory.mktemp("prefect")),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    }
+
+
+@pytest.fixture(scope="session")
+def served(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Server, workers and deployments, ready to take runs."""
+    port, lake = free_port(), tmp_path_factory.mktemp("served") / "lake"
+    env = {**environment, "SCOT_PREFECT_PORT": str(port), "SCOT_LAKE": str(lake)}
+    log = tmp_path_factory.mktemp("serve") / "log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "deployments.serve"], env=env, cwd=ROOT, stdout=file, stderr=file
+        )
+    try:
+        end = time.monotonic() + START_LIMIT_S
+        while "ready." not in log.read_text():
+            assert process.poll() is None and time.monotonic() < end, log.read_text()[-3000:]
+            time.sleep(0.5)
+        yield Served(Lake(lake), {**env, "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"})
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()

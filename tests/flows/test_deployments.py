@@ -1,0 +1,98 @@
+"""The whole pipeline, profile smoke, through a real server, deployments and workers."""
+
+from __future__ import annotations
+
+import json
+
+import duckdb
+import pytest
+
+from scot_core.lake import Lake
+from tests.flows.conftest import Served
+
+TABLES = (
+    "captions",
+    "galleries",
+    "replies",
+    "triplets",
+    "rejects",
+    "adapters",
+    "embeddings",
+    "combiners",
+    "benchmarks",
+)
+
+
+@pytest.fixture(scope="module")
+def regenerated(served: Served) -> Served:
+    run = served.prefect("deployment", "run", "scot/regenerate", "-p", "profile_name=smoke", "--watch")
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    return served
+
+
+def _runs(served: Served) -> list[dict[str, str]]:
+    listed = served.prefect("flow-run", "ls", "--limit", "50", "-o", "json")
+    assert listed.returncode == 0, listed.stderr
+    return list(json.loads(listed.stdout))
+
+
+def _digests(lake: Lake) -> dict[str, list[str]]:
+    return {d.name: [part["digest"] for part in d.manifest["parts"]] for d in lake.datasets()}
+
+
+def test_every_table_is_committed_and_no_row_is_lost(regenerated: Served) -> None:
+    for name in TABLES:
+        assert regenerated.lake.table(name).datasets(), f"nothing in {name}"
+    for dataset in regenerated.lake.datasets():
+        rows = dataset.manifest["rows"]
+        assert rows["in"] == rows["out"] + rows["rejected"], dataset.name
+        assert sum(part.num_rows for part in dataset.read_parts()) == rows["out"], dataset.name
+    assert regenerated.lake.uncommitted() == []
+
+
+def test_plain_duckdb_reads_the_parquet_files(regenerated: Served) -> None:
+    files = f"{regenerated.lake.url}/triplets/*/*.parquet"
+    kinds = duckdb.sql(f"select kind, count(*) from read_parquet('{files}') group by 1 order by 1").fetchall()
+    assert [kind for kind, count in kinds if count > 0] == ["generated", "seed"]
+
+
+def test_the_same_again_is_cached_and_changes_nothing(regenerated: Served) -> None:
+    before = _digests(regenerated.lake)
+    run = regenerated.prefect("deployment", "run", "scot/regenerate", "-p", "profile_name=smoke", "--watch")
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    newest = _runs(regenerated)[:7]
+    assert {r["state"]["name"] if isinstance(r["state"], dict) else r["state_name"] for r in newest} == {"Cached"}
+    assert _digests(regenerated.lake) == before
+
+
+def test_a_changed_prompt_reruns_seed_and_what_follows_and_nothing_before(regenerated: Served) -> None:
+    before = set(_digests(regenerated.lake))
+    run = regenerated.prefect(
+        "deployment", "run", "scot/regenerate", "--watch",
+        "-p", "profile_name=smoke", "-p", "until=finetune", "-p", 'overrides=["seed.prompt=Write edits of captions, as JSON."]',
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    added = {name.split("/")[0] for name in set(_digests(regenerated.lake)) - before}
+    assert added == {"replies", "triplets", "rejects", "adapters"}
+
+
+def test_one_stage_alone_takes_the_newest_inputs(regenerated: Served) -> None:
+    config = json.dumps({"steps": 20, "batch_size": 64, "seeds": [5], "loss": "infonce"})
+    run = regenerated.prefect("deployment", "run", "scot/train", "-p", f"config={config}", "--watch")
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    rows = regenerated.lake.table("benchmarks").latest(stage="benchmark-catalogue-infonce").read().to_pylist()
+    assert "infonce" in {row["method"] for row in rows}
+
+
+def test_stages_run_as_deployments_on_their_pools(regenerated: Served) -> None:
+    run = regenerated.prefect(
+        "deployment", "run", "scot/regenerate", "--watch",
+        "-p", "profile_name=smoke", "-p", "where=deployments", "-p", "until=seed",
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+
+
+def test_an_unknown_profile_fails_with_the_names_of_the_profiles(regenerated: Served) -> None:
+    run = regenerated.prefect("deployment", "run", "scot/regenerate", "-p", "profile_name=huge", "--watch")
+    assert run.returncode != 0
+    assert "smoke" in run.stdout + run.stderr + json.dumps(_runs(regenerated)[:1])

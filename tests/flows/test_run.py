@@ -1,0 +1,114 @@
+"""`scot run` as a user starts it: killed at any moment, it goes on and ends with the same tables."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from scot_core.lake import Lake
+from tests.flows.conftest import ROOT
+
+KILLS = 3
+LIMIT_S = 900
+
+
+def scot(environment: dict[str, str], *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "scot_core.cli", *arguments]
+    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S)
+
+
+def parts(lake: Path) -> dict[str, list[tuple[str, str]]]:
+    """Digests of every committed part and file."""
+    committed = Lake(lake).datasets()
+    return {d.name: [(f["name"], f["digest"]) for f in d.manifest["parts"] + d.manifest["files"]] for d in committed}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    lake = tmp_path_factory.mktemp("undisturbed") / "lake"
+    started = time.monotonic()
+    run = scot(environment, "run", "--profile", "smoke", "--lake", str(lake))
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-3000:]
+    assert "R@1 on catalogue" in run.stdout and "report:" in run.stdout
+    return lake, time.monotonic() - started
+
+
+def test_killed_runs_end_with_the_same_parts(
+    environment: dict[str, str], undisturbed: tuple[Path, float], tmp_path: Path
+) -> None:
+    reference, seconds = undisturbed
+    lake, rng = tmp_path / "lake", random.Random(7)
+    command = [sys.executable, "-m", "scot_core.cli", "run", "--profile", "smoke", "--lake", str(lake)]
+    for _ in range(KILLS):
+        process = subprocess.Popen(
+            command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            process.wait(timeout=rng.uniform(0.15, 0.9) * seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    run = scot(environment, "run", "--profile", "smoke", "--lake", str(lake))
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-3000:]
+    assert parts(lake) == parts(reference)
+
+
+def test_ctrl_c_stops_with_a_word_and_loses_nothing(environment: dict[str, str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "scot_core.cli", "run", "--profile", "smoke", "--lake", str(tmp_path / "lake")]
+    process = subprocess.Popen(
+        command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not (tmp_path / "lake" / "captions").exists():
+        assert process.poll() is None
+        time.sleep(0.2)
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "goes on from there" in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "word"),
+    [
+        (["run", "--profile", "huge"], 2, "smoke"),
+        (["run", "--set", "train.stepz=3"], 2, "steps"),
+        (["run", "--set", "train.steps=many"], 2, "train.steps"),
+        (["run", "--until", "party"], 2, "captions"),
+        (["query", "selct 1"], 2, "selct"),
+        (["report"], 1, "scot run"),
+        (["nonsense"], 2, ""),
+        (["run", "--lake", "/proc/lake"], 1, "/proc/lake"),
+    ],
+)
+def test_bad_usage_is_one_clear_error(
+    environment: dict[str, str], tmp_path: Path, arguments: list[str], code: int, word: str
+) -> None:
+    run = scot({**environment, "SCOT_LAKE": str(tmp_path / "empty")}, *arguments)
+    assert run.returncode == code, run.stdout + run.stderr
+    assert word in run.stdout + run.stderr
+    assert "Traceback" not in run.stderr
+    assert len(run.stderr.strip().splitlines()) <= 12
+
+
+def test_query_search_status_and_doctor_answer(
+    undisturbed: tuple[Path, float], environment: dict[str, str], tmp_path: Path
+) -> None:
+    lake = str(undisturbed[0])
+    sql = "select source, count(*), avg(length(modification)) from triplets group by 1"
+    assert "catalogue" in scot(environment, "query", sql, "--lake", lake).stdout
+    picture = tmp_path / "reference.png"
+    image = Lake(lake).table("galleries").latest().read(["image"])["image"][0].as_py()
+    picture.write_bytes(image["bytes"])
+    found = scot(
+        environment, "search", "--image", str(picture), "--text", "in red instead", "-k", "3", "--lake", lake, "--json"
+    )
+    assert found.stdout.count("image_id") == 3
+    assert "triplets/" in scot(environment, "status", "--lake", lake).stdout
+    assert scot(environment, "doctor", "--lake", lake).returncode == 0
