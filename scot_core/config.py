@@ -66,7 +66,10 @@ class CaptionsConfig(StageConfig):
 
 
 class EndpointConfig(Config):
-    """An OpenAI-compatible server. Its identity is `name` where one is given, else `base_url`."""
+    """An OpenAI-compatible server. Its identity is `name` where one is given, else `base_url`.
+
+    Without a base URL it is the loopback server of the catalogue.
+    """
 
     name: str | None = None
     base_url: str = Execution("")
@@ -81,21 +84,18 @@ class EndpointConfig(Config):
     usd_per_million_completion: float = Execution(0.0, ge=0)
 
     def identity(self) -> dict[str, Any]:
-        return {**super().identity(), "name": self.name or self.base_url}
+        return {**super().identity(), "name": self.name or self.base_url or TEACHER}
 
 
-TEACHER = "catalogue-teacher"
+TEACHER = "catalogue-teacher-1"
 
 
 class SeedConfig(StageConfig):
-    """Seed triplets from a strong model behind an endpoint (§4.2: 4,000 from GPT-4).
-
-    The endpoint named `catalogue-teacher` without a base URL is the loopback server of the catalogue.
-    """
+    """Seed triplets from a strong model behind an endpoint (§4.2: 4,000 from GPT-4)."""
 
     STAGE: ClassVar[str] = "seed"
     count: Positive = 4000
-    endpoint: EndpointConfig = EndpointConfig(name=TEACHER, model="catalogue-teacher-1")
+    endpoint: EndpointConfig = EndpointConfig(model=TEACHER)
     prompt: str | None = None  # the system message; None is the one in scot_core.triplets
     seed: int = 0
     shard_rows: Positive = 500
@@ -146,12 +146,12 @@ class TrainConfig(StageConfig):
     """The Combiner and its loss (§3.2-3.3, eqs 4-9)."""
 
     STAGE: ClassVar[str] = "train"
-    loss: str = "scot"
-    projection_dim: Positive = 256
-    hidden_dim: Positive = 256
+    loss: Literal["scot", "scot-without-margin", "scot-without-captions", "infonce", "infonce-with-captions"] = "scot"
+    projection_dim: Positive = 512
+    hidden_dim: Positive = 512
     dropout: Share = 0.5
-    steps: Positive = 600
-    batch_size: Positive = 512
+    steps: Positive = 500
+    batch_size: Positive = 256
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     alpha_pos: float = 10.0

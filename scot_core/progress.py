@@ -12,7 +12,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
 
+from scot_core.errors import ScotError
 from scot_core.stages.step import Step
+
+
+class Stopped(ScotError):
+    """The step was told to stop; its finished shards are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +71,18 @@ class Meter:
         self._started = time.monotonic()
         self._told = dict.fromkeys(listeners, self._started)
         self._lock = threading.Lock()
+        self._stopped = threading.Event()
         for listener in listeners:
             listener.begin(step, self._total)
 
+    def stop(self) -> None:
+        """Make every later `tick` raise, so that other shards end soon; what they had written stays."""
+        self._stopped.set()
+
     def tick(self, units: int) -> None:
-        """Count units. Safe from any thread."""
+        """Count units. Safe from any thread. Raises Stopped after `stop`."""
+        if self._stopped.is_set():
+            raise Stopped("another shard failed, or the run was stopped")
         with self._lock:
             self._done += units
             now = time.monotonic()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -83,7 +84,7 @@ class Searcher:
             columns = ["image_id", "image", *(["caption"] if table == "captions" else [])]
             for part in self._lake.table(table).latest(key=key).read_parts(columns):
                 places = [i for i, image_id in enumerate(part["image_id"].to_pylist()) if image_id in wanted]
-                for row in part.take(places).to_pylist():
+                for row in part.take(pa.array(places, pa.int64())).to_pylist():
                     found[row["image_id"]] = (row.get("caption"), Image.open(io.BytesIO(row["image"]["bytes"])))
         return found
 

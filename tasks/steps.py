@@ -7,6 +7,7 @@ datasets committed ends in a state named `Cached`.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import asdict
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
 from prefect.states import Completed
 
 from scot_core.lake import Dataset
@@ -55,7 +57,11 @@ def reuse(step: Step, name: str) -> State:
 def run_shard(step: Step, shard: int, name: str, meter: Meter, room: threading.Semaphore) -> State | None:
     """One shard; a shard that is in the lake already ends as `Cached`."""
     with room:
-        worked = step.run(shard, meter.tick)
+        try:
+            worked = step.run(shard, meter.tick)
+        except BaseException:
+            meter.stop()  # what fails one shard, a dead endpoint say, must not be waited for once a shard
+            raise
     return None if worked else Completed(name="Cached", message="this part is in the lake")
 
 
@@ -63,6 +69,15 @@ def run_shard(step: Step, shard: int, name: str, meter: Meter, room: threading.S
 def commit(step: Step, name: str) -> list[dict[str, object]]:
     """Check the row counts and write the manifests. Returns the records of the datasets."""
     return [asdict(dataset.record) for dataset in step.commit()]
+
+
+def _wait(futures: Sequence[PrefectFuture[State | None]]) -> None:
+    """Raises what the first failed shard raised; those that were only told to stop come after it."""
+    states = [future.wait() or future.state for future in futures]
+    failed = [state for state in states if not state.is_completed()]
+    told = [state for state in failed if "Stopped" in (state.message or "")]
+    for state in [s for s in failed if s not in told] + told:
+        state.result()
 
 
 def run_step(step: Step) -> tuple[Dataset, ...]:
@@ -81,8 +96,11 @@ def run_step(step: Step) -> tuple[Dataset, ...]:
     room = threading.Semaphore(step.parallel)
     with step:
         futures = [run_shard.submit(step, shard, step.name, meter, room) for shard in range(len(step.shards()))]
-        for future in futures:
-            future.result()
+        try:
+            _wait(futures)
+        except BaseException:
+            meter.stop()
+            raise
         commit(step, step.name)
     for listener in listeners:
         listener.end(step, cached=False)

@@ -91,6 +91,7 @@ def read_completion(completion: object, request: ChatRequest) -> Reply:
         raise ValueError("not a chat completion") from error
     if not isinstance(text, str):
         raise ValueError("the content of the message is no text")
+    text = text.encode("utf-8", "replace").decode()  # a lone surrogate is valid JSON, but no text a file can hold
     if refusal or finish == "content_filter":
         return Reply(str(refusal or text), "refusal", prompt, written)
     return Reply(text, "length" if finish == "length" else "stop", prompt, written)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from scot_core.config import BenchmarkConfig
 from scot_core.encoders import load
 from scot_core.fingerprint import fingerprint
 from scot_core.lake import Dataset, Identity, Lake, Usage
-from scot_core.metrics import bootstrap_interval
 from scot_core.stages.embed import vectors_by_id
 from scot_core.stages.step import Step, Tick
 from scot_core.stages.train import combiners_in, training_set
@@ -90,33 +89,24 @@ class MeasureCatalogue(Step):
     def _weight(self) -> float:
         """The text's weight, chosen on training triplets: no query of the benchmark is looked at."""
         data = training_set(self._triplets, self._images, self._texts)
-        some = slice(0, WEIGHT_SAMPLE)
-        image, text, target = (part[some].numpy() for part in (data.image, data.modification, data.modified_caption))
-        return choose_weight(image, text, target)
+        triplets = (data.image, data.modification, data.modified_caption)
+        image, text, target = (vectors[:WEIGHT_SAMPLE].numpy() for vectors in triplets)
+        return choose_weight(image, text, target, vectors_by_id([self._images])[1])
 
     def _measured(self, benchmark: Benchmark, method: Method, gallery: Vectors) -> list[dict[str, Any]]:
         measured = [benchmark.per_query(vectors, gallery) for vectors in method.runs]
-        rows = []
-        for metric in measured[0]:
-            values = np.mean([run[metric] for run in measured], axis=0)
-            for split, chosen in benchmark.splits.items():
-                low, high = bootstrap_interval(values[chosen], resamples=self.config.resamples, seed=self.config.seed)
-                rows.append(
-                    {
-                        "source": self._source,
-                        "benchmark": self.config.benchmark,
-                        "split": split,
-                        "method": method.name,
-                        "metric": metric,
-                        "value": float(np.nanmean(values[chosen])),
-                        "low": low,
-                        "high": high,
-                        "queries": len(chosen),
-                        "seeds": len(method.runs),
-                        "encoder": self._encoder,
-                    }
-                )
-        return rows
+        values = {metric: np.mean([run[metric] for run in measured], axis=0) for metric in measured[0]}
+        return [
+            {
+                "source": self._source,
+                "benchmark": self.config.benchmark,
+                "method": method.name,
+                "seeds": len(method.runs),
+                "encoder": self._encoder,
+                **asdict(row),
+            }
+            for row in benchmark.summarise(values, resamples=self.config.resamples, seed=self.config.seed)
+        ]
 
 
 def catalogue_benchmark(lake: Lake, gallery: Dataset) -> Catalogue:

@@ -128,4 +128,6 @@ def vectors_by_id(datasets: Sequence[Dataset]) -> tuple[dict[str, int], np.ndarr
             ids += part["item_id"].to_pylist()
             column = part["vector"].combine_chunks()
             blocks.append(column.flatten().to_numpy(zero_copy_only=False).reshape(len(part), column.type.list_size))
+    if not blocks:
+        raise DataError(f"{', '.join(d.name for d in datasets)} holds no vectors; look at the table `rejects`")
     return {item: row for row, item in enumerate(ids)}, np.concatenate(blocks)

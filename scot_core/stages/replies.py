@@ -32,33 +32,29 @@ class Reading:
 def read_replies(captions: Sequence[Mapping[str, Any]], attempts: Sequence[pa.Table], style: Style) -> list[Reading]:
     """One reading for every caption that was asked, in the order of the first attempt.
 
-    `attempts` holds the replies of each try; the first acceptable one counts. Later rows that repeat a
-    modification for the same caption are rejected as duplicates.
+    `attempts` holds the replies of each try; the first acceptable one counts. Within a try, later rows that
+    repeat a modification for the same caption are duplicates; so are those of a later try.
     """
     by_id = {row["pair_id"]: row for row in captions}
-    later = [{row["pair_id"]: row for row in table.to_pylist()} for table in attempts[1:]]
-    readings = [
-        _read(by_id[first["pair_id"]], [first, *(a[first["pair_id"]] for a in later if first["pair_id"] in a)], style)
-        for first in attempts[0].to_pylist()
-    ]
-    repeated = duplicates([(r.caption["caption"], r.modification) for r in readings])
-    return [
-        _rejected(reading, "duplicate") if again else reading for reading, again in zip(readings, repeated, strict=True)
-    ]
+    asked = [row["pair_id"] for row in attempts[0].to_pylist()]
+    readings: dict[str, Reading] = {}
+    for table in attempts:
+        replies = {row["pair_id"]: row for row in table.to_pylist()}
+        waiting = [i for i in asked if i in replies and (i not in readings or readings[i].reason is not None)]
+        tried = [_read(by_id[i], replies[i], readings.get(i), style) for i in waiting]
+        kept = [reading for reading in readings.values() if reading.reason is None]
+        repeated = duplicates([(r.caption["caption"], r.modification) for r in [*kept, *tried]])[len(kept) :]
+        for reading, again in zip(tried, repeated, strict=True):
+            readings[reading.caption["pair_id"]] = _rejected(reading, "duplicate") if again else reading
+    return [readings[i] for i in asked]
 
 
-def _read(caption: Mapping[str, Any], tries: Sequence[Mapping[str, Any]], style: Style) -> Reading:
-    result: Any = None
-    reply: Mapping[str, Any] = {}
-    count = 0
-    for reply in tries:
-        count += 1
-        result = read_reply(caption["caption"], reply["text"], reply["finish_reason"], style)
-        if not isinstance(result, Rejection):
-            return Reading(
-                caption, reply["model"], count, reply["text"], result.modification, result.modified_caption, None
-            )
-    return Reading(caption, reply["model"], count, reply["text"], None, None, result.reason)
+def _read(caption: Mapping[str, Any], reply: Mapping[str, Any], before: Reading | None, style: Style) -> Reading:
+    tries = 1 if before is None else before.tries + 1
+    result = read_reply(caption["caption"], reply["text"], reply["finish_reason"], style)
+    if isinstance(result, Rejection):
+        return Reading(caption, reply["model"], tries, reply["text"], None, None, result.reason)
+    return Reading(caption, reply["model"], tries, reply["text"], result.modification, result.modified_caption, None)
 
 
 def _rejected(reading: Reading, reason: str) -> Reading:

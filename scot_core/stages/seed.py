@@ -19,7 +19,7 @@ from scot_core.llm.endpoint import ChatRequest, EndpointSettings, ask
 from scot_core.settings import settings
 from scot_core.stages.replies import CAPTION_COLUMNS, reply_columns, usage_of
 from scot_core.stages.step import Step, Tick, shard_sizes
-from scot_core.triplets import chat_messages
+from scot_core.triplets import RESPONSE_FORMAT, chat_messages
 
 
 def choose(captions: Sequence[Mapping[str, Any]], count: int, seed: int) -> list[Mapping[str, Any]]:
@@ -44,10 +44,12 @@ class AskForSeeds(Step):
         self.config, self._captions = config, captions
         self._source = str(captions.manifest["source"])
         self._open = ExitStack()
+        self._costs: dict[int, float] = {}  # of shards that are done
 
     @property
     def outputs(self) -> Sequence[Identity]:
-        config = {**self.config.identity(), "messages": chat_messages("{caption}", self.config.prompt)}
+        messages = chat_messages("{caption}", self.config.prompt)
+        config = {**self.config.identity(), "messages": messages, "response_format": RESPONSE_FORMAT}
         identity = fingerprint("seed", SeedConfig.STAGE_VERSION, config, [self._captions.fingerprint])
         return [Identity("replies", self._source, "seed", identity, config, [self._captions.name])]
 
@@ -79,8 +81,8 @@ class AskForSeeds(Step):
         ]
         try:
             if requests:
-                spent = self._spent_before(shard) + sum(record["usd"] for record in kept.values())
-                ask(self._endpoint, settings().api_key.get_secret_value(), requests, on_reply=on_reply, spent_usd=spent)
+                spent = sum(self._cost(other) for other in range(len(self.shards())))
+                ask(self._endpoint, settings().api_key.get_secret_value(), requests, on_reply=on_reply, spent_usd=spent, response_format=RESPONSE_FORMAT)
         finally:
             journal.close()
         merged = [{**row, **kept[row["pair_id"]], "seed": self.config.seed} for row in rows]
@@ -92,10 +94,16 @@ class AskForSeeds(Step):
         usage = usage_of((draft.read_part(shard) for shard in range(count)), self.seconds)
         draft.commit(count, rows_in=self.config.count, usage=usage)
 
-    def _spent_before(self, shard: int) -> float:
-        draft = self.draft(self.outputs[0])
-        done = (draft.read_part(other) for other in range(shard) if draft.has_part(other))
-        return usage_of(done, 0.0).usd
+    def _cost(self, shard: int) -> float:
+        """Dollars that a shard has cost so far, whether it is done or was stopped halfway; 0 without a budget."""
+        if self.config.max_usd is None:
+            return 0.0
+        if shard not in self._costs:
+            draft = self.draft(self.outputs[0])
+            if not draft.has_part(shard):
+                return float(sum(record["usd"] for record in draft.journal(shard).records()))
+            self._costs[shard] = usage_of(iter([draft.read_part(shard)]), 0.0).usd
+        return self._costs[shard]
 
     @cached_property
     def _endpoint(self) -> EndpointSettings:
@@ -116,7 +124,7 @@ class AskForSeeds(Step):
         )
 
     def _loopback(self, endpoint: EndpointConfig) -> str:
-        if endpoint.name != TEACHER:
+        if endpoint.model != TEACHER:
             raise ConfigError(
                 "seed.endpoint.base_url is empty: set it to an OpenAI-compatible server, such as https://api.openai.com/v1"
             )

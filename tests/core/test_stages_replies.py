@@ -140,6 +140,22 @@ def test_a_modification_counts_once_for_a_caption() -> None:
     assert readings[1].raw.startswith("   " + modification.upper())
 
 
+def test_a_duplicate_is_given_its_second_try() -> None:
+    text = _captions(1)[0]["caption"]
+    captions = [_row("image-0", text), _row("image-1", text), _row("image-2", text)]
+    first, second = Replies(), Replies()
+    first.add(captions[0], "rambling")
+    first.add(captions[1], _good(captions[1], "lines"))
+    first.add(captions[2], _good(captions[2], "lines"))
+    second.add(captions[0], _good(captions[0], "lines"))  # what the second row has said before
+    second.add(captions[2], _good(captions[2], "lines", seed=1))
+    assert [(r.reason, r.tries) for r in _read(captions, "lines", first, second)] == [
+        ("duplicate", 2),
+        (None, 1),
+        (None, 2),
+    ]
+
+
 def test_readings_follow_the_order_of_the_replies_not_of_the_captions() -> None:
     captions = _captions(5)
     replies = Replies()
@@ -175,7 +191,7 @@ def test_every_caption_that_was_asked_ends_as_a_triplet_or_as_a_reject(
     tried = Counter(row["pair_id"] for row in [*first.rows, *second.rows])
     for reading in readings:
         assert (reading.reason is None) == (reading.modification is not None) == (reading.modified_caption is not None)
-        assert 1 <= reading.tries <= tried[reading.caption["pair_id"]]
+        assert reading.tries == tried[reading.caption["pair_id"]]
         assert reading.model == f"model-{reading.tries}"
     kept = [(r.caption["caption"], r.modification) for r in readings if r.reason is None]
     assert len(set(kept)) == len(kept)

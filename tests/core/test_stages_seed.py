@@ -234,6 +234,19 @@ def test_a_budget_stops_the_run_and_a_larger_one_goes_on(local_lake: Lake, undis
     assert _texts(replies) == undisturbed
 
 
+def test_a_budget_counts_every_shard_whatever_their_order(local_lake: Lake) -> None:
+    with serve() as url:
+        for shard in (2, 0, 1, 0, 2, 1):
+            step = _step(local_lake, url, max_usd=9.0)
+            with pytest.raises(BudgetReached), step:
+                step.run(shard, lambda _: None)
+                step.run((shard + 1) % 3, lambda _: None)
+        answered = sum(_answered(url).values())
+        (replies,) = run_here(_step(local_lake, url))
+    assert sum(replies.read()["usd"].to_pylist()[:1]) * answered == pytest.approx(9.0, rel=0.3)
+    assert answered < SEEDS
+
+
 def test_what_a_server_turns_down_or_spoils_is_kept_as_a_reply(local_lake: Lake) -> None:
     shares = {Fault.TRUNCATE: 0.2, Fault.REFUSE: 0.2, Fault.WRONG_SCHEMA: 0.2, Fault.FILTERED: 0.2}
     with serve(faults=Faults(shares)) as url:
