@@ -59,7 +59,8 @@ def main() -> None:
         ]
         print(
             f"\nready.\n  UI       http://{HOST}:{PORT}\n  lake     {env['SCOT_LAKE']}\n"
-            f"  try      PREFECT_API_URL={API} {Path(sys.executable).parent}/prefect deployment run scot/regenerate --watch\n"
+            f"  try      export PREFECT_API_URL={API}\n"
+            f"           {Path(sys.executable).parent}/prefect deployment run scot/regenerate --watch\n"
             "Ctrl-C stops everything; what runs had finished stays in the lake.\n",
             flush=True,
         )

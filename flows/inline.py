@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from flows.embedded import embedded_server, wait_until_healthy
 from scot_core.progress import LISTENERS, Listener
@@ -37,8 +38,8 @@ def _configured() -> bool:
     """True where the environment or the active Prefect profile names a server."""
     if os.environ.get("PREFECT_API_URL"):
         return True
-    home = os.environ.get("PREFECT_HOME", os.path.expanduser("~/.prefect"))
-    if not os.path.exists(os.path.join(home, "profiles.toml")):
+    home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
+    if not (home / "profiles.toml").exists():
         return False  # asking Prefect itself would mean importing it before its server starts
     from prefect.settings import PREFECT_API_URL
 

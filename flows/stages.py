@@ -34,10 +34,8 @@ class Stages:
         if name in self._left_out:
             return defaultdict(str)
         parameters = {"config": config, **inputs, "lake": self._lake}
-        if self._where == "inline":
-            state = stage(**parameters, return_state=True)
-        else:
-            state = self._deployed(name, parameters)
+        inline = self._where == "inline"
+        state = stage(**parameters, return_state=True) if inline else self._deployed(name, parameters)
         self._states.append(state)
         if not state.is_completed():
             state.result()  # raises what happened

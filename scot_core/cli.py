@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
+import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -179,6 +182,7 @@ def doctor(*, lake: LakeOption = None, json_: JsonOption = False) -> None:
 
 def main() -> None:
     """Entry point: errors Scot raises on purpose are printed in a line or two, without a traceback."""
+    _quiet_libraries()
     try:
         app()
     except ScotError as error:
@@ -187,6 +191,17 @@ def main() -> None:
     except KeyboardInterrupt:
         err.print("stopped; what was finished is kept, the same command goes on from there")
         sys.exit(130)
+
+
+def _quiet_libraries() -> None:
+    """Progress and errors are this program's to show; libraries speak up only about errors."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    for name in ("stamina", "httpx", "httpx2", "openai"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _lake(url: str | None) -> Any:

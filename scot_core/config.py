@@ -72,7 +72,7 @@ class EndpointConfig(Config):
     """
 
     name: str | None = None
-    base_url: str = Execution("")
+    base_url: str = ""
     model: str
     temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
     max_tokens: Positive = 256
@@ -84,7 +84,8 @@ class EndpointConfig(Config):
     usd_per_million_completion: float = Execution(0.0, ge=0)
 
     def identity(self) -> dict[str, Any]:
-        return {**super().identity(), "name": self.name or self.base_url or TEACHER}
+        sent = {name: value for name, value in super().identity().items() if name != "base_url"}
+        return {**sent, "name": self.name or self.base_url or TEACHER}
 
 
 TEACHER = "catalogue-teacher-1"

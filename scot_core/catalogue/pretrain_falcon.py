@@ -237,9 +237,7 @@ def main() -> None:
         else:
             for name in ("tokenizer.json", "tokenizer_config.json"):
                 shutil.copyfile(SHIPPED[CATALOGUE_FALCON] / name, run / name)
-    pretrain(
-        run, steps=options.steps, batch_size=options.batch_size, peak=options.learning_rate, seed=options.seed
-    )
+    pretrain(run, steps=options.steps, batch_size=options.batch_size, peak=options.learning_rate, seed=options.seed)
     arguments = {n: getattr(options, n) for n in ("seed", "steps", "batch_size", "learning_rate")}
     print(json.dumps(publish(run, options.out, arguments), indent=1))
 

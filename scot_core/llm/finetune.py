@@ -196,7 +196,8 @@ def _digest(examples: Sequence[tuple[str, str]]) -> str:
 def _save_adapter(model: Any, out: Path) -> None:
     unfinished = out / "_unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
-    model.save_pretrained(unfinished)
+    # LoRA leaves the embeddings alone; left to find that out by itself, PEFT asks the hub
+    model.save_pretrained(unfinished, save_embedding_layers=False)
     # Last the file that says that there is an adapter; PEFT's own model card is left behind.
     for name in ("adapter_model.safetensors", "adapter_config.json"):
         (unfinished / name).replace(out / name)

@@ -24,6 +24,7 @@ from scot_core.llm.weights import CATALOGUE_FALCON, SHIPPED, resolve, weights_re
 
 try:
     import bitsandbytes as bnb
+    from bitsandbytes.nn.modules import Linear4bit
     from peft import PeftModel
     from peft.tuners.tuners_utils import BaseTunerLayer
     from transformers import BitsAndBytesConfig
@@ -66,7 +67,7 @@ def is_four_bit(model: nn.Module) -> FourBitCheck:
     head = model.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
     quantised, plain = 0, []
     for name, module in model.named_modules():
-        if isinstance(module, bnb.nn.Linear4bit):
+        if isinstance(module, Linear4bit):
             quantised += 1
         elif isinstance(module, nn.Linear) and module is not head and "lora_" not in name and "lm_head" not in name:
             plain.append(name)
@@ -77,11 +78,11 @@ def is_four_bit(model: nn.Module) -> FourBitCheck:
 def _falcon_linear_as_linear() -> Iterator[None]:
     # The replacement by 4-bit layers takes `nn.Linear` itself and no subclass; FalconLinear computes the same.
     original = modeling_falcon.FalconLinear
-    modeling_falcon.FalconLinear = nn.Linear
+    setattr(modeling_falcon, "FalconLinear", nn.Linear)  # noqa: B010 - a class is no variable to the type checker
     try:
         yield
     finally:
-        modeling_falcon.FalconLinear = original
+        setattr(modeling_falcon, "FalconLinear", original)  # noqa: B010
 
 
 def _missing(name: str, revision: str | None, error: Exception) -> ModelError:
@@ -138,21 +139,23 @@ def require_four_bit(model: nn.Module, name: str) -> None:
     check = is_four_bit(model)
     if not check.ok:
         raise ModelError(
-            f"{name} is not a 4-bit model: {check.quantised} linear layers are quantised, {len(check.plain)} are not "
-            f"({', '.join(check.plain[:3]) or 'there is none'}); its layers are of a class bitsandbytes does not replace"
+            f"{name} is not a 4-bit model: {check.quantised} linear layers are quantised, "
+            f"{len(check.plain)} are not "
+            f"({', '.join(check.plain[:3]) or 'there is none'}); bitsandbytes does not replace layers of their class"
         )
 
 
 # ---------------------------------------------------------------------------------------------- writing
 
 
-def _dense(layer: nn.Module) -> nn.Linear:
+def _dense(layer: Any) -> nn.Linear:
     """A 4-bit layer and its LoRA update as one float32 layer: what the two compute, said once."""
-    base = layer.get_base_layer() if isinstance(layer, BaseTunerLayer) else layer
-    weight = bnb.functional.dequantize_4bit(base.weight.data, base.weight.quant_state).float()
+    base: Any = layer.get_base_layer() if isinstance(layer, BaseTunerLayer) else layer
+    weight: torch.Tensor = bnb.functional.dequantize_4bit(base.weight.data, base.weight.quant_state).float()
     if isinstance(layer, BaseTunerLayer):
+        adapted: Any = layer
         for adapter in layer.active_adapters:
-            weight = weight + layer.get_delta_weight(adapter).float()
+            weight = weight + adapted.get_delta_weight(adapter).float()
     dense = nn.Linear(weight.shape[1], weight.shape[0], bias=base.bias is not None, device="meta")
     dense.weight = nn.Parameter(weight, requires_grad=False)
     if base.bias is not None:
@@ -167,9 +170,9 @@ def dequantise(model: nn.Module) -> None:
     token; this does it once.
     """
     for name, module in list(model.named_modules()):
-        adapted = isinstance(module, BaseTunerLayer) and isinstance(module.get_base_layer(), bnb.nn.Linear4bit)
+        adapted = isinstance(module, BaseTunerLayer) and isinstance(module.get_base_layer(), Linear4bit)
         inside = name.endswith("base_layer")
-        if adapted or (isinstance(module, bnb.nn.Linear4bit) and not inside):
+        if adapted or (isinstance(module, Linear4bit) and not inside):
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, _dense(module))
 
@@ -191,9 +194,8 @@ class Generator:
         Raises:
             ModelError: as `load_base`, or the adapter is missing or of another model.
         """
-        model, tokenizer = load_base(base, revision=revision, device=device)
-        if adapter is not None:
-            model = _with_adapter(model, adapter)
+        loaded, tokenizer = load_base(base, revision=revision, device=device)
+        model: nn.Module = loaded if adapter is None else _with_adapter(loaded, adapter)
         small = sum(p.numel() for p in model.parameters()) * 8 < _DENSE_LIMIT  # two 4-bit weights to the byte
         if torch.device(device).type == "cpu" and small:
             dequantise(model)

@@ -54,7 +54,9 @@ def save(
     save_file({name: p.detach().contiguous() for name, p in parameters.items()}, unfinished / "weights.safetensors")
     names = {id(p): name for name, p in parameters.items()}
     save_file(_state_tensors(optimizer, names), unfinished / "optimizer.safetensors")
-    (unfinished / "state.json").write_text(json.dumps({"step": step, "note": dict(note), "losses": list(losses)}, sort_keys=True))
+    (unfinished / "state.json").write_text(
+        json.dumps({"step": step, "note": dict(note), "losses": list(losses)}, sort_keys=True)
+    )
     final = folder / f"{_PREFIX}{step:07d}"
     shutil.rmtree(final, ignore_errors=True)
     unfinished.rename(final)

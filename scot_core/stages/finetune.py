@@ -34,7 +34,7 @@ class Quality:
 
 
 def quality(captions: Sequence[str], replies: Sequence[Reply], *, judged: bool) -> Quality:
-    """How good replies are: they parse; the general filters keep them; the edit is real, applied, and nothing else changed."""
+    """How good replies are: they parse; the filters keep them; the edit is real, applied, and nothing else changed."""
     counts: Counter[str] = Counter()
     for caption, reply in zip(captions, replies, strict=True):
         parsed = parse(reply.text, "lines")

@@ -82,7 +82,14 @@ class AskForSeeds(Step):
         try:
             if requests:
                 spent = sum(self._cost(other) for other in range(len(self.shards())))
-                ask(self._endpoint, settings().api_key.get_secret_value(), requests, on_reply=on_reply, spent_usd=spent, response_format=RESPONSE_FORMAT)
+                ask(
+                    self._endpoint,
+                    settings().api_key.get_secret_value(),
+                    requests,
+                    on_reply=on_reply,
+                    spent_usd=spent,
+                    response_format=RESPONSE_FORMAT,
+                )
         finally:
             journal.close()
         merged = [{**row, **kept[row["pair_id"]], "seed": self.config.seed} for row in rows]

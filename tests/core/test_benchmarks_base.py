@@ -179,13 +179,14 @@ def test_baselines_are_normalised_sums_of_normalised_vectors() -> None:
         baselines.weighted(image, text[:1], 0.5)
 
 
-def test_the_weight_is_the_one_that_finds_the_modified_captions() -> None:
+def test_the_weight_is_the_one_that_finds_the_image_nearest_to_the_modified_caption() -> None:
     rng = np.random.default_rng(0)
-    image, text = (rng.standard_normal((200, 16)) for _ in range(2))
+    image, text, other = (rng.standard_normal((200, 16)) for _ in range(3))
     image, text = (table / np.linalg.norm(table, axis=1, keepdims=True) for table in (image, text))
     target = 0.8 * text + 0.2 * image
-    assert baselines.choose_weight(image, text, target, grid=(0.0, 0.8)) == 0.8
-    assert baselines.choose_weight(image, text, image) == 0.0
-    assert baselines.choose_weight(image, image, image, grid=(0.4, 0.2)) == 0.4
+    gallery = np.concatenate([target + 0.01 * other, image])
+    assert baselines.choose_weight(image, text, target, gallery, grid=(0.0, 0.8)) == 0.8
+    assert baselines.choose_weight(image, text, image, gallery) == 0.0
+    assert baselines.choose_weight(image, image, image, gallery, grid=(0.4, 0.2)) == 0.4
     with pytest.raises(ConfigError):
-        baselines.choose_weight(image, text, target, grid=())
+        baselines.choose_weight(image, text, target, gallery, grid=())

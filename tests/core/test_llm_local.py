@@ -37,9 +37,7 @@ def build_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=300, special_tokens=[END], initial_alphabet=alphabet, show_progress=False
-    )
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=[END], initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator(["".join(pair) for pair in EXAMPLES], trainer)
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=END)
     wrapped.save_pretrained(folder)
@@ -188,7 +186,7 @@ def test_a_checkpoint_of_other_settings_is_left_aside(base: str, tuned: Any, tmp
 def test_a_damaged_checkpoint_is_named(base: str, tmp_path: Path) -> None:
     finetune.finetune(base, EXAMPLES, tmp_path, settings=SETTINGS, should_stop=stop_after(1))
     (tmp_path / "_checkpoint" / "step-0000001" / "weights.safetensors").write_bytes(b"not a tensor")
-    with pytest.raises(ModelError, match="step-0000001.*delete the folder"):
+    with pytest.raises(ModelError, match=r"step-0000001.*delete the folder"):
         finetune.finetune(base, EXAMPLES, tmp_path, settings=SETTINGS)
 
 

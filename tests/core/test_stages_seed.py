@@ -146,7 +146,7 @@ def test_what_is_sent_makes_the_key_and_how_it_is_sent_does_not(local_lake: Lake
 
 def test_an_endpoint_without_an_address_is_refused(local_lake: Lake) -> None:
     with pytest.raises(ConfigError, match=r"seed\.endpoint\.base_url is empty: set it to"):
-        run_here(_step(local_lake, ""))
+        run_here(_step(local_lake, "", endpoint=EndpointConfig(model="gpt-4o")))
 
 
 # ------------------------------------------------------------------------------------- interrupted runs

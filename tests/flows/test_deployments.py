@@ -69,7 +69,7 @@ def test_a_changed_prompt_reruns_seed_and_what_follows_and_nothing_before(regene
     before = set(_digests(regenerated.lake))
     run = regenerated.prefect(
         "deployment", "run", "scot/regenerate", "--watch",
-        "-p", "profile_name=smoke", "-p", "until=finetune", "-p", 'overrides=["seed.prompt=Write edits of captions, as JSON."]',
+        "-p", "profile_name=smoke", "-p", "until=finetune", "-p", 'overrides=["seed.prompt=Write edits, as JSON."]',
     )  # fmt: skip
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     added = {name.split("/")[0] for name in set(_digests(regenerated.lake)) - before}
