@@ -16,7 +16,6 @@ help: ## this list
 env: $(READY) ## the environment, in .venv
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt pip
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[flows,dev]'
 	touch $@
 

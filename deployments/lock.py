@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from importlib.metadata import distributions
 
-OWN = {"scot"}
+OWN = {"scot", "pip", "setuptools", "wheel"}  # the environment itself
 PLATFORM = ("nvidia-", "triton", "cuda-")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
-from transformers import FalconConfig, FalconForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    FalconConfig,
+    FalconForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from scot_core.errors import ConfigError, DataError, ModelError
 from scot_core.llm import decode, finetune, local, train_state
@@ -29,7 +36,7 @@ EXAMPLES = [
     for other in ("black", "white")
     for noun in ("mug", "lamp", "vase", "cup")
 ]
-SETTINGS = LoraSettings(r=4, alpha=8, steps=40, batch_size=6, learning_rate=2e-2, seed=3, checkpoint_every=7)
+SETTINGS = LoraSettings(r=4, alpha=8, steps=24, batch_size=6, learning_rate=2e-2, seed=3, checkpoint_every=7)
 
 
 def build_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
@@ -131,6 +138,19 @@ def test_a_missing_model_says_what_is_missing_and_how_to_get_it(base: str, tmp_p
         local.Generator.load(base, tmp_path)
 
 
+def test_weights_are_identified_by_their_content(base: str, tmp_path: Path) -> None:
+    assert local.weights_revision("tiiuae/falcon-7b-instruct", "abc") == "abc"
+    copies = [tmp_path / name for name in ("one", "other")]
+    for folder in copies:
+        shutil.copytree(base, folder)
+    (copies[0] / "provenance.json").write_text("{}")
+    (copies[1] / "config.json").write_text((Path(base) / "config.json").read_text() + " ")
+    found = [local.weights_revision(str(folder)) for folder in (Path(base), *copies)]
+    assert found[0] == found[1] != found[2]
+    with pytest.raises(ModelError, match="no language model at"):
+        local.weights_revision("./nowhere")
+
+
 def test_an_adapter_of_another_model_is_refused(base: str, tuned: Any, tmp_path: Path) -> None:
     for file in tuned[0].adapter.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
@@ -145,9 +165,9 @@ def test_an_adapter_of_another_model_is_refused(base: str, tuned: Any, tmp_path:
 
 def test_finetune_lowers_the_loss_and_saves_an_adapter(base: str, tuned: Any) -> None:
     result, losses = tuned
-    assert result.finished and result.steps == 40 and result.check.ok
+    assert result.finished and result.steps == 24 and result.check.ok
     assert list(result.losses) == losses
-    assert np.mean(losses[-5:]) < 0.8 * losses[0]
+    assert np.mean(losses[-5:]) < 0.85 * losses[0]
     assert set(files(result.adapter)) == {"adapter_model.safetensors", "adapter_config.json"}
     assert not (result.adapter / "_checkpoint").exists()
     config = json.loads((result.adapter / "adapter_config.json").read_text())
@@ -171,7 +191,7 @@ def test_a_stopped_and_resumed_finetune_ends_with_the_same_bytes(base: str, tune
     second = finetune.finetune(base, EXAMPLES, tmp_path, settings=SETTINGS, should_stop=stop_after(3))
     assert second.steps == 5
     last = finetune.finetune(base, EXAMPLES, tmp_path, settings=SETTINGS)
-    assert last.finished and last.steps == 40 and last.losses == tuned[0].losses
+    assert last.finished and last.steps == 24 and last.losses == tuned[0].losses
     assert files(tmp_path) == files(tuned[0].adapter)
 
 
@@ -179,7 +199,7 @@ def test_a_checkpoint_of_other_settings_is_left_aside(base: str, tuned: Any, tmp
     other = replace(SETTINGS, seed=4)
     finetune.finetune(base, EXAMPLES, tmp_path, settings=other, should_stop=stop_after(2))
     result = finetune.finetune(base, EXAMPLES, tmp_path, settings=SETTINGS)
-    assert len(result.losses) == 40
+    assert len(result.losses) == 24
     assert files(tmp_path) == files(tuned[0].adapter)
 
 
@@ -255,7 +275,10 @@ def test_the_loop_writes_what_the_library_writes(generator: Any) -> None:
 def test_same_seeds_same_text_and_other_seeds_other_text(generator: Any) -> None:
     prompts = [prompt for prompt, _ in EXAMPLES]
     seeds = list(range(2**64 - len(prompts), 2**64))
-    one, again = (generator.generate(prompts, seeds, batch_size=7, max_new_tokens=16) for _ in range(2))
+    done: list[int] = []
+    one = generator.generate(prompts, seeds, batch_size=7, max_new_tokens=16, progress=done.append)
+    again = generator.generate(prompts, seeds, batch_size=7, max_new_tokens=16)
+    assert done == [7, 7, 7, 3]
     assert one == again
     assert generator.generate(prompts, seeds[::-1], batch_size=7, max_new_tokens=16) != one
     # A row's random numbers are its own: neighbours only move the last bits of the logits.
@@ -263,6 +286,31 @@ def test_same_seeds_same_text_and_other_seeds_other_text(generator: Any) -> None
     assert alone == one[:1]
     assert {r.finish_reason for r in one} <= {"stop", "length"}
     assert all(r.completion_tokens == 16 for r in one if r.finish_reason == "length")
+
+
+def test_any_other_causal_model_is_tuned_and_writes(tmp_path: Path) -> None:
+    tokenizer = build_tokenizer(tmp_path / "llama")
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        bos_token_id=0,
+        eos_token_id=0,
+        tie_word_embeddings=False,
+    )
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "llama")
+    name = str(tmp_path / "llama")
+    result = finetune.finetune(name, EXAMPLES, tmp_path / "adapter", settings=replace(SETTINGS, steps=2))
+    assert result.check.quantised == 14  # 2 layers of 7
+    adapted = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["target_modules"]
+    assert len({name.rpartition(".")[2] for name in adapted}) == 7 and "lm_head" not in adapted
+    written = local.Generator.load(name, result.adapter).generate(
+        [prompt for prompt, _ in EXAMPLES[:3]], [1, 2, 3], max_new_tokens=5, batch_size=3
+    )
+    assert len(written) == 3 and all(1 <= reply.completion_tokens <= 5 for reply in written)
 
 
 def test_as_many_seeds_as_prompts(generator: Any) -> None:
