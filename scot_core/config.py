@@ -111,10 +111,10 @@ class FinetuneConfig(StageConfig):
     revision: str | None = None
     rank: Positive = 16
     alpha: Positive = 32
-    steps: Positive = 200
+    steps: Positive = 250
     batch_size: Positive = 48
     gradient_accumulation: Positive = 1
-    learning_rate: Annotated[float, Field(gt=0)] = 3e-3
+    learning_rate: Annotated[float, Field(gt=0)] = 6e-3
     held_out: Positive = 256
     max_new_tokens: Positive = 64
     temperature: Annotated[float, Field(ge=0)] = 0.8

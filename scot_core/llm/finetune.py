@@ -44,7 +44,7 @@ class LoraSettings:
     alpha: int = 32
     steps: int = 250
     batch_size: int = 48
-    learning_rate: float = 3e-3
+    learning_rate: float = 6e-3
     seed: int = 0
     checkpoint_every: int = 50
     gradient_accumulation: int = 1
