@@ -14,7 +14,7 @@ import pytest
 from scot_core.lake import Lake
 from tests.flows.conftest import ROOT
 
-KILLS = 3
+KILLS = 10
 LIMIT_S = 900
 
 
@@ -50,7 +50,7 @@ def test_killed_runs_end_with_the_same_parts(
             command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         try:
-            process.wait(timeout=rng.uniform(0.15, 0.9) * seconds)
+            process.wait(timeout=rng.uniform(0.1, 0.6) * seconds)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
