@@ -15,6 +15,7 @@ from scot_core.errors import DataError
 from scot_core.fingerprint import fingerprint
 from scot_core.lake import Dataset, Identity, Lake, Usage
 from scot_core.llm import Reply
+from scot_core.llm.weights import weights_revision
 from scot_core.stages.replies import CAPTION_COLUMNS
 from scot_core.stages.seed import choose
 from scot_core.stages.step import Step, Tick
@@ -64,8 +65,6 @@ class Finetune(Step):
 
     @property
     def outputs(self) -> Sequence[Identity]:
-        from scot_core.llm.local import weights_revision
-
         config = {**self.config.identity(), "weights": weights_revision(self.config.base, self.config.revision)}
         inputs = [self._captions, self._seeds]
         identity = fingerprint("finetune", FinetuneConfig.STAGE_VERSION, config, [d.fingerprint for d in inputs])
