@@ -120,4 +120,9 @@ def benchmark_table(rows: Sequence[dict[str, Any]], metric: str = "R@1") -> Tabl
             text = f"{cell['value']:.1f} ({cell['low']:.1f}-{cell['high']:.1f})"
             values.append(f"[bold]{text}[/bold]" if cell["value"] == best[split] else text)
         table.add_row(method, *values)
+    own = {split: cells[methods[-1], split]["value"] for split in splits if split != "all"}
+    if own:
+        weakest = min(own, key=lambda split: own[split])
+        table.caption = f"{methods[-1]} is weakest on split {weakest} ({own[weakest]:.1f})"
+        table.caption_justify = "left"
     return table
