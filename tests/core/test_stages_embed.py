@@ -30,8 +30,6 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, Dataset, Data
 
 @pytest.fixture(scope="module")
 def triplets(drawn: tuple[Lake, Dataset, Dataset]) -> Dataset:
-    from scot_core.lake import Identity
-
     lake, _, captions = drawn
     rows = captions.read(["pair_id", "source", "image_id", "caption"]).to_pydict()
     count = len(rows["pair_id"])
