@@ -22,6 +22,7 @@ app = App(
     name="scot",
     help="Composed image retrieval from captioned images. Start with: scot run",
     version_flags=["--version"],
+    suppress_keyboard_interrupt=False,  # main() says what is kept
 )
 out = Console(width=None if sys.stdout.isatty() else 140)
 err = Console(stderr=True)
