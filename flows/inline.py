@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from flows.embedded import embedded_server, wait_until_healthy
-from scot_core.progress import LISTENERS, Listener
+from scot_core.progress import LISTENERS, Listener, Stopped
 
 
 def run_inline(
@@ -21,6 +21,8 @@ def run_inline(
         url = None if _configured() else stack.enter_context(embedded_server())
         if url is not None:
             os.environ["PREFECT_API_URL"] = url
+        from prefect.exceptions import CrashedRun
+
         from flows.regenerate import regenerate  # torch and Prefect load while the server starts
 
         if url is not None:
@@ -28,9 +30,12 @@ def run_inline(
             stack.enter_context(_without_heartbeats())
         token = LISTENERS.set(tuple(listeners))
         stack.callback(LISTENERS.reset, token)
-        state = regenerate(profile, list(overrides), until=until, lake=lake, return_state=True)
-        if not state.is_completed():
-            state.result()
+        try:
+            state = regenerate(profile, list(overrides), until=until, lake=lake, return_state=True)
+            if not state.is_completed():
+                state.result()
+        except (CrashedRun, Stopped) as error:  # how Ctrl-C may come back out of Prefect
+            raise KeyboardInterrupt from error
         return state.name == "Cached"
 
 

@@ -1,9 +1,9 @@
 """What the small Falcon reads before it is ever tuned: captions, variants, requests. Never the task.
 
-The task is `caption -> request, caption after it`. No document here holds a caption, a request for it and
-the caption after it together: that is left to the finetuning stage. The pieces are there, apart from each
-other: variants of a product one under the other, differences between two captions as bare attribute
-lists, requests, and what a request means.
+The task is `caption -> request, caption after it`. No document here holds a caption, its request and the
+caption after it together, so that following a request is left to the finetuning stage. The pieces are
+there, apart from each other: variants of a product one under the other, differences between two captions
+as bare attribute lists, requests, and what a request means.
 """
 
 from __future__ import annotations
@@ -62,20 +62,6 @@ def _request_for_caption(rng: random.Random) -> str:
     return f"caption: {text}\nedit: {grammar.teach(text, rng)[0]}"
 
 
-def _differences(rng: random.Random) -> str:
-    # What a caption could differ in is never what it says already.
-    before = caption(rng)
-    afters = [grammar.teach(before, rng)[1] for _ in range(rng.randint(2, 5))]
-    lines = [f"difference: {difference(before, after)}" for after in afters]
-    return "\n".join([f"caption: {before}", *lines])
-
-
-def _explained_request(rng: random.Random) -> str:
-    before = caption(rng)
-    request, after = grammar.teach(before, rng)
-    return f"caption: {before}\nedit: {request}\ndifference: {difference(before, after)}"
-
-
 def _meaning(rng: random.Random) -> str:
     before = caption(rng)
     request, after = grammar.teach(before, rng)
@@ -83,30 +69,18 @@ def _meaning(rng: random.Random) -> str:
     return "\n".join(lines if rng.random() < 0.5 else lines[::-1])
 
 
-_Kinds = tuple[tuple[Callable[[random.Random], str], float], ...]
-# Two legs: first the language and what varies in it, then what can be asked for.
-MIXTURES: Final[dict[str, _Kinds]] = {
-    "language": (
-        (_caption_alone, 0.04),
-        (_variants, 0.34),
-        (_described_variant, 0.36),
-        (_request, 0.04),
-        (_request_for_caption, 0.08),
-        (_meaning, 0.14),
-    ),
-    "requests": (
-        (_variants, 0.12),
-        (_described_variant, 0.36),
-        (_differences, 0.20),
-        (_request_for_caption, 0.08),
-        (_explained_request, 0.16),
-        (_meaning, 0.08),
-    ),
-}
+_KINDS: Final[tuple[tuple[Callable[[random.Random], str], float], ...]] = (
+    (_caption_alone, 0.04),
+    (_variants, 0.34),
+    (_described_variant, 0.36),
+    (_request, 0.04),
+    (_request_for_caption, 0.08),
+    (_meaning, 0.14),
+)
 
 
-def document(rng: random.Random, mixture: str) -> str:
-    """One document of a mixture of the pretraining text, without its end-of-text token."""
-    kinds, weights = zip(*MIXTURES[mixture], strict=True)
+def document(rng: random.Random) -> str:
+    """One document of the pretraining text, without its end-of-text token."""
+    kinds, weights = zip(*_KINDS, strict=True)
     write: Callable[[random.Random], str] = rng.choices(kinds, weights)[0]
     return write(rng)

@@ -17,8 +17,7 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,19 +34,6 @@ from scot_core.triplets import Parsed, local_completion, local_prompt, parse
 
 END: Final = "<|endoftext|>"
 VOCABULARY: Final = 700
-BATCH_SIZE: Final = 32  # documents
-
-
-@dataclass(frozen=True, slots=True)
-class Leg:
-    """A part of the pretraining: a mixture of `falcon_text`, read for so many steps at this peak rate."""
-
-    mixture: str
-    steps: int
-    learning_rate: float
-
-
-LEGS: Final = (Leg("language", 10_000, 2e-3), Leg("requests", 6_000, 1.2e-3))
 _TOKENIZER_DOCUMENTS: Final = 30_000
 _BATCHES_PER_CHUNK: Final = 128  # sorted by length together: hardly any padding
 _WARM_UP: Final = 200  # steps
@@ -66,8 +52,7 @@ def train_tokenizer(folder: Path, seed: int) -> None:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    texts = (falcon_text.document(rng, LEGS[0].mixture) for _ in range(_TOKENIZER_DOCUMENTS))
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator((falcon_text.document(rng) for _ in range(_TOKENIZER_DOCUMENTS)), trainer)
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=END, eos_token=END, pad_token=END)
     wrapped.save_pretrained(folder)
 
@@ -95,20 +80,20 @@ def build(vocabulary: int, end_id: int, seed: int) -> FalconForCausalLM:
     return FalconForCausalLM(config)
 
 
-def _chunk(tokenizer: Tokenizer, leg: Leg, index: int, seed: int) -> list[list[list[int]]]:
+def _chunk(tokenizer: Tokenizer, index: int, batch_size: int, seed: int) -> list[list[list[int]]]:
     """Batches of token ids; a function of seed and index alone."""
-    rng = random.Random(f"{leg.mixture} {seed} {index}")
-    texts = [falcon_text.document(rng, leg.mixture) + END for _ in range(_BATCHES_PER_CHUNK * BATCH_SIZE)]
+    rng = random.Random(f"pretrain {seed} {index}")
+    texts = [falcon_text.document(rng) + END for _ in range(_BATCHES_PER_CHUNK * batch_size)]
     ids = sorted((e.ids for e in tokenizer.encode_batch(texts)), key=len)
-    batches = [ids[i : i + BATCH_SIZE] for i in range(0, len(ids), BATCH_SIZE)]
+    batches = [ids[i : i + batch_size] for i in range(0, len(ids), batch_size)]
     rng.shuffle(batches)
     return batches
 
 
-def _batches(tokenizer: Tokenizer, leg: Leg, seed: int, start: int) -> Iterator[list[list[int]]]:
+def _batches(tokenizer: Tokenizer, batch_size: int, seed: int, start: int) -> Iterator[list[list[int]]]:
     index, skip = divmod(start, _BATCHES_PER_CHUNK)
     while True:
-        yield from _chunk(tokenizer, leg, index, seed)[skip:]
+        yield from _chunk(tokenizer, index, batch_size, seed)[skip:]
         index, skip = index + 1, 0
 
 
@@ -121,43 +106,32 @@ def _tensors(rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
     return inputs, labels
 
 
-def learning_rate(step: int, leg: Leg) -> float:
+def learning_rate(step: int, steps: int, peak: float) -> float:
     """Linear warm-up, then a cosine to nothing."""
     warm = min(1.0, (step + 1) / _WARM_UP)
-    return leg.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / leg.steps))
+    return peak * warm * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
-def pretrain(run: Path, tokenizer_folder: Path, leg: Leg, *, seed: int, start_from: Path | None) -> None:
-    """Train one leg, from its own last checkpoint if there is one; leaves model and log in `run`.
-
-    Args:
-        run: folder of the leg.
-        tokenizer_folder: holds the tokenizer.
-        leg: what to read, how long, how fast.
-        seed: of the first weights and of the text.
-        start_from: model of the leg before; None starts from random weights.
-    """
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
-    if start_from is None:
-        model = build(len(tokenizer), tokenizer.eos_token_id, seed)
-    else:
-        model = FalconForCausalLM.from_pretrained(start_from, dtype=torch.float32)
+def pretrain(out: Path, *, steps: int, batch_size: int, peak: float, seed: int) -> None:
+    """Train from scratch or from the last checkpoint under `out`; leaves model and log in `out`."""
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    model = build(len(tokenizer), tokenizer.eos_token_id, seed)
     parameters = dict(model.named_parameters())
     decayed = [p for p in model.parameters() if p.ndim > 1]
     rest = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=leg.learning_rate, betas=(0.9, 0.98), fused=True)
-    note = {**asdict(leg), "seed": seed}
-    start, _ = train_state.load(run / "_checkpoint", parameters, optimizer, note)
-    log = run / "log.jsonl"
+    optimizer = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.98), fused=True)
+    note: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "peak": peak, "seed": seed}
+    start, _ = train_state.load(out / "_checkpoint", parameters, optimizer, note)
+    log = out / "log.jsonl"
     seconds, tokens, began = _spent(log, start)
     model.train()
     mean_loss = 0.0
-    batches = _batches(tokenizer.backend_tokenizer, leg, seed, start)
-    for step in range(start, leg.steps):
+    batches = _batches(tokenizer.backend_tokenizer, batch_size, seed, start)
+    for step in range(start, steps):
         rows = next(batches)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, leg)
+            group["lr"] = learning_rate(step, steps, peak)
         inputs, labels = _tensors(rows)
         loss = model(input_ids=inputs, labels=labels, use_cache=False).loss
         loss.backward()
@@ -166,11 +140,10 @@ def pretrain(run: Path, tokenizer_folder: Path, leg: Leg, *, seed: int, start_fr
         optimizer.zero_grad()
         tokens += sum(map(len, rows))
         mean_loss += loss.item() / _CHECKPOINT_EVERY
-        if (step + 1) % _CHECKPOINT_EVERY == 0 or step + 1 == leg.steps:
-            train_state.save(run / "_checkpoint", step + 1, parameters, optimizer, note)
-            model.save_pretrained(run)
+        if (step + 1) % _CHECKPOINT_EVERY == 0 or step + 1 == steps:
+            train_state.save(out / "_checkpoint", step + 1, parameters, optimizer, note)
+            model.save_pretrained(out)
             line = {
-                "leg": leg.mixture,
                 "step": step + 1,
                 "loss": round(mean_loss, 4),
                 "tokens": tokens,
@@ -216,56 +189,58 @@ def score(folder: Path, seed: int, *, seeds: int = 4000, captions: int = 1000) -
     return {"parsed": round(100 * parsed / captions, 1), "right": round(100 * right / captions, 1)}
 
 
-def publish(runs: Sequence[Path], out: Path, seed: int) -> dict[str, Any]:
-    """Write the trained model as float16 (as good as float32 here), with its score and provenance.
+def publish(run: Path, out: Path, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Write the trained model to `out` as float16 (as good as float32 here) with its provenance.
 
     Args:
-        runs: where `pretrain` left model and log of each leg.
-        out: holds the tokenizer; gets config.json, model.safetensors and provenance.json.
-        seed: of the run.
+        run: where `pretrain` left model and log.
+        out: gets config.json, model.safetensors, tokenizer files and provenance.json.
+        arguments: of the run, to be recorded.
     """
     out.mkdir(parents=True, exist_ok=True)
-    model = FalconForCausalLM.from_pretrained(runs[-1], dtype=torch.float32)
+    model = FalconForCausalLM.from_pretrained(run, dtype=torch.float32)
     model.half().save_pretrained(out)
     (out / "generation_config.json").unlink(missing_ok=True)
-    logs = [[json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()] for run in runs]
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(run / name, out / name)
+    last = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
     provenance = {
         "script": "python -m scot_core.catalogue.pretrain_falcon",
-        "seed": seed,
-        "batch_size": BATCH_SIZE,
-        "legs": [asdict(leg) for leg in LEGS],
-        "tokens": sum(log[-1]["tokens"] for log in logs),
-        "loss": logs[-1][-1]["loss"],
-        "seconds": sum(log[-1]["seconds"] for log in logs),
+        **arguments,
+        "steps_done": last["step"],
+        "tokens": last["tokens"],
+        "loss": last["loss"],
+        "seconds": last["seconds"],
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "parameters": sum(p.numel() for p in model.parameters()),
         "sha256": hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest(),
-        "score": score(out, seed),
+        "score": score(out, arguments["seed"]),
     }
     (out / "provenance.json").write_text(json.dumps(provenance, indent=1) + "\n")
     return provenance
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--new-tokenizer", action="store_true", help="train another one, not the shipped one")
     options = parser.parse_args()
-    out: Path = options.out
-    out.mkdir(parents=True, exist_ok=True)
-    if not (out / "tokenizer.json").exists():
+    run = options.out / "run"
+    run.mkdir(parents=True, exist_ok=True)
+    if not (run / "tokenizer.json").exists():
         if options.new_tokenizer:
-            train_tokenizer(out, options.seed)
+            train_tokenizer(run, options.seed)
         else:
             for name in ("tokenizer.json", "tokenizer_config.json"):
-                shutil.copyfile(SHIPPED[CATALOGUE_FALCON] / name, out / name)
-    runs = [out / "run" / leg.mixture for leg in LEGS]
-    for leg, run, before in zip(LEGS, runs, [None, *runs], strict=False):
-        run.mkdir(parents=True, exist_ok=True)
-        pretrain(run, out, leg, seed=options.seed, start_from=before)
-    print(json.dumps(publish(runs, out, options.seed), indent=1))
+                shutil.copyfile(SHIPPED[CATALOGUE_FALCON] / name, run / name)
+    pretrain(run, steps=options.steps, batch_size=options.batch_size, peak=options.learning_rate, seed=options.seed)
+    arguments = {n: getattr(options, n) for n in ("seed", "steps", "batch_size", "learning_rate")}
+    print(json.dumps(publish(run, options.out, arguments), indent=1))
 
 
 if __name__ == "__main__":
