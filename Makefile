@@ -7,7 +7,7 @@ SCOT_LAKE ?= ./lake
 PREFECT_HOME ?= $(abspath $(VENV))/prefect
 export SCOT_LAKE PREFECT_HOME
 
-.PHONY: help env demo test serve check bench lock pretrain clean
+.PHONY: help env demo test serve check bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list

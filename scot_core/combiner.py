@@ -8,7 +8,6 @@ Its checkpoints load through `load_clip4cir_state_dict`. On disk a Combiner is a
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import tempfile
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scot_core.errors import ConfigError, ModelError, ShapeError
+from scot_core.fingerprint import digest
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -128,7 +128,7 @@ class Combiner(nn.Module):
             "projection_dim": self.projection_dim,
             "hidden_dim": self.hidden_dim,
             "dropout": self.dropout,
-            "weights_blake2b": _digest(weights),
+            "weights_blake2b": digest(weights),
         }
         folder = Path(folder)
         try:
@@ -147,7 +147,7 @@ class Combiner(nn.Module):
         folder = Path(folder)
         config = _read_config(folder)
         weights = _read_bytes(folder / WEIGHTS_FILE)
-        if _digest(weights) != config["weights_blake2b"]:
+        if digest(weights) != config["weights_blake2b"]:
             raise ModelError(
                 f"{folder / WEIGHTS_FILE} is not the file that {CONFIG_FILE} was written for; restore or retrain"
             )
@@ -209,10 +209,6 @@ def _from_clip4cir(name: str) -> str:
 
 def _kind(value: object) -> str:
     return f"one of {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -21,8 +21,8 @@ from scot_core.catalogue import encoder_texts
 from scot_core.catalogue.drawing import render
 from scot_core.catalogue.grammar import edit
 from scot_core.catalogue.world import Product, sample
-from scot_core.encoders.catalogue import digest
 from scot_core.encoders.catalogue_text import Tokeniser, Tokens
+from scot_core.fingerprint import digest
 
 FAMILY = 4  # a product and three edits of it
 SHARD = 2000  # images rendered between two files

@@ -37,10 +37,11 @@ from torch.nn.functional import cross_entropy, normalize
 from scot_core.catalogue.encoder_batches import FAMILY, Batch, Pixels, batches, draw_distinct, draw_families, drawings
 from scot_core.catalogue.encoder_texts import CONCEPTS, full_caption, vocabulary
 from scot_core.catalogue.world import Product
-from scot_core.encoders.catalogue import WEIGHTS, CatalogueConfig, DualEncoder, digest
+from scot_core.encoders.catalogue import WEIGHTS, CatalogueConfig, DualEncoder
 from scot_core.encoders.catalogue_image import normalise
 from scot_core.encoders.catalogue_text import Tokeniser
 from scot_core.errors import ConfigError
+from scot_core.fingerprint import digest
 
 BAG_WEIGHT = 0.2
 TEST_PRODUCTS = 1000

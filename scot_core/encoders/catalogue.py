@@ -7,7 +7,6 @@ weight file, which is the encoder's revision, covers both.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from torch.nn import functional
 from scot_core.encoders import catalogue_image, catalogue_text
 from scot_core.encoders.spec import EncoderSpec, Vectors
 from scot_core.errors import ModelError
+from scot_core.fingerprint import digest
 
 SHIPPED = Path(__file__).parent.parent / "catalogue" / "weights" / "encoder"
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -80,11 +80,6 @@ class DualEncoder(nn.Module):
         except (SafetensorError, ValidationError, RuntimeError) as error:
             raise ModelError(f"encoder weights in {directory} are damaged: {error}") from error
         return model
-
-
-def digest(data: bytes) -> str:
-    """blake2b of 16 bytes, as hex."""
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 class CatalogueEncoder:

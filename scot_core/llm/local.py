@@ -29,8 +29,10 @@ try:
     from peft.tuners.tuners_utils import BaseTunerLayer
     from transformers import BitsAndBytesConfig
     from transformers.models.falcon import modeling_falcon
-except ImportError as error:  # pragma: no cover - the extra is part of every test environment
-    raise ModelError(f"local language models need the extra `llm` ({error}): pip install 'scot[llm]'") from error
+except ImportError as error:  # pragma: no cover - part of every test environment
+    raise ModelError(
+        f"local language models need transformers, peft and bitsandbytes ({error}): they come with scot"
+    ) from error
 
 __all__ = [
     "CATALOGUE_FALCON",

@@ -20,10 +20,11 @@ from scot_core.catalogue import encoder_texts, pretrain_encoder
 from scot_core.catalogue.drawing import render
 from scot_core.catalogue.language import caption
 from scot_core.catalogue.world import ATTRIBUTES, TYPES, Product, sample
-from scot_core.encoders.catalogue import CONFIG, SHIPPED, WEIGHTS, CatalogueEncoder, digest
+from scot_core.encoders.catalogue import CONFIG, SHIPPED, WEIGHTS, CatalogueEncoder
 from scot_core.encoders.catalogue_image import to_rgb
 from scot_core.encoders.catalogue_text import MAX_WORDS, Tokeniser, words
 from scot_core.errors import ConfigError, DataError, ModelError, ShapeError
+from scot_core.fingerprint import digest
 
 MUG = Product("mug", "red", "plain", "a round handle", "none", "small", "wood")
 
