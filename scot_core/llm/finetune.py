@@ -198,6 +198,11 @@ def _save_adapter(model: Any, out: Path) -> None:
     shutil.rmtree(unfinished, ignore_errors=True)
     # LoRA leaves the embeddings alone; left to find that out by itself, PEFT asks the hub
     model.save_pretrained(unfinished, save_embedding_layers=False)
+    config = json.loads((unfinished / "adapter_config.json").read_text())
+    for name, value in config.items():  # PEFT keeps layer names as a set, whose order changes from run to run
+        if isinstance(value, list):
+            config[name] = sorted(value)
+    (unfinished / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True))
     # Last the file that says that there is an adapter; PEFT's own model card is left behind.
     for name in ("adapter_model.safetensors", "adapter_config.json"):
         (unfinished / name).replace(out / name)
