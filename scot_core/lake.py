@@ -2,8 +2,8 @@
 
 Layout: `<table>/<key>/part-00000.parquet …` and, written last, `_manifest.json`, which is the commit.
 Readers go through manifests and nothing else; a file without its manifest does not exist. Every part
-carries the fingerprint of its dataset in the Parquet footer, so an interrupted run keeps its finished
-parts. Weights (safetensors, JSON) lie beside the parts and are listed and checked the same way.
+carries the fingerprint of its dataset (see `parts`), so an interrupted run keeps its finished parts.
+Weights (safetensors, JSON) lie beside the parts and are listed and checked the same way.
 """
 
 from __future__ import annotations
@@ -22,16 +22,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scot_core import parts
 from scot_core.errors import LakeError
 from scot_core.fingerprint import digest, key_of
 from scot_core.manifest import FORMAT, MANIFEST, library_versions, parse
 from scot_core.schema import TABLES, schema_of
 from scot_core.storage import TEMPORARY, Journal, Storage
 from scot_core.views import render_views
-
-FOOTER_KEY = b"scot.fingerprint"
-FOOTER_BYTES = 1 << 16  # read from a part's end at first; its footer is seldom longer
-UNREADABLE = (pa.ArrowException, OSError, ValueError)  # what pyarrow raises for a damaged part
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +104,11 @@ class Dataset:
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All rows, in order. Raises LakeError where a part is missing or not what was committed."""
-        parts = list(self.read_parts(columns))
-        if not parts:
+        tables = list(self.read_parts(columns))
+        if not tables:
             empty = schema_of(self.table).empty_table()
             return empty.select(list(columns)) if columns else empty
-        return pa.concat_tables(parts)
+        return pa.concat_tables(tables)
 
     def read_parts(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """The parts one by one, each checked: bounded memory at any size."""
@@ -119,8 +116,13 @@ class Dataset:
             yield self.read_part(index, columns)
 
     def read_part(self, index: int, columns: Sequence[str] | None = None) -> pa.Table:
-        """One part, checked."""
-        data = self._checked(self.manifest["parts"][index])
+        """One part, checked: whole, or in the pages of the columns that are asked for where it is large."""
+        entry = self.manifest["parts"][index]
+        if columns and entry["bytes"] >= parts.WHOLE_BELOW and "footer" in entry:
+            table = parts.read_columns(self._storage, f"{self.name}/{entry['name']}", entry, columns)
+            if table is not None:
+                return table  # else the digest of the whole says what is wrong
+        data = self._checked(entry)
         return pq.read_table(pa.BufferReader(data), columns=list(columns) if columns else None)
 
     def check(self) -> None:
@@ -173,11 +175,7 @@ class Draft:
         name = f"{self.folder}/{_part_name(index)}"
         if not self.storage.exists(name):
             return False
-        end = self.storage.read(name, last=FOOTER_BYTES)
-        length = int.from_bytes(end[-8:-4], "little") + 8  # footer, its length, Parquet's magic number
-        if length > FOOTER_BYTES and end.endswith(b"PAR1"):
-            end = self.storage.read(name, last=length)
-        footer = _footer(end)
+        footer = parts.footer_of(self.storage, name)
         return footer is not None and footer.fingerprint == self.identity.fingerprint
 
     def read_part(self, index: int) -> pa.Table:
@@ -186,16 +184,13 @@ class Draft:
         data = self.storage.read(name)
         try:
             return pq.read_table(pa.BufferReader(data))
-        except UNREADABLE as error:
+        except parts.UNREADABLE as error:
             raise self._unusable(name, f"cannot be read ({error})") from error
 
     def write_part(self, index: int, rows: Mapping[str, Any]) -> int:
         """Write one part atomically; the column `key` is added here. Returns the number of rows."""
         table = self._as_table(rows)
-        metadata = {**(table.schema.metadata or {}), FOOTER_KEY: self.identity.fingerprint.encode()}
-        sink = pa.BufferOutputStream()
-        pq.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd")
-        self._write(_part_name(index), sink.getvalue().to_pybytes())
+        self._write(_part_name(index), parts.encode(table, self.identity.fingerprint))
         return int(table.num_rows)
 
     def write_files(self, folder: Path) -> None:
@@ -220,12 +215,12 @@ class Draft:
             raise LakeError(f"cannot make the folder {folder}: {error.strerror}") from error
         return folder
 
-    def commit(self, parts: int, *, rows_in: int, rejected: int = 0, usage: Usage | None = None) -> Dataset:
+    def commit(self, count: int, *, rows_in: int, rejected: int = 0, usage: Usage | None = None) -> Dataset:
         """Write the manifest. Raises LakeError where a row would be lost: in must be out + rejected.
 
         What is committed stays as it is: where another run was first, its dataset is returned.
         """
-        listed = [self._part_entry(index) for index in range(parts)]
+        listed = [self._part_entry(index) for index in range(count)]
         rows_out = sum(entry["rows"] for entry in listed)
         if rows_in != rows_out + rejected:
             raise LakeError(
@@ -287,10 +282,10 @@ class Draft:
     def _part_entry(self, index: int) -> dict[str, Any]:
         name = _part_name(index)
         data = self.storage.read(f"{self.folder}/{name}")
-        footer = _footer(data)
+        footer = parts.read_footer(data)
         if footer is None or footer.fingerprint != self.identity.fingerprint:
             raise self._unusable(f"{self.folder}/{name}", "is damaged, or was written for another dataset")
-        return {"name": name, "rows": footer.rows, "bytes": len(data), "digest": digest(data)}
+        return parts.entry_of(name, data, footer)
 
     def _unusable(self, name: str, what: str) -> LakeError:
         return LakeError(f"{self.storage.path(name)} {what}; remove it and run again: it will be written anew")
@@ -375,18 +370,3 @@ class Lake:
 
 def _part_name(index: int) -> str:
     return f"part-{index:05d}.parquet"
-
-
-@dataclass(frozen=True, slots=True)
-class _Footer:
-    fingerprint: str
-    rows: int
-
-
-def _footer(data: bytes) -> _Footer | None:
-    """What the footer at the end of a part says; None where there is no whole one."""
-    try:
-        footer = pq.read_metadata(pa.BufferReader(data))
-        return _Footer((footer.metadata or {}).get(FOOTER_KEY, b"").decode(), footer.num_rows)
-    except UNREADABLE:
-        return None

@@ -69,6 +69,12 @@ class Storage:
         with _failing_as(f"read {self.path(name)}"):
             return bytes(self.fs.cat_file(self.path(name), start=None if last is None else -last))
 
+    def open(self, name: str) -> AbstractContextManager[Any]:
+        """A file to read from anywhere in it. Raises LakeError where there is none."""
+        with _failing_as(f"read {self.path(name)}"):
+            opened: AbstractContextManager[Any] = self.fs.open(self.path(name), "rb")
+            return opened
+
     def write(self, name: str, data: bytes) -> None:
         """Put a whole file in place, atomically. Raises LakeError where the lake cannot be written."""
         with _writing(self.path(name)):

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as parquet
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scot_core import lake as lake_module
+from scot_core import parts
 from scot_core.errors import LakeError
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.query import query
@@ -41,6 +42,35 @@ def test_every_flipped_bit_of_a_part_is_found(
 
     flip()
     assert dataset.read_part(0).num_rows == 5
+
+
+def test_columns_of_a_large_part_are_read_alone_and_checked(
+    local_lake: Lake, triplets: Rows, identify: Identify, commit: Commit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "WHOLE_BELOW", 0)
+    dataset = commit(local_lake, identify(), triplets(200))
+    path = _part(local_lake, dataset)
+    whole, expected = path.read_bytes(), dataset.read(["caption", "pair_id"])
+    assert expected.column_names == ["caption", "pair_id"]
+    columns = parquet.read_metadata(path).row_group(0)
+    chunks = {columns.column(i).path_in_schema: columns.column(i) for i in range(columns.num_columns)}
+    other = chunks["modification"]
+    elsewhere = (other.dictionary_page_offset or other.data_page_offset) + other.total_compressed_size - 1
+    path.write_bytes(whole[:elsewhere] + bytes([whole[elsewhere] ^ 1]) + whole[elsewhere + 1 :])
+    assert dataset.read(["caption", "pair_id"]).equals(expected)  # damage in a column that is not read
+    with pytest.raises(LakeError, match="is not what was committed"):
+        dataset.read(["modification"])
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.integers(0, len(whole) - 1), st.integers(0, 7))
+    def flip(place: int, bit: int) -> None:
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
+        try:
+            assert dataset.read(["caption", "pair_id"]).equals(expected)
+        except LakeError as error:
+            assert "is not what was committed" in str(error)
+
+    flip()
 
 
 def test_a_cut_or_missing_part_is_found_before_it_is_read(
@@ -100,7 +130,7 @@ def test_a_footer_longer_than_the_first_look_is_read_whole(
 ) -> None:
     draft = lake.draft(identify())
     draft.write_part(0, triplets(3))
-    monkeypatch.setattr(lake_module, "FOOTER_BYTES", 16)
+    monkeypatch.setattr(parts, "FOOTER_BYTES", 16)
     assert draft.has_part(0)
     lake.storage.write(f"{draft.folder}/part-00001.parquet", b"PAR1 \xff\xff\xff\xffPAR1")
     assert not draft.has_part(1)
