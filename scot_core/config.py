@@ -7,11 +7,13 @@ marked `Execution` only says how the work is done (workers, time-outs) and is le
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from scot_core import paper
 from scot_core.errors import ConfigError
+from scot_core.prices import BATCH_DISCOUNT, Price, price_of
 
 EXECUTION = "execution"
 Positive = Annotated[int, Field(gt=0)]
@@ -47,52 +49,128 @@ class StageConfig(Config):
     STAGE_VERSION: ClassVar[int] = 1
 
 
+class FolderConfig(Config):
+    """One's own table of captioned images: how many pairs are drawn from it, None for all."""
+
+    count: Positive | None = None
+
+
+class PublishedPairs(Config):
+    """Published captioned images: where they lie (None: in SCOT_DATA, in a folder of the source's name), as a folder
+    or fsspec URL, and how many pairs are drawn (None for all).
+    """
+
+    root: str | None = Execution(None)
+    count: Positive | None = None
+
+
+class CocoConfig(PublishedPairs):
+    """MS-COCO captions. Both years hold the same images, split differently; `all` is train and val."""
+
+    year: Literal["2017", "2014"] = "2017"
+    split: Literal["train", "val", "all"] = "train"
+
+
+class Flickr30kConfig(PublishedPairs):
+    """Flickr30K, from its token file, a CSV or Karpathy's JSON."""
+
+
+class AboConfig(PublishedPairs):
+    """Amazon Berkeley Objects. `language` is a tag such as en_GB, or the first half of one.
+
+    Original images have about 3 MB each: give them fewer `shard_rows`, since a shard is held in memory.
+    """
+
+    language: str = "en"
+    images: Literal["small", "original"] = "small"
+
+
 class CaptionsConfig(StageConfig):
     """Captioned images (§4.1), and the images of the source's own benchmark where it has one.
 
-    Source `catalogue` is drawn; source `folder` reads the table `path` of (image, caption) and uses no other field
-    but `shard_rows`.
+    Source `catalogue` is drawn: `count`, `queries_per_split`, `gallery` and `image_size` are its own. `folder` reads
+    the table `path` of (image, caption), or all tables in the folder `path`; `paper` is coco, flickr30k and abo in one
+    dataset. A draw depends on `seed` and the pairs alone, and takes all captions of an image, or one.
     """
 
     STAGE: ClassVar[str] = "captions"
-    source: Literal["catalogue", "folder"] = "catalogue"
-    path: str | None = None
+    source: Literal["catalogue", "folder", "coco", "flickr30k", "abo", "paper"] = "catalogue"
+    path: str | None = Execution(None)
+    folder: FolderConfig = FolderConfig()
+    coco: CocoConfig = CocoConfig()
+    flickr30k: Flickr30kConfig = Flickr30kConfig()
+    abo: AboConfig = AboConfig()
+    captions_per_image: Literal["all", "one"] = "all"
     count: Positive = 6000
     queries_per_split: Positive = 300
     gallery: Positive = 6000
     image_size: Positive = 64
     seed: int = 0
     shard_rows: Positive = 1000
-
-
-class EndpointConfig(Config):
-    """An OpenAI-compatible server. Its identity is `name` where one is given, else `base_url`.
-
-    Without a base URL it is the loopback server of the catalogue.
-    """
-
-    name: str | None = None
-    base_url: str = ""
-    model: str
-    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
-    max_tokens: Positive = 256
-    concurrency: Positive = Execution(16)
-    requests_per_minute: int | None = Execution(None, gt=0)
-    timeout_s: float = Execution(60.0, gt=0)
-    attempts: int = Execution(6, gt=0)
-    usd_per_million_prompt: float = Execution(0.0, ge=0)
-    usd_per_million_completion: float = Execution(0.0, ge=0)
+    workers: int = Execution(8, gt=0)  # threads that read and check images
 
     def identity(self) -> dict[str, Any]:
-        sent = {name: value for name, value in super().identity().items() if name != "base_url"}
-        return {**sent, "name": self.name or self.base_url or TEACHER}
+        """Without the settings of sources that are not asked for."""
+        used = {"source", "seed", "shard_rows"}
+        if self.source == "catalogue":
+            used |= {"count", "queries_per_split", "gallery", "image_size"}
+        else:
+            used |= {"captions_per_image"}
+            used |= {"coco", "flickr30k", "abo"} if self.source == "paper" else {self.source}
+        return {name: value for name, value in super().identity().items() if name in used}
 
 
 TEACHER = "catalogue-teacher-1"
 
 
+class ServerConfig(Config):
+    """An OpenAI-compatible server and one of its models. Its identity is `name` where one is given, else `base_url`.
+
+    Prices are those of `scot_core.prices` where none are given; `batch_discount` is the share of them that the
+    Batch API asks for.
+    """
+
+    name: str | None = None
+    base_url: str = ""
+    model: str
+    concurrency: Positive = Execution(16)
+    requests_per_minute: int | None = Execution(None, gt=0)
+    tokens_per_minute: int | None = Execution(None, gt=0)
+    timeout_s: float = Execution(60.0, gt=0)
+    attempts: int = Execution(6, gt=0)
+    usd_per_million_prompt: float | None = Execution(None, ge=0)
+    usd_per_million_completion: float | None = Execution(None, ge=0)
+    batch_discount: float = Execution(BATCH_DISCOUNT, ge=0, le=1)
+
+    def identity(self) -> dict[str, Any]:
+        sent = {name: value for name, value in super().identity().items() if name != "base_url"}
+        return {**sent, "name": self.name or self.base_url or TEACHER}
+
+    @property
+    def price(self) -> Price | None:
+        """US dollars for a million tokens; None where neither this configuration nor the table says."""
+        prompt, written = price_of(self.model) or (None, None)
+        if self.usd_per_million_prompt is not None:
+            prompt = self.usd_per_million_prompt
+        if self.usd_per_million_completion is not None:
+            written = self.usd_per_million_completion
+        return None if prompt is None or written is None else Price(prompt, written)
+
+
+class EndpointConfig(ServerConfig):
+    """A server that is asked for chat completions. Without a base URL it is the loopback server of the catalogue."""
+
+    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
+    max_tokens: Positive = 256
+
+
 class SeedConfig(StageConfig):
-    """Seed triplets from a strong model behind an endpoint (§4.2: 4,000 from GPT-4)."""
+    """Seed triplets from a strong model behind an endpoint (§4.2: 4,000 from GPT-4).
+
+    `mode` batch hands the same requests to the server's Batch API, which answers within a day at a discount, and
+    looks every `poll_s` seconds how far it is. No request is sent that could cost more than what is left of
+    `max_usd`; what it bought is committed, and the run stops there unless `accept_partial`.
+    """
 
     STAGE: ClassVar[str] = "seed"
     count: Positive = 4000
@@ -100,11 +178,27 @@ class SeedConfig(StageConfig):
     prompt: str | None = None  # the system message; None is the one in scot_core.triplets
     seed: int = 0
     shard_rows: Positive = 500
+    mode: Literal["chat", "batch"] = Execution("chat")
+    poll_s: float = Execution(60.0, gt=0)
     max_usd: float | None = Execution(None, ge=0)
+    accept_partial: bool = Execution(False)
+
+    @model_validator(mode="after")
+    def _a_budget_needs_a_price(self) -> SeedConfig:
+        if self.max_usd is not None and self.endpoint.price is None:
+            raise ConfigError(
+                f"seed.max_usd is set, but what {self.endpoint.model!r} costs is not known: set "
+                "seed.endpoint.usd_per_million_prompt and seed.endpoint.usd_per_million_completion"
+            )
+        return self
 
 
 class FinetuneConfig(StageConfig):
-    """LoRA on a 4-bit causal language model (§4.2: Falcon-7B)."""
+    """LoRA on a 4-bit causal language model (§4.2: Falcon-7B).
+
+    `base` is catalogue-falcon, smollm2, a folder, or a hub id, which needs the commit `revision`. `batch_size`
+    examples go through the model at once, `batch_size` x `gradient_accumulation` make one of the `steps`.
+    """
 
     STAGE: ClassVar[str] = "finetune"
     base: str = "catalogue-falcon"
@@ -120,27 +214,51 @@ class FinetuneConfig(StageConfig):
     temperature: Annotated[float, Field(ge=0)] = 0.8
     seed: int = 0
     checkpoint_every: int = Execution(50, gt=0)
+    evaluation_batch_size: int = Execution(256, gt=0)  # of the replies to held-out captions, before and after
 
 
 class GenerateConfig(StageConfig):
-    """Triplets for every caption, written by the tuned model (§4.2: 290,000)."""
+    """Triplets for every caption, written by the tuned model (§4.2: 290,000).
+
+    With `endpoint.base_url` set, an OpenAI-compatible server (such as vLLM) that serves the tuned model under the
+    name `endpoint.model` writes them; else the model is loaded here.
+    """
 
     STAGE: ClassVar[str] = "generate"
     temperature: Annotated[float, Field(ge=0)] = 0.8
     max_new_tokens: Positive = 64
     attempts: Positive = 2
-    batch_size: Positive = 250
+    batch_size: Positive = 250  # in the key: other batches may move the last bits of the logits
     seed: int = 0
     shard_rows: Positive = 1000
+    endpoint: ServerConfig = ServerConfig(model="scot")
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a server writes, not this machine."""
+        return bool(self.endpoint.base_url)
+
+    def identity(self) -> dict[str, Any]:
+        content = super().identity()
+        return content if self.is_remote else {name: value for name, value in content.items() if name != "endpoint"}
 
 
 class EmbedConfig(StageConfig):
-    """Frozen image and text encoders (§3.1)."""
+    """Frozen image and text encoders (§3.1).
+
+    What of `revision`, `pooling` and `precision` (of the vision tower) is not given is the encoder's own: see
+    `scot_core.encoders.load`.
+    """
 
     STAGE: ClassVar[str] = "embed"
     encoder: str = "catalogue"
+    revision: str | None = None
+    pooling: str | None = None
+    precision: Literal["float32", "bfloat16", "float16"] | None = None
     shard_rows: Positive = 4000
     batch_size: int = Execution(256, gt=0)
+    workers: int | None = Execution(None, gt=0)  # threads that decode images; None is one per core
+    device: str | None = Execution(None)
 
 
 class TrainConfig(StageConfig):
@@ -162,11 +280,37 @@ class TrainConfig(StageConfig):
     checkpoint_every: int = Execution(200, gt=0)
 
 
+PublishedName = Literal["fashioniq", "cirr", "cirr-test1", "circo", "circo-test"]
+PUBLISHED: tuple[str, ...] = get_args(PublishedName)
+
+
 class BenchmarkConfig(StageConfig):
-    """Composed retrieval, measured (§4.3)."""
+    """Composed retrieval, measured (§4.3): the benchmarks that follow training.
+
+    `catalogue` is measured where the captions are the catalogue's; published ones lie in folders of their names
+    under SCOT_DATA (`cirr-test1` in `cirr`).
+    """
 
     STAGE: ClassVar[str] = "benchmark"
-    benchmark: Literal["catalogue"] = "catalogue"
+    names: Annotated[tuple[Literal["catalogue"] | PublishedName, ...], Field(min_length=1)] = ("catalogue",)
+    allow_missing: bool = False
+    resamples: Positive = 2000
+    seed: int = 0
+
+
+class PublishedConfig(StageConfig):
+    """One published benchmark over a folder of images; `-test1` and `-test` are the splits with hidden targets.
+
+    `root` holds the annotations as published, `images` the pictures (by default the root does). Missing or broken
+    images are refused unless `allow_missing`: then they are no candidates, and queries about them are misses.
+    """
+
+    STAGE: ClassVar[str] = "benchmark"
+    name: PublishedName
+    root: str = Execution("")
+    images: str | None = Execution(None)
+    allow_missing: bool = False
+    shard_rows: Positive = 1000
     resamples: Positive = 2000
     seed: int = 0
 
@@ -199,6 +343,44 @@ PROFILES: dict[str, Pipeline] = {
         benchmark=BenchmarkConfig(resamples=500),
     ),
     "catalogue": Pipeline(),
+    # what the paper did (§4), with its data, a key and a GPU: docs/paper.md
+    "paper": Pipeline(
+        captions=CaptionsConfig(
+            source="paper",
+            coco=CocoConfig(count=paper.TRAINING_PAIRS["coco"]),
+            flickr30k=Flickr30kConfig(count=paper.TRAINING_PAIRS["flickr30k"]),
+            abo=AboConfig(count=paper.TRAINING_PAIRS["abo"]),
+        ),
+        seed=SeedConfig(
+            count=paper.SEED_TRIPLETS,
+            endpoint=EndpointConfig(name="openai", base_url="https://api.openai.com/v1", model="gpt-4o"),
+            mode="batch",
+            max_usd=50.0,
+        ),
+        finetune=FinetuneConfig(
+            base="tiiuae/falcon-7b-instruct",
+            steps=188,  # three times over the seeds
+            batch_size=8,
+            gradient_accumulation=8,
+            learning_rate=2e-4,
+            max_new_tokens=128,
+            evaluation_batch_size=64,
+        ),
+        generate=GenerateConfig(max_new_tokens=128, batch_size=128),
+        embed=EmbedConfig(encoder="blip2", precision="bfloat16", shard_rows=1000),
+        train=TrainConfig(
+            projection_dim=paper.PROJECTION_DIM,
+            hidden_dim=paper.HIDDEN_DIM,
+            dropout=paper.DROPOUT,
+            steps=2850,  # ten times over 292,000 triplets
+            batch_size=paper.BATCH_SIZE,
+            learning_rate=paper.LEARNING_RATE,
+            alpha_pos=paper.ALPHA_POS,
+            alpha_neg=paper.ALPHA_NEG,
+            margin=paper.MARGIN,
+        ),
+        benchmark=BenchmarkConfig(names=("fashioniq", "cirr", "cirr-test1", "circo", "circo-test")),
+    ),
 }
 
 

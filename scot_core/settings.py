@@ -9,11 +9,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """Environment variables `SCOT_LAKE` and `SCOT_API_KEY`."""
+    """Environment variables `SCOT_LAKE`, `SCOT_WEIGHTS`, `SCOT_DATA`, `SCOT_API_KEY`."""
 
     model_config = SettingsConfigDict(env_prefix="SCOT_", extra="ignore")
 
     lake: str = "./lake"
+    weights: str = "./weights"  # encoders of one's own, in folders of their names
+    data: str = "./data"  # published benchmarks, in folders of their names
     api_key: SecretStr = SecretStr("")
 
 

@@ -1,104 +1,70 @@
-"""One's own captioned images: a table of (image, caption) and the image files it names.
+"""One's own captioned images: tables of (image, caption) and the image files they name.
 
-The table is CSV (with a header), JSON lines or Parquet, with columns `image` and `caption`; `image` is a path
-relative to the table's folder. Several rows may name one image.
+A table is CSV (with a header), JSON lines or Parquet, with columns `image` and `caption`; `image` is a path relative
+to the table's folder. Several rows may name one image.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+import posixpath
+from collections.abc import Iterator, Sequence
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from PIL import Image, UnidentifiedImageError
-
+from scot_core.captions.entries import Entry, Reason, Refused, checked, refused
+from scot_core.captions.place import Place
+from scot_core.captions.reader import Reader
+from scot_core.captions.tables import Row, csv_rows, json_rows, parquet_rows
+from scot_core.config import FolderConfig
 from scot_core.errors import DataError
 
-LONGEST_CAPTION = 1000  # characters; encoders read 32 to 77 tokens
 COLUMNS = ("image", "caption")
 SUFFIXES = (".csv", ".jsonl", ".parquet")
+SETTING = "captions.path"
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One row of the table, as it stands there."""
+class Folder(Reader):
+    """The table at a path, or every table directly in a folder. The source is named after the folder."""
 
-    image: str
-    caption: str
+    def __init__(self, path: str, config: FolderConfig) -> None:
+        there = Place.at(path, SETTING)
+        folder, _, name = there.root.rpartition("/")
+        self._name = None if there.is_folder() else name
+        self.place = there if self._name is None else Place(there.fs, folder, SETTING)
+        self.count = config.count
+        label = self.place.root.rpartition("/")[2].lower()
+        self.source = f"own-{''.join(c if c.isalnum() else '-' for c in label)}"
 
+    @property
+    def files(self) -> Sequence[str]:
+        if self._name is None:
+            found = self.place.names("", *(f"*{suffix}" for suffix in SUFFIXES))
+            if not found:
+                raise DataError(f"{self.place.root} holds no table ({', '.join(SUFFIXES)}); {SETTING} must name one")
+            return found
+        path = self.place.path(self._name)
+        if not self._name.endswith(SUFFIXES):
+            raise DataError(f"{path} is not one of {', '.join(SUFFIXES)}")
+        if not self.place.is_file(self._name):
+            raise DataError(f"there is no file {path}; {SETTING} names a table of (image, caption)")
+        return [self._name]
 
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A checked image file: its bytes as they are on disk."""
+    def entries(self) -> Iterator[Entry | Refused]:
+        for name in self.files:
+            for row in self._rows(name):
+                yield row if isinstance(row, Refused) else _entry(row)
 
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why an entry is no captioned image: `reason` is a stable word, `raw` says what was there."""
-
-    reason: str
-    raw: str
-
-
-def entries(table: Path) -> list[Entry]:
-    """All rows of a table. Raises DataError where it cannot be read or a column is missing."""
-    if table.suffix not in SUFFIXES:
-        raise DataError(f"{table} is not one of {', '.join(SUFFIXES)}")
-    try:
-        rows = list(_rows(table))
-    except FileNotFoundError as error:
-        raise DataError(f"there is no file {table}; captions.path names a table of (image, caption)") from error
-    except (OSError, ValueError, pa.ArrowInvalid) as error:
-        raise DataError(f"{table} cannot be read: {error}") from error
-    for number, row in enumerate(rows, start=1):
-        missing = [name for name in COLUMNS if name not in row]
-        if missing:
-            raise DataError(
-                f"{table}, row {number}: no column {' or '.join(missing)}; there is {', '.join(map(str, row))}"
-            )
-    return [Entry(str(row["image"] or ""), str(row["caption"] or "")) for row in rows]
+    def _rows(self, name: str) -> Iterator[Row | Refused]:
+        if name.endswith(".parquet"):
+            return parquet_rows(self.place, name, COLUMNS)
+        return csv_rows(self.place, name, COLUMNS) if name.endswith(".csv") else json_rows(self.place, name)
 
 
-def check_caption(caption: str) -> Refusal | None:
-    """Refuses `empty_caption` and `caption_too_long` (over 1,000 characters)."""
-    if not caption.strip():
-        return Refusal("empty_caption", caption)
-    if len(caption) > LONGEST_CAPTION:
-        return Refusal("caption_too_long", caption)
-    return None
-
-
-def check_image(folder: Path, name: str) -> Picture | Refusal:
-    """Refuses `image_outside_folder`, `image_missing` and `image_broken`; decodes the whole picture to know."""
-    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        return Refusal("image_outside_folder", name)
-    path = folder / name
-    if not path.is_file():
-        return Refusal("image_missing", name)
-    data = path.read_bytes()
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return Refusal("image_broken", f"{name}: {error}")
-    return Picture(data)
-
-
-def _rows(table: Path) -> Iterator[dict[str, object]]:
-    if table.suffix == ".parquet":
-        yield from pq.read_table(table).to_pylist()
-    elif table.suffix == ".csv":
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            yield from csv.DictReader(file)
-    else:
-        with table.open(encoding="utf-8") as file:
-            for line in file:
-                if line.strip():
-                    yield json.loads(line)
+def _entry(row: Row) -> Entry | Refused:
+    if any(column not in row.values for column in COLUMNS):
+        return refused(Reason.MALFORMED_ENTRY, row.where, f"no {' or '.join(COLUMNS)} in {dict(row.values)}")
+    image, caption = (row.values[column] for column in COLUMNS)
+    if not image:
+        return refused(Reason.NO_IMAGE, row.where, str(caption))
+    if not isinstance(image, str):
+        return refused(Reason.MALFORMED_ENTRY, row.where, str(dict(row.values)))
+    name = posixpath.normpath(image)  # ./a.png is a.png
+    return checked(name, name, "" if caption is None else caption, row.where)

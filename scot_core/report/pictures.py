@@ -7,6 +7,7 @@ import io
 from collections.abc import Collection
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from PIL import Image
 
 from scot_core.lake import Dataset
@@ -18,7 +19,8 @@ LARGEST = 256  # pixels; larger pictures are scaled down
 def images_of(dataset: Dataset, ids: Collection[str]) -> dict[str, Image.Image]:
     """The images of some ids of `captions` or `galleries`, in RGB; parts after the last wanted one are not read."""
     wanted, found = set(ids), dict[str, Image.Image]()
-    for part in dataset.read_parts(["image_id", "image"]):
+    for whole in dataset.read_parts(["image_id", "image"]):
+        part = whole.filter(pc.is_valid(pc.struct_field(whole["image"], "bytes")))  # further captions carry no image
         places = [i for i, image_id in enumerate(part["image_id"].to_pylist()) if image_id in wanted]
         for row in part.take(pa.array(places, pa.int64())).to_pylist():
             found[row["image_id"]] = decode(row).convert("RGB")

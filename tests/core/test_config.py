@@ -45,8 +45,9 @@ def _other(value: Any, annotation: Any) -> Any:
     if isinstance(value, float):
         return value / 2 + 0.1
     if isinstance(value, tuple):
-        return (*value, 7)
-    choices = [choice for choice in get_args(annotation) if isinstance(choice, str)]
+        return (*value, 7 if isinstance(value[0], int) else "fashioniq")
+    choices = [choice for inner in (annotation, *get_args(annotation)) for choice in get_args(inner)]
+    choices = [choice for choice in choices if isinstance(choice, str)]
     if choices:
         return next((choice for choice in choices if choice != value), value)
     return f"{value}x" if isinstance(value, str) or str in get_args(annotation) else 1
@@ -61,6 +62,15 @@ def _changed(pipeline: Pipeline, path: tuple[str, ...], value: Any) -> Pipeline:
     return validated(Pipeline, content)
 
 
+def _using(path: tuple[str, ...]) -> Pipeline:
+    """The catalogue's profile, with the source of captions, or the server, that looks at a setting."""
+    if path[:2] == ("generate", "endpoint") and path[-1] != "base_url":
+        return with_overrides(CATALOGUE, ["generate.endpoint.base_url=http://127.0.0.1:1/v1"])
+    source = "coco" if path == ("captions", "captions_per_image") else path[1]
+    others = path[0] == "captions" and source in ("folder", "coco", "flickr30k", "abo")
+    return with_overrides(CATALOGUE, [f"captions.source={source}"]) if others else CATALOGUE
+
+
 FIELDS = list(_fields(CATALOGUE))
 
 
@@ -68,10 +78,11 @@ FIELDS = list(_fields(CATALOGUE))
 def test_fields_change_the_identity_unless_they_only_say_how(
     path: tuple[str, ...], execution: bool, value: Any
 ) -> None:
-    changed = _changed(CATALOGUE, path, value)
-    assert changed != CATALOGUE
+    base = _using(path)
+    changed = _changed(base, path, value)
+    assert changed != base
     for stage in STAGES:
-        before, after = (canonical_json(getattr(p, stage).identity()) for p in (CATALOGUE, changed))
+        before, after = (canonical_json(getattr(p, stage).identity()) for p in (base, changed))
         assert (before != after) == (stage == path[0] and not execution)
 
 
@@ -106,7 +117,7 @@ def test_configurations_are_frozen_and_know_their_keys() -> None:
 
 
 def test_an_unknown_profile_names_those_there_are() -> None:
-    with pytest.raises(ConfigError, match=r"no profile 'huge'; the profiles are smoke, catalogue"):
+    with pytest.raises(ConfigError, match=r"no profile 'huge'; the profiles are smoke, catalogue, paper"):
         profile("huge")
 
 
@@ -129,6 +140,7 @@ def test_an_unknown_profile_names_those_there_are() -> None:
         ("seed.prompt=Answer in JSON, a=b, 1, 2", ("seed", "prompt"), "Answer in JSON, a=b, 1, 2"),
         ("seed.prompt=1,2", ("seed", "prompt"), "1,2"),
         ("seed.prompt=", ("seed", "prompt"), ""),
+        ("benchmark.names=fashioniq,circo", ("benchmark", "names"), ("fashioniq", "circo")),
     ],
 )
 def test_an_override_sets_one_value(override: str, path: tuple[str, ...], value: Any) -> None:
