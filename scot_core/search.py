@@ -13,11 +13,10 @@ import pyarrow as pa
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from scot_core.encoders import load
 from scot_core.errors import DataError
 from scot_core.lake import Lake
 from scot_core.retrieval import top_k
-from scot_core.stages.embed import vectors_by_id
+from scot_core.stages.embed import encoder_of, vectors_by_id
 from scot_core.stages.train import combiners_in
 
 TILE = 160
@@ -52,10 +51,10 @@ class Searcher:
         with tempfile.TemporaryDirectory() as folder:
             self._combiner = next(iter(combiners_in(combiners, Path(folder)).values()))
         source = str(combiners.manifest["source"])
-        stages = ("embed-images", "embed-gallery")
         table = lake.table("embeddings")
-        self._embeddings = [table.latest(source=source, stage=stage) for stage in stages]
-        self._encoder = load(str(self._embeddings[0].manifest["config"]["encoder"]))
+        own = table.matching(source=source, stage="embed-gallery")[-1:]  # where the source has a benchmark of its own
+        self._embeddings = [table.latest(source=source, stage="embed-images"), *own]
+        self._encoder = encoder_of(self._embeddings[0])
 
     def search(self, image: Path, text: str, k: int) -> Answer:
         """The k images nearest to the composed embedding. Raises DataError for a file that is no image."""
@@ -85,6 +84,8 @@ class Searcher:
             for part in self._lake.table(table).latest(key=key).read_parts(columns):
                 places = [i for i, image_id in enumerate(part["image_id"].to_pylist()) if image_id in wanted]
                 for row in part.take(pa.array(places, pa.int64())).to_pylist():
+                    if row["image"]["bytes"] is None:  # another caption of an image that stands above
+                        continue
                     found[row["image_id"]] = (row.get("caption"), Image.open(io.BytesIO(row["image"]["bytes"])))
         return found
 

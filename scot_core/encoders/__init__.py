@@ -2,33 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from importlib import import_module
+from typing import Any, Final, Literal
 
 from scot_core.encoders.spec import Encoder, EncoderSpec, Vectors
 from scot_core.errors import ConfigError
 
-__all__ = ["Encoder", "EncoderSpec", "Vectors", "load", "names"]
+__all__ = ["Encoder", "EncoderSpec", "Precision", "Vectors", "load", "names", "spec_of"]
 
+Precision = Literal["float32", "bfloat16", "float16"]
 
-def _catalogue() -> Encoder:
-    from scot_core.encoders.catalogue import SHIPPED, CatalogueEncoder  # torch loads only when asked for
-
-    return CatalogueEncoder.from_directory(SHIPPED)
-
-
-_LOADERS: dict[str, Callable[[], Encoder]] = {"catalogue": _catalogue}
+# Which module knows which encoder; torch loads only when one is asked for.
+_PUBLISHED: Final = "scot_core.encoders.published"
+_MODULES: Final = {
+    "catalogue": "scot_core.encoders.catalogue",
+    "clip-b32": _PUBLISHED,
+    "clip-l14": _PUBLISHED,
+    "blip": _PUBLISHED,
+    "blip2": _PUBLISHED,
+    "siglip2": _PUBLISHED,
+    "lavis-blip2": "scot_core.encoders.lavis",
+}
 
 
 def names() -> tuple[str, ...]:
     """The names `load` knows."""
-    return tuple(_LOADERS)
+    return tuple(_MODULES)
 
 
-def load(name: str) -> Encoder:
+def load(
+    name: str,
+    *,
+    revision: str | None = None,
+    pooling: str | None = None,
+    precision: Precision | None = None,
+    device: str | None = None,
+) -> Encoder:
     """The encoder called `name`, frozen and ready.
 
-    Raises `ConfigError` for a name nobody knows and `ModelError` for weights that are missing or damaged.
+    Args:
+        revision: the weights it must have: a hub's commit, or the digest of a local folder. None takes a local
+            folder as it is, or else the commit that the encoder's table pins.
+        pooling: how several vectors of an image become one; None is the encoder's default.
+        precision: of the vision tower; None is float32.
+        device: "cpu", "cuda:0"; None takes the first CUDA device where there is one.
+
+    Raises:
+        ConfigError: a name, pooling or precision that does not exist.
+        ModelError: weights that are missing, damaged or not those of `revision`.
     """
-    if name not in _LOADERS:
-        raise ConfigError(f"no encoder is called {name!r}; there is {', '.join(_LOADERS)}")
-    return _LOADERS[name]()
+    encoder: Encoder = _module(name).load(name, revision=revision, pooling=pooling, precision=precision, device=device)
+    return encoder
+
+
+def spec_of(
+    name: str, *, revision: str | None = None, pooling: str | None = None, precision: Precision | None = None
+) -> EncoderSpec:
+    """The spec of what `load` would give, without loading or downloading weights. Raises what `load` raises."""
+    spec: EncoderSpec = _module(name).spec_of(name, revision=revision, pooling=pooling, precision=precision)
+    return spec
+
+
+def _module(name: str) -> Any:
+    if name not in _MODULES:
+        raise ConfigError(f"no encoder is called {name!r}; there is {', '.join(_MODULES)}")
+    return import_module(_MODULES[name])

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scot_core.encoders import catalogue_image, catalogue_text
+from scot_core.encoders.preprocessing import ImagePreprocessing, Pixels
 from scot_core.encoders.spec import EncoderSpec, Vectors
-from scot_core.errors import ModelError
+from scot_core.errors import ConfigError, ModelError
 from scot_core.fingerprint import digest
 
 SHIPPED = Path(__file__).parent.parent / "catalogue" / "weights" / "encoder"
@@ -87,6 +88,7 @@ class CatalogueEncoder:
 
     def __init__(self, model: DualEncoder, revision: str) -> None:
         self.model = model.eval().requires_grad_(False)
+        self._preprocessing = ImagePreprocessing(model.config.image_size)
         self.tokenise = catalogue_text.Tokeniser(model.config.vocabulary, model.config.buckets)
         self._spec = EncoderSpec(
             name="catalogue",
@@ -112,14 +114,22 @@ class CatalogueEncoder:
         """The text tower, for callers that bring token embeddings of their own."""
         return self.model.text
 
+    def pixels(self, image: Image.Image) -> Pixels:
+        """(size, size, 3) uint8. Raises `DataError` naming an image that does not decode."""
+        return self._preprocessing.pixels(image)
+
     @torch.inference_mode()
-    def embed_images(self, images: Sequence[Image.Image]) -> Vectors:
-        """(n, dim) float32, L2-normalised. Raises `DataError` naming an image that does not decode."""
-        out = torch.empty(len(images), self.spec.dim)
-        for start in range(0, len(images), _IMAGES_AT_ONCE):
-            batch = catalogue_image.pixels(images[start : start + _IMAGES_AT_ONCE], self.spec.image_size)
+    def embed_pixels(self, pixels: Pixels) -> Vectors:
+        """(n, size, size, 3) uint8 as `pixels` gives them -> (n, dim) float32, L2-normalised."""
+        out = torch.empty(len(pixels), self.spec.dim)
+        for start in range(0, len(pixels), _IMAGES_AT_ONCE):
+            batch = torch.from_numpy(pixels[start : start + _IMAGES_AT_ONCE])
             out[start : start + len(batch)] = self._unit(self.model.image(catalogue_image.normalise(batch)))
         return out.numpy()
+
+    def embed_images(self, images: Sequence[Image.Image]) -> Vectors:
+        """(n, dim) float32, L2-normalised. Raises `DataError` naming an image that does not decode."""
+        return self.embed_pixels(self._preprocessing.batch(images))
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
@@ -134,3 +144,36 @@ class CatalogueEncoder:
     @staticmethod
     def _unit(vectors: Tensor) -> Tensor:
         return functional.normalize(vectors, dim=1)
+
+
+def load(
+    name: str = "catalogue",
+    *,
+    revision: str | None = None,
+    pooling: str | None = None,
+    precision: str | None = None,
+    device: str | None = None,
+) -> CatalogueEncoder:
+    """The shipped encoder. It has one pooling, one precision and one device.
+
+    Raises `ConfigError` for another of them, `ModelError` for weights that are not those of `revision`.
+    """
+    encoder = CatalogueEncoder.from_directory(SHIPPED)
+    spec = encoder.spec
+    if revision not in (None, spec.revision):
+        raise ModelError(f"the shipped encoder {name} has the weights {spec.revision}, not {revision}")
+    for what, asked, known in (
+        ("pooling", pooling, spec.pooling),
+        ("precision", precision, spec.precision),
+        ("device", device, "cpu"),
+    ):
+        if asked not in (None, known):
+            raise ConfigError(f"encoder {name} has no {what} {asked!r}; there is {known!r}")
+    return encoder
+
+
+def spec_of(
+    name: str = "catalogue", *, revision: str | None = None, pooling: str | None = None, precision: str | None = None
+) -> EncoderSpec:
+    """The shipped encoder's spec. Raises what `load` raises."""
+    return load(name, revision=revision, pooling=pooling, precision=precision).spec

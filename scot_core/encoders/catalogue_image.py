@@ -1,51 +1,17 @@
-"""Image side of the catalogue encoder: any PIL image to a small tensor, and the convolutional tower."""
+"""Image side of the catalogue encoder: what it sees of a picture, and the convolutional tower."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scot_core.errors import DataError
+from scot_core.encoders.preprocessing import UPRIGHT_RGB
 
 CHANNELS = (16, 32, 64, 128)
-PREPROCESSING = "RGB (alpha over white), bicubic to a square, (x / 255 - 0.5) * 3"
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """The image as 8-bit RGB: transparency over white, 16-bit and float greys scaled instead of clipped."""
-    if image.mode == "RGB":
-        return image
-    if image.mode in ("F", "I") or image.mode.startswith("I;16"):
-        grey = np.asarray(image, dtype=np.float64)
-        deep = image.mode.startswith("I;16") or grey.max() > 255
-        # "I" and "F" carry no range of their own: beyond 255 they are 16-bit, up to 1 they are fractions
-        scale = 255 / 65535 if deep else 255.0 if image.mode == "F" and grey.max() <= 1 else 1.0
-        return Image.fromarray((grey * scale).clip(0, 255).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        over = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
-    return image.convert("RGB")
-
-
-def pixels(images: Sequence[Image.Image], size: int) -> Tensor:
-    """(n, size, size, 3) uint8. Raises `DataError` that names the position of an image that does not decode."""
-    out = np.empty((len(images), size, size, 3), dtype=np.uint8)
-    for row, image in enumerate(images):
-        try:
-            rgb = to_rgb(image)
-            if rgb.size != (size, size):
-                rgb = rgb.resize((size, size), Image.Resampling.BICUBIC)
-        except (OSError, ValueError, SyntaxError) as error:  # Pillow raises all three for damaged files
-            where = getattr(image, "filename", "") or f"number {row} of the batch"
-            raise DataError(f"image {where} does not decode ({error}); replace it or leave it out") from error
-        out[row] = np.asarray(rgb)
-    return torch.from_numpy(out)
+PREPROCESSING = f"{UPRIGHT_RGB}, bicubic to a square, (x / 255 - 0.5) * 3"
 
 
 def normalise(batch: Tensor) -> Tensor:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
+
+from scot_core.encoders.preprocessing import Pixels
 
 Vectors = npt.NDArray[np.float32]
 
@@ -48,4 +50,18 @@ class Encoder(Protocol):
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """(n, dim) float32, L2-normalised; captions and modification texts alike."""
+        ...
+
+
+@runtime_checkable
+class TakesPixels(Encoder, Protocol):
+    """An encoder whose work on a picture comes in two halves, so that others can do the first one ahead of time."""
+
+    def pixels(self, image: Image.Image) -> Pixels:
+        """(size, size, 3) uint8 with `size` = `spec.image_size`; may be called from several threads at once.
+        Raises `DataError` naming the image that does not decode."""
+        ...
+
+    def embed_pixels(self, pixels: Pixels) -> Vectors:
+        """(n, size, size, 3) uint8 as `pixels` gives them -> (n, dim) float32, L2-normalised."""
         ...

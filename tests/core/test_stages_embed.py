@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from scot_core import encoders
 from scot_core.config import EmbedConfig, profile, with_overrides
 from scot_core.encoders import load
 from scot_core.encoders.catalogue import CatalogueEncoder
-from scot_core.errors import DataError
+from scot_core.encoders.published import PublishedEncoder
+from scot_core.errors import DataError, ModelError
+from scot_core.fingerprint import digest
 from scot_core.lake import Dataset, Identity, Lake
+from scot_core.settings import settings
 from scot_core.stages.captions import DrawCatalogue
-from scot_core.stages.embed import EmbedImages, EmbedTexts, decode, vectors_by_id
+from scot_core.stages.embed import EmbedImages, EmbedTexts, decode, encoder_of, vectors_by_id
 from scot_core.stages.step import run_here
 from scot_core.stages.train import TrainCombiner, combiners_in
+from tests.tiny_encoders import save
 
 SMALL = ["captions.count=30", "captions.queries_per_split=4", "captions.gallery=80", "captions.shard_rows=20"]
 
@@ -68,6 +76,148 @@ def test_the_encoder_is_frozen_through_embedding_and_training(
     assert set(combiners_in(combiners, tmp_path)) == {0}
     assert all(torch.equal(value, before[name]) for name, value in encoder.model.state_dict().items())
     assert load("catalogue").spec == encoder.spec
+
+
+# ------------------------------------------------------------------------- images with several captions
+
+
+def captioned(lake: Lake, *parts: Sequence[tuple[str, str, int | None]], version: str = "e") -> Dataset:
+    """`captions` of (source, image_id, colour) rows; a row without a colour repeats the image before it."""
+    draft = lake.draft(Identity("captions", "paper", "captions", version * 32, {}))
+    for index, part in enumerate(parts):
+        sources, ids, colours = ([row[column] for row in part] for column in range(3))
+        images = [
+            {"bytes": None if c is None else png(c), "path": f"{i}.png"} for i, c in zip(ids, colours, strict=True)
+        ]
+        numbers = [f"{index}{row:031x}" for row in range(len(part))]
+        texts = [f"caption {number}" for number in numbers]
+        columns = {"pair_id": numbers, "source": sources, "image_id": ids, "caption": texts, "image": images}
+        draft.write_part(index, columns)
+    return draft.commit(len(parts), rows_in=sum(map(len, parts)))
+
+
+def png(colour: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (20, 20), (colour, 90, 200 - colour)).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_an_image_with_several_captions_is_embedded_once(local_lake: Lake) -> None:
+    given = captioned(
+        local_lake,
+        [("coco", "a", 10), ("coco", "a", None), ("coco", "a", None), ("abo", "b", 60)],
+        [("flickr30k", "c", 110), ("flickr30k", "c", None)],
+    )
+    step, ticks = EmbedImages(local_lake, EmbedConfig(batch_size=2), given), list[int]()
+    (embedded,) = run_here(step, ticks.append)
+    rows = embedded.read(["item_id", "source", "kind", "encoder"]).to_pylist()
+    assert [(row["item_id"], row["source"]) for row in rows] == [("a", "coco"), ("b", "abo"), ("c", "flickr30k")]
+    assert embedded.manifest["rows"] == {"in": 3, "out": 3, "rejected": 0}
+    assert sum(ticks) == sum(step.shards()) == 6  # progress counts pairs
+    pictures = [Image.open(io.BytesIO(png(colour))) for colour in (10, 60, 110)]
+    np.testing.assert_allclose(vectors_by_id([embedded])[1], load("catalogue").embed_images(pictures), atol=1e-5)
+
+
+def test_a_part_whose_rows_were_all_refused_is_no_obstacle(local_lake: Lake) -> None:
+    given = captioned(local_lake, [], [("coco", "a", 10)])
+    (embedded,) = run_here(EmbedImages(local_lake, EmbedConfig(), given))
+    assert embedded.rows == 1
+
+
+def test_captions_whose_images_are_not_stored_once_are_refused(local_lake: Lake) -> None:
+    twice = captioned(local_lake, [("coco", "a", 10), ("coco", "a", 10)])
+    with pytest.raises(DataError, match="part 0: image a of coco is stored more than once"):
+        run_here(EmbedImages(local_lake, EmbedConfig(), twice))
+    never = captioned(local_lake, [("coco", "a", 10), ("coco", "b", None)], version="d")
+    with pytest.raises(DataError, match="part 0: image b of coco has no bytes"):
+        run_here(EmbedImages(local_lake, EmbedConfig(), never))
+
+
+# ------------------------------------------------------------------------------------ published encoders
+
+
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """`SCOT_WEIGHTS` with a tiny BLIP-2."""
+    monkeypatch.setenv("SCOT_WEIGHTS", str(tmp_path / "weights"))
+    settings.cache_clear()
+    save("blip2", tmp_path / "weights" / "blip2")
+    yield tmp_path / "weights"
+    settings.cache_clear()
+
+
+def test_a_published_encoder_goes_through_the_same_stages_and_stays_frozen(
+    drawn: tuple[Lake, Dataset, Dataset], triplets: Dataset, weights: Path
+) -> None:
+    lake, _, captions = drawn
+    config = EmbedConfig(encoder="blip2", batch_size=7)
+    step = EmbedImages(lake, config, captions)
+    used = step.encoder
+    (images,) = run_here(step)
+    (texts,) = run_here(EmbedTexts(lake, config, triplets))
+    assert images.manifest["config"]["spec"] == encoders.spec_of("blip2").model_dump(mode="json")
+    encoder = encoder_of(images)
+    assert isinstance(encoder, PublishedEncoder) and isinstance(used, PublishedEncoder)
+    assert encoder.spec == used.spec == encoder_of(texts).spec
+    assert "encoder" not in vars(step)  # a device may not hold two: a step gives its own back
+    before = _state(encoder)
+    assert _state(used) == before  # embedding changed nothing
+    training = profile("smoke").train.model_copy(update={"steps": 3, "batch_size": 8})
+    run_here(TrainCombiner(lake, training, triplets, images, texts))
+    assert _state(encoder) == _state(used) == before
+    _, vectors = vectors_by_id([images])
+    rows = captions.read(["image_id", "image"]).to_pylist()
+    np.testing.assert_allclose(vectors, encoder.embed_images([decode(row) for row in rows]), atol=1e-5)
+
+
+def _state(encoder: PublishedEncoder) -> str:
+    return digest(b"".join(value.numpy().tobytes() for value in encoder.model.state_dict().values()))
+
+
+def test_what_changes_a_vector_changes_the_key_and_how_work_is_done_does_not(
+    drawn: tuple[Lake, Dataset, Dataset], weights: Path
+) -> None:
+    lake, _, captions = drawn
+
+    def key(**fields: object) -> str:
+        (identity,) = EmbedImages(lake, EmbedConfig(encoder="blip2", **fields), captions).outputs
+        return identity.key
+
+    assert len({key(), key(pooling="first"), key(precision="bfloat16"), key(shard_rows=5)}) == 4
+    assert key() == key(batch_size=3, workers=2, device="cpu")
+
+
+def test_an_embedding_is_continued_by_the_encoder_that_made_it_or_not_at_all(
+    drawn: tuple[Lake, Dataset, Dataset], weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake, _, captions = drawn
+    config = EmbedConfig(encoder="blip2", pooling="first", precision="bfloat16")
+    (images,) = run_here(EmbedImages(lake, config, captions))
+    assert encoder_of(images).spec.pooling == "first" and encoder_of(images).spec.precision == "bfloat16"
+    save("blip2", weights / "other" / "blip2", seed=1)
+    monkeypatch.setenv("SCOT_WEIGHTS", str(weights / "other"))
+    settings.cache_clear()
+    with pytest.raises(ModelError, match="holds the weights"):
+        encoder_of(images)
+    images.manifest["config"]["spec"]["preprocessing"] = "of another version"  # type: ignore[index]
+    monkeypatch.setenv("SCOT_WEIGHTS", str(weights))
+    settings.cache_clear()
+    with pytest.raises(ModelError, match=r"another encoder blip2: here it has preprocessing .*not 'of another"):
+        encoder_of(images)
+
+
+def test_a_run_that_is_in_the_lake_needs_no_weights(
+    drawn: tuple[Lake, Dataset, Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake, _, captions = drawn
+    (first,) = run_here(EmbedImages(lake, EmbedConfig(), captions))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("weights were loaded")
+
+    monkeypatch.setattr("scot_core.stages.embed.load", refuse)
+    (again,) = run_here(EmbedImages(lake, EmbedConfig(), captions))
+    assert again.record == first.record
 
 
 def test_an_image_that_does_not_decode_is_named() -> None:

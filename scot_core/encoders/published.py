@@ -1,0 +1,301 @@
+"""The published encoders of the paper and after it, frozen, through transformers: one row of `ROWS` for each.
+
+BLIP-2 (the paper's, §3.1), BLIP and the two CLIPs are what §4.2 names; SigLIP 2 is newer. Images are decoded and
+resized as uint8 by whoever calls, normalised on the device; the vision tower runs in the precision of the spec under
+autocast, whose residual stream stays float32 as LAVIS's does; everything after it, and all of the text tower, is
+float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from scot_core.encoders import weights
+from scot_core.encoders.fitting import Fitting
+from scot_core.encoders.preprocessing import (
+    AS_IT_IS,
+    BLIP_CAPTION,
+    LOWER_CASE,
+    ImagePreprocessing,
+    Pixels,
+    as_it_is,
+    blip_caption,
+    lower_case,
+)
+from scot_core.encoders.spec import EncoderSpec, Vectors
+from scot_core.encoders.towers import BLIP, BLIP2, CLIP, SIGLIP, Family
+from scot_core.errors import ConfigError, ModelError
+
+Precision = Literal["float32", "bfloat16", "float16"]
+_HALF: Final = (0.5, 0.5, 0.5)
+_IMAGES_AT_ONCE, _TEXTS_AT_ONCE = 1024, 512  # at most; what does not fit the device is halved
+_DTYPES: Final = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A published encoder. Its commit is that of the hub's main branch unless a comment says otherwise."""
+
+    hub: str
+    commit: str
+    family: Family
+    dim: int
+    image: ImagePreprocessing
+    clean: Callable[[str], str]
+    cleaning: str  # what `clean` does, in the words of the spec
+    tokens: int
+    poolings: tuple[str, ...]  # the first is the default
+    pad_to_limit: bool = False
+
+
+ROWS: Final[dict[str, Row]] = {
+    "clip-b32": Row(
+        hub="openai/clip-vit-base-patch32",
+        commit="c237dc49a33fc61debc9276459120b7eac67e7ef",  # main with model.safetensors added by the hub's converter
+        family=CLIP,
+        dim=512,
+        image=ImagePreprocessing(224, crop=True),
+        clean=as_it_is,
+        cleaning=AS_IT_IS,
+        tokens=77,
+        poolings=("cls-eos",),
+    ),
+    "clip-l14": Row(
+        hub="openai/clip-vit-large-patch14",
+        commit="32bd64288804d66eefd0ccbe215aa642df71cc41",
+        family=CLIP,
+        dim=768,
+        image=ImagePreprocessing(224, crop=True),
+        clean=as_it_is,
+        cleaning=AS_IT_IS,
+        tokens=77,
+        poolings=("cls-eos",),
+    ),
+    "blip": Row(
+        hub="Salesforce/blip-itm-base-coco",
+        commit="bed8ad38cb2d04a5a4bdf2d071b3c3c0a4aa724c",  # holds pytorch_model.bin only: convert it
+        family=BLIP,
+        dim=256,
+        image=ImagePreprocessing(384),
+        clean=blip_caption,
+        cleaning=BLIP_CAPTION,
+        tokens=35,  # max_txt_len of BLIP's retrieval configurations
+        poolings=("cls",),
+    ),
+    "blip2": Row(
+        hub="Salesforce/blip2-itm-vit-g",
+        commit="520bf73fd0ef6ccce791cd3f06908040aef2d8cc",
+        family=BLIP2,
+        dim=256,
+        image=ImagePreprocessing(224),
+        clean=blip_caption,
+        cleaning=BLIP_CAPTION,
+        tokens=32,  # max_txt_len of LAVIS's Q-Former
+        poolings=("mean", "first"),
+    ),
+    "siglip2": Row(
+        hub="google/siglip2-base-patch16-224",
+        commit="75de2d55ec2d0b4efc50b3e9ad70dba96a7b2fa2",
+        family=SIGLIP,
+        dim=768,
+        image=ImagePreprocessing(224, resample="bilinear", mean=_HALF, std=_HALF),
+        clean=lower_case,
+        cleaning=LOWER_CASE,
+        tokens=64,
+        poolings=("attention",),
+        pad_to_limit=True,
+    ),
+}
+
+
+def spec_of(
+    name: str, *, revision: str | None = None, pooling: str | None = None, precision: Precision | None = None
+) -> EncoderSpec:
+    """What `load` would give, known from the table, or from a local folder's config.json: no weights are loaded.
+
+    Raises:
+        ConfigError: a pooling that the encoder does not have.
+        ModelError: a local folder that lacks files, is of another kind or not of this revision.
+    """
+    return _meant(name, revision, pooling, precision)[2]
+
+
+def load(
+    name: str,
+    *,
+    revision: str | None = None,
+    pooling: str | None = None,
+    precision: Precision | None = None,
+    device: str | None = None,
+) -> PublishedEncoder:
+    """The encoder, frozen, on a device (the first CUDA device where there is one).
+
+    Raises:
+        ConfigError: a pooling that the encoder does not have.
+        ModelError: weights or their files that are missing, damaged, of another kind or of another revision.
+    """
+    row, place, spec = _meant(name, revision, pooling, precision)
+    folder = weights.fetched(place)
+    _check(folder, row, spec)
+    model, tokenizer = _from(folder, row)
+    return PublishedEncoder(row, spec, model, tokenizer, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+class PublishedEncoder:
+    """A frozen encoder of transformers. No call changes it."""
+
+    def __init__(self, row: Row, spec: EncoderSpec, model: Any, tokenizer: Any, device: str) -> None:
+        """`model` is of the row's family, `tokenizer` a tokenizer of transformers."""
+        self.model = model.eval().requires_grad_(False).to(device)
+        self._row, self._spec, self._tokenizer, self._device = row, spec, tokenizer, torch.device(device)
+        self._preprocessing = _sized(row, spec.image_size)
+        self._mean, self._std = (
+            torch.tensor(numbers, device=device).view(1, 3, 1, 1)
+            for numbers in (self._preprocessing.mean, self._preprocessing.std)
+        )
+        self._images, self._texts = Fitting("image", _IMAGES_AT_ONCE), Fitting("text", _TEXTS_AT_ONCE)
+
+    @property
+    def spec(self) -> EncoderSpec:
+        return self._spec
+
+    def pixels(self, image: Image.Image) -> Pixels:
+        """(size, size, 3) uint8. Raises `DataError` naming an image that does not decode."""
+        return self._preprocessing.pixels(image)
+
+    @torch.inference_mode()
+    def embed_pixels(self, pixels: Pixels) -> Vectors:
+        """(n, size, size, 3) uint8 as `pixels` gives them -> (n, dim) float32, L2-normalised."""
+        return self._images.fill(self._empty(len(pixels)), lambda rows: self._image_vectors(pixels[rows]))
+
+    def embed_images(self, images: Sequence[Image.Image]) -> Vectors:
+        """(n, dim) float32, L2-normalised. Raises `DataError` naming an image that does not decode."""
+        return self.embed_pixels(self._preprocessing.batch(images))
+
+    @torch.inference_mode()
+    def embed_texts(self, texts: Sequence[str]) -> Vectors:
+        """(n, dim) float32, L2-normalised. Tokens beyond the encoder's limit are not read."""
+        cleaned = [self._row.clean(text) for text in texts]
+        order = sorted(range(len(texts)), key=lambda row: len(cleaned[row]))  # little padding in a batch
+        vectors = self._empty(len(texts))
+        vectors[order] = self._texts.fill(
+            self._empty(len(texts)), lambda rows: self._text_vectors([cleaned[row] for row in order[rows]])
+        )
+        return vectors
+
+    def image_tokens(self, pixels: Pixels) -> Tensor:
+        """(n, size, size, 3) uint8 -> (n, tokens, dim) float32, each of length one: before pooling."""
+        batch = torch.from_numpy(pixels).to(self._device, non_blocking=True).permute(0, 3, 1, 2)
+        normalised = batch.float().div_(255).sub_(self._mean).div_(self._std)
+        dtype = _DTYPES.get(self._spec.precision)
+        with torch.autocast(self._device.type, dtype, enabled=dtype is not None):
+            seen = self._row.family.see(self.model, normalised)
+        return functional.normalize(self._row.family.image(self.model, seen.float()), dim=-1)
+
+    def _image_vectors(self, pixels: Pixels) -> Vectors:
+        tokens = self.image_tokens(pixels)
+        pooled = tokens.mean(1) if self._spec.pooling == "mean" else tokens[:, 0]
+        return _numpy(functional.normalize(pooled, dim=-1))
+
+    def _text_vectors(self, texts: list[str]) -> Vectors:
+        tokens = self._tokenizer(
+            texts,
+            padding="max_length" if self._row.pad_to_limit else "longest",
+            truncation=True,
+            max_length=self._row.tokens,
+            return_attention_mask=True,
+            return_tensors="pt",
+        ).to(self._device)
+        vectors = self._row.family.text(self.model, tokens["input_ids"], tokens["attention_mask"])
+        return _numpy(functional.normalize(vectors, dim=-1))
+
+    def _empty(self, rows: int) -> Vectors:
+        return np.empty((rows, self._spec.dim), dtype=np.float32)
+
+
+def _meant(
+    name: str, revision: str | None, pooling: str | None, precision: Precision | None
+) -> tuple[Row, weights.Place, EncoderSpec]:
+    row = ROWS[name]
+    if pooling is not None and pooling not in row.poolings:
+        raise ConfigError(f"encoder {name} has no pooling {pooling!r}; there is {', '.join(row.poolings)}")
+    place = weights.place(name, row.hub, row.commit, revision)
+    dim, size = (row.dim, row.image.size) if place.folder is None else _shapes(place.folder, row)
+    text = f"{row.cleaning}, {row.tokens} tokens" + (", padded to as many" if row.pad_to_limit else "")
+    spec = EncoderSpec(
+        name=name,
+        revision=place.revision,
+        dim=dim,
+        image_size=size,
+        preprocessing=f"image: {_sized(row, size).describe()}; text: {text}",
+        pooling=pooling or row.poolings[0],
+        precision=precision or "float32",
+    )
+    return row, place, spec
+
+
+def _sized(row: Row, size: int) -> ImagePreprocessing:
+    given = row.image
+    return ImagePreprocessing(size, given.resample, given.crop, given.mean, given.std)
+
+
+def _shapes(folder: Path, row: Row) -> tuple[int, int]:
+    """Length of a vector and side of the images, from config.json."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{folder / weights.CONFIG} cannot be read ({error}): download it again") from error
+    if config.model_type != row.family.model_type:
+        raise ModelError(
+            f"{folder} holds a model of type {config.model_type}, where {row.hub} or its like, of type "
+            f"{row.family.model_type}, must be"
+        )
+    return row.family.dim(config), int(config.vision_config.image_size)
+
+
+def _check(folder: Path, row: Row, spec: EncoderSpec) -> None:
+    dim, size = _shapes(folder, row)
+    if (dim, size) != (spec.dim, spec.image_size):
+        raise ModelError(
+            f"encoder {spec.name} at {spec.revision} gives {dim} numbers from {size} px, where {spec.dim} from "
+            f"{spec.image_size} px are expected: put it into {weights.own_folder(spec.name)} to use it"
+        )
+
+
+def _from(folder: Path, row: Row) -> tuple[Any, Any]:
+    import transformers
+
+    try:
+        model, loading = getattr(transformers, row.family.model).from_pretrained(
+            str(folder),
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:  # safetensors, json, tokenizers and torch each raise kinds of their own
+        raise ModelError(f"the weights in {folder} do not load: {error}") from error
+    absent = sorted(loading["missing_keys"])
+    if absent:  # transformers would go on with random numbers in their place
+        raise ModelError(f"the weights in {folder} lack {len(absent)} tensors, {absent[0]} first: download them again")
+    return model, tokenizer
+
+
+def _numpy(vectors: Tensor) -> Vectors:
+    array: Vectors = vectors.float().cpu().numpy()
+    return array
