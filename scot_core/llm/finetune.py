@@ -1,13 +1,16 @@
 """LoRA on a 4-bit causal language model (§4.2): the paper's way to a writer of its own.
 
 The loss is on the completion alone. The batch of a step is a function of seed and step, and dropout is
-off, so a run resumed from its last checkpoint ends with the same bytes as one that was never stopped.
+off, so a run resumed from its last checkpoint ends with the same bytes as one that was never stopped (on the
+same machine; a batch that had to be split for want of memory, which is logged, may move the last bits).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import math
 import random
 import shutil
 import time
@@ -20,9 +23,9 @@ import torch
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 from transformers import PreTrainedTokenizerBase
 
-from scot_core.errors import ConfigError, DataError
+from scot_core.errors import ConfigError, DataError, ModelError
 from scot_core.llm import train_state
-from scot_core.llm.local import FourBitCheck, is_four_bit, load_base
+from scot_core.llm.local import FourBitCheck, is_four_bit, let_go, load_base
 
 # Every linear layer of a Falcon block; a model without these names gets all its linear layers adapted.
 FALCON_LAYERS: Final = ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")
@@ -30,6 +33,8 @@ _WARM_UP: Final = 20  # steps
 _LENGTH_WINDOW: Final = 8  # batches sorted by length together
 _CHECKPOINTED_SIZE: Final = 1_000_000_000  # parameters from which activations are recomputed to save memory
 _IGNORED: Final = -100
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,20 +177,48 @@ def learning_rate(step: int, settings: LoraSettings) -> float:
     return settings.learning_rate * min(1.0, (step + 1) / _WARM_UP) * (1 - step / settings.steps)
 
 
-def _step(model: Any, batches: Sequence[Sequence[_Example]], pad: int) -> float:
-    """Add the gradients of one step's batches; every completion token weighs the same. Returns the mean loss."""
+def _accumulate(model: Any, batches: Sequence[Sequence[_Example]], pad: int, rows: int) -> float:
+    """Add the gradients of one step's batches; every completion token weighs the same. Returns the mean loss.
+
+    At most `rows` examples go through the model together.
+    """
     device = next(model.parameters()).device
     count = sum(len(e.completion) for batch in batches for e in batch)
     total = 0.0
     for batch in batches:
-        ids, mask, labels = (t.to(device) for t in _tensors(batch, pad))
-        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
-        wanted = labels[:, 1:]
-        chosen = wanted != _IGNORED
-        loss = torch.nn.functional.cross_entropy(logits[chosen].float(), wanted[chosen], reduction="sum") / count
-        loss.backward()
-        total += loss.item()
+        for start in range(0, len(batch), rows):
+            ids, mask, labels = (t.to(device) for t in _tensors(batch[start : start + rows], pad))
+            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
+            wanted = labels[:, 1:]
+            chosen = wanted != _IGNORED
+            loss = torch.nn.functional.cross_entropy(logits[chosen].float(), wanted[chosen], reduction="sum") / count
+            loss.backward()
+            total += loss.item()
     return total
+
+
+def _step(model: Any, batches: Sequence[Sequence[_Example]], pad: int, rows: int) -> tuple[float, int]:
+    """The gradients and mean loss of one step, and how many examples fit into the device's memory together.
+
+    Splitting a batch leaves its sum of gradients as it is, up to rounding.
+
+    Raises:
+        ModelError: not even one example fits.
+    """
+    while True:
+        try:
+            return _accumulate(model, batches, pad, rows), rows
+        except torch.OutOfMemoryError as error:
+            if rows == 1:
+                longest = max(len(e) for batch in batches for e in batch)
+                raise ModelError(
+                    f"the device's memory does not hold one example of {longest} tokens: use a larger device"
+                ) from error
+        # Outside of the handler, which holds on to the step that failed. Its gradients are of no use.
+        model.zero_grad(set_to_none=True)
+        let_go()
+        rows = max(1, min(rows, max(map(len, batches))) // 2)
+        logger.warning("a batch does not fit into the device's memory: taking %d examples together", rows)
 
 
 def _digest(examples: Sequence[tuple[str, str]]) -> str:
@@ -221,7 +254,7 @@ def finetune(
     *,
     settings: LoraSettings,
     revision: str | None = None,
-    device: str = "cpu",
+    device: str | None = None,
     progress: Callable[[int, float], object] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> FinetuneResult:
@@ -232,13 +265,15 @@ def finetune(
         examples: (prompt, completion) texts; the end-of-sequence token is added to the completion.
         out: the adapter's folder.
         settings: how to train.
-        revision: of a hub id.
-        device: "cpu" or "cuda".
+        revision: the commit of a hub id.
+        device: as `local.load_base`.
         progress: called with (steps done, loss) after each step, and at once for each step of a checkpoint.
         should_stop: asked after each step; True writes a checkpoint and returns.
 
     Raises:
-        ModelError: the base cannot be loaded or is not 4-bit; the checkpoint cannot be read.
+        ModelError: the base cannot be loaded or is not 4-bit; the checkpoint cannot be read; the loss is no
+            longer a number; the device's memory does not hold one example.
+        ConfigError: a hub id without a commit.
         DataError: no examples.
     """
     began = time.monotonic()
@@ -255,12 +290,19 @@ def finetune(
         _report(progress, done, loss)
     schedule = _Schedule([len(e) for e in tokens], settings.batch_size, settings.seed)
     stopped = False
+    rows = settings.batch_size
     for step in range(start, settings.steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, settings)
         parts = range(step * settings.gradient_accumulation, (step + 1) * settings.gradient_accumulation)
         batches = [[tokens[i] for i in schedule.batch(part)] for part in parts]
-        losses.append(_step(model, batches, int(tokenizer.pad_token_id)))
+        loss, rows = _step(model, batches, int(tokenizer.pad_token_id), rows)
+        if not math.isfinite(loss):
+            raise ModelError(
+                f"the loss is {loss} at step {step + 1}: the last checkpoint is kept, but the learning rate of "
+                f"{settings.learning_rate:g} is too high for {base}; lower finetune.learning_rate"
+            )
+        losses.append(loss)
         torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
         optimizer.step()
         optimizer.zero_grad()

@@ -75,20 +75,22 @@ class Finetune(Step):
 
     def work(self, shard: int, tick: Tick) -> None:
         from scot_core.llm.finetune import finetune
-        from scot_core.llm.local import Generator
 
         draft = self.draft(self.outputs[0])
         work = draft.work_folder()
         held_out = self._held_out()
-        before = self._measure(Generator.load(self.config.base, None, revision=self.config.revision), held_out)
+        before = self._measure(None, held_out)
         losses: list[tuple[int, float]] = []
 
         def on_step(step: int, loss: float) -> None:
             losses.append((step, loss))
             tick(1)
 
-        adapter = finetune(self.config.base, self._examples(), work, settings=self._lora(), progress=on_step).adapter
-        after = self._measure(Generator.load(self.config.base, adapter, revision=self.config.revision), held_out)
+        adapter = finetune(
+            self.config.base, self._examples(), work,
+            settings=self._lora(), revision=self.config.revision, progress=on_step,
+        ).adapter  # fmt: skip
+        after = self._measure(adapter, held_out)
         files = work / "files"
         shutil.rmtree(files, ignore_errors=True)
         shutil.copytree(adapter, files / "adapter")
@@ -125,14 +127,18 @@ class Finetune(Step):
             raise DataError("every caption is a seed, none is left to measure the language model on: lower seed.count")
         return choose(free, min(self.config.held_out, len(free)), self.config.seed)
 
-    def _measure(self, generator: Any, rows: Sequence[Mapping[str, Any]]) -> Quality:
-        replies = generator.generate(
+    def _measure(self, adapter: Path | None, rows: Sequence[Mapping[str, Any]]) -> Quality:
+        from scot_core.llm.local import Generator, let_go
+
+        let_go()  # of the model that was tuned, or measured, before
+        replies = Generator.load(self.config.base, adapter, revision=self.config.revision).generate(
             [local_prompt(row["caption"]) for row in rows],
             [EVALUATION_SEED + index for index in range(len(rows))],
             temperature=self.config.temperature,
             max_new_tokens=self.config.max_new_tokens,
-            batch_size=len(rows),
+            batch_size=self.config.evaluation_batch_size,
         )
+        let_go()
         return quality([row["caption"] for row in rows], replies, judged=self._source == "catalogue")
 
     def _columns(self, losses: Sequence[tuple[int, float]], before: Quality, after: Quality) -> dict[str, Any]:

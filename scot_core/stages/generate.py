@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from scot_core.config import GenerateConfig
 from scot_core.fingerprint import fingerprint
 from scot_core.lake import Dataset, Identity, Lake
+from scot_core.llm.devices import devices as devices_here
+from scot_core.llm.writers import Job, Weights, Writers
 from scot_core.stages.finetune import adapter_folder
 from scot_core.stages.replies import CAPTION_COLUMNS, read_replies, reply_columns, usage_of
 from scot_core.stages.step import Step, Tick, shard_sizes
@@ -23,15 +27,20 @@ class Write(Step):
     """One try of the tuned model: every caption, or those that all earlier tries were rejected for.
 
     Shards and batches are fixed in advance and every row has its own random numbers, so a run that was
-    interrupted ends with the same bytes as one that was not.
+    interrupted ends with the same bytes as one that was not, whichever of several devices of one kind wrote a shard.
     """
 
     stage, unit = "generate", "replies"
 
     def __init__(
-        self, lake: Lake, config: GenerateConfig, captions: Dataset, adapters: Dataset, earlier: Sequence[Dataset] = ()
-    ) -> None:
+        self, lake: Lake, config: GenerateConfig, captions: Dataset, adapters: Dataset,
+        earlier: Sequence[Dataset] = (), devices: Sequence[str] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(lake)
+        self._devices = tuple(devices or devices_here())
+        self.parallel = len(self._devices)
+        self._held = ExitStack()
+        self._writers: Writers | None = None
         self.config, self._captions, self._adapters, self._earlier = config, captions, adapters, earlier
         self._source = str(captions.manifest["source"])
         self.attempt = len(earlier) + 1
@@ -62,14 +71,14 @@ class Write(Step):
         size = self.config.shard_rows
         rows = self._rows[shard * size : (shard + 1) * size]
         seeds = [row_seed(self.config.seed, self.attempt, row["pair_id"]) for row in rows]
-        replies = self._generator.generate(
+        job = Job(
             [local_prompt(row["caption"]) for row in rows],
             seeds,
             temperature=self.config.temperature,
             max_new_tokens=self.config.max_new_tokens,
             batch_size=self.config.batch_size,
-            progress=tick,
         )
+        replies = self._open().write(job, tick)
         merged = [
             {**row, **asdict(reply), "seed": seed, "usd": 0.0}
             for row, reply, seed in zip(rows, replies, seeds, strict=True)
@@ -83,14 +92,21 @@ class Write(Step):
         usage = usage_of((draft.read_part(shard) for shard in range(count)), self.seconds)
         draft.commit(count, rows_in=len(self._rows), usage=usage)
 
-    @cached_property
-    def _generator(self) -> Any:
-        from scot_core.llm.local import Generator
+    def _open(self) -> Writers:
+        """The writers, and a copy of the adapter for as long as one of them may still have to load it."""
+        with self._lock:
+            if self._writers is None:
+                folder = Path(self._held.enter_context(tempfile.TemporaryDirectory()))
+                config = self._adapters.manifest["config"]
+                weights = Weights(config["base"], adapter_folder(self._adapters, folder), config["revision"])
+                self._writers = self._held.enter_context(Writers(weights, self._devices))
+            return self._writers
 
-        config = self._adapters.manifest["config"]
-        with tempfile.TemporaryDirectory() as folder:
-            adapter = adapter_folder(self._adapters, Path(folder))
-            return Generator.load(config["base"], adapter, revision=config["revision"])
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._held.close()
+        self._writers = None
 
 
 def row_seed(seed: int, attempt: int, pair_id: str) -> int:

@@ -15,66 +15,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
-from transformers import (
-    FalconConfig,
-    FalconForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-)
+from transformers import FalconConfig, LlamaConfig, LlamaForCausalLM
 
 from scot_core.errors import ConfigError, DataError, ModelError
 from scot_core.llm import decode, finetune, local, train_state
 from scot_core.llm.finetune import LoraSettings
+from tests.tiny_llm import EXAMPLES, build_falcon, build_tokenizer
 
-END = "<|end|>"
-EXAMPLES = [
-    (f"caption: a {colour} {noun}\nedit:", f" make it {other}\na {other} {noun}")
-    for colour in ("red", "green", "blue")
-    for other in ("black", "white")
-    for noun in ("mug", "lamp", "vase", "cup")
-]
 SETTINGS = LoraSettings(r=4, alpha=8, steps=24, batch_size=6, learning_rate=2e-2, seed=3, checkpoint_every=7)
-
-
-def build_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=[END], initial_alphabet=alphabet, show_progress=False)
-    tokenizer.train_from_iterator(["".join(pair) for pair in EXAMPLES], trainer)
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=END)
-    wrapped.save_pretrained(folder)
-    return wrapped
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("falcon")
-    tokenizer = build_tokenizer(folder)
-    torch.manual_seed(0)
-    config = FalconConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        multi_query=True,
-        parallel_attn=True,
-        bias=False,
-        new_decoder_architecture=False,
-        alibi=False,
-        hidden_dropout=0.0,
-        attention_dropout=0.0,
-        bos_token_id=0,
-        eos_token_id=0,
-        pad_token_id=0,
-        initializer_range=0.2,
-    )
-    FalconForCausalLM(config).save_pretrained(folder)
-    return str(folder)
+    return build_falcon(tmp_path_factory.mktemp("falcon"))
 
 
 @pytest.fixture(scope="module")
@@ -138,8 +92,22 @@ def test_a_missing_model_says_what_is_missing_and_how_to_get_it(base: str, tmp_p
         local.Generator.load(base, tmp_path)
 
 
+def test_a_model_that_brings_code_or_pickles_is_refused(base: str, tmp_path: Path) -> None:
+    shutil.copytree(base, tmp_path / "code")
+    config = json.loads((tmp_path / "code" / "config.json").read_text())
+    own = config | {"model_type": "own", "auto_map": {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"}}
+    (tmp_path / "code" / "config.json").write_text(json.dumps(own))
+    (tmp_path / "code" / "own.py").write_text("raise SystemExit('this was run')")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        local.load_base(str(tmp_path / "code"))
+    shutil.copytree(base, tmp_path / "pickle")
+    (tmp_path / "pickle" / "model.safetensors").rename(tmp_path / "pickle" / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"cannot be loaded.*safetensors"):
+        local.load_base(str(tmp_path / "pickle"))
+
+
 def test_weights_are_identified_by_their_content(base: str, tmp_path: Path) -> None:
-    assert local.weights_revision("tiiuae/falcon-7b-instruct", "abc") == "abc"
+    assert local.weights_revision("tiiuae/falcon-7b-instruct", "ab" * 20) == "ab" * 20
     copies = [tmp_path / name for name in ("one", "other")]
     for folder in copies:
         shutil.copytree(base, folder)
