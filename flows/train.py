@@ -31,7 +31,7 @@ def train(
         gallery=of_source(place, "embeddings", gallery, like=learned_from, stage="embed-gallery"),
     )
     combiners = recipes.train(run, place, config, learned_from, vectors)
-    rows = recipes.benchmark(run, place, benchmark, combiners, learned_from, vectors)
-    if rows is not None:
+    measured = recipes.benchmark(run, place, benchmark, combiners, learned_from, vectors)
+    for rows in measured.values():
         benchmark_artifact(rows)
-    return ended(run, combiners=combiners, benchmarks=rows)
+    return ended(run, combiners=combiners, **measured)

@@ -38,6 +38,7 @@ def run(
     *,
     profile: str = "catalogue",
     until: str | None = None,
+    llm: str | None = None,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     lake: LakeOption = None,
 ) -> None:
@@ -48,9 +49,12 @@ def run(
     Parameters
     ----------
     profile
-        smoke (a minute, for tries) or catalogue (the whole job on a drawn world).
+        smoke (a minute, for tries), catalogue (the whole job on a drawn world) or paper (see `scot plan`).
     until
         The last stage to run: captions, seed, finetune, generate, embed, train or benchmark.
+    llm
+        The language model that is tuned: smollm2 (after `make smollm`), a folder, or a hub id (with
+        --set finetune.revision=COMMIT); default the profile's.
     set_
         One setting, such as --set train.steps=300. May be given several times.
     """
@@ -59,16 +63,113 @@ def run(
     from scot_core.lake import Lake
     from scot_core.terminal import Bars
 
-    with_overrides(profile_named(profile), set_ or [])
+    overrides = [*_llm(llm), *(set_ or [])]
+    with_overrides(profile_named(profile), overrides)
     last_stage(until)
     place = Lake(lake or settings().lake)
     place.check_writable()
     out.print(f"scot run, profile [bold]{profile}[/bold], lake {place.url}", highlight=False)
     with Bars(out) as bars:
-        cached = _flows().run_inline(profile, set_ or [], until=until, lake=place.url, listeners=[bars])
+        cached = _flows().run_inline(profile, overrides, until=until, lake=place.url, listeners=[bars])
     if cached:
         out.print("Everything was in the lake already; nothing was run.")
     _show_results(place)
+
+
+@app.command
+def plan(
+    *,
+    profile: str = "catalogue",
+    llm: str | None = None,
+    set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
+    lake: LakeOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """What a profile would do and cost, and what is missing on this machine. Nothing is run.
+
+    Money is computed from the price table, GPU hours are bounds from below (arithmetic over the peak of one H100 or
+    H200), hours of cores and disk come from measured and published sizes.
+
+    Parameters
+    ----------
+    profile
+        smoke, catalogue or paper.
+    llm
+        The language model that is tuned, as for `scot run`.
+    set_
+        One setting, such as --set seed.mode=batch. May be given several times.
+    """
+    from scot_core.config import profile as profile_named
+    from scot_core.config import with_overrides
+    from scot_core.plan import make_plan
+    from scot_core.terminal import show_plan
+
+    made = make_plan(_lake(lake), with_overrides(profile_named(profile), [*_llm(llm), *(set_ or [])]))
+    if json_:
+        print(json.dumps(made.as_json()))
+    else:
+        show_plan(out, made, profile)
+
+
+@app.command
+def benchmark(
+    name: str,
+    /,
+    *,
+    root: Path | None = None,
+    images: Path | None = None,
+    combiner: str | None = None,
+    encoder: str | None = None,
+    allow_missing: Annotated[bool, Parameter(negative="")] = False,
+    submission: Path | None = None,
+    lake: LakeOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Measure a Combiner and the baselines on FashionIQ, CIRR or CIRCO.
+
+    Images that are not embedded yet are embedded into the lake; stop with Ctrl-C at any time, the same command
+    goes on. What the paper reports stands beside what was measured. `scot doctor` says which files belong where.
+
+    Parameters
+    ----------
+    name
+        fashioniq, cirr, cirr-test1, circo or circo-test; the last of each pair has hidden targets and gives the
+        files that its evaluation server takes.
+    root
+        Folder of the annotations, laid out as published; default the benchmark's folder in SCOT_DATA (./data).
+    images
+        Folder of the images; default the root.
+    combiner
+        A key of table combiners, or a folder with model.safetensors and config.json; default the newest.
+    encoder
+        Such as blip2, blip, clip-b32, clip-l14; default the one that the Combiner was trained on.
+    allow_missing
+        Go on without images that are missing or broken; queries about them count as misses.
+    submission
+        Where to put the files for the evaluation server.
+    """
+    from scot_core.config import EmbedConfig, PublishedConfig, validated
+    from scot_core.lake import Lake
+    from scot_core.terminal import Bars
+
+    places = {"root": str(root or ""), "images": None if images is None else str(images)}
+    config = validated(PublishedConfig, {"name": name, **places, "allow_missing": allow_missing})
+    embed = None if encoder is None else validated(EmbedConfig, {"encoder": encoder})
+    place = Lake(lake or settings().lake)
+    place.check_writable()
+    with Bars(err if json_ else out) as bars:
+        key = _flows().benchmark_inline(config, combiner, embed, lake=place.url, listeners=[bars])
+    measured = place.table("benchmarks").latest(key=key)
+    files = sorted(file["name"] for file in measured.manifest["files"])
+    if submission is not None:
+        measured.files_in(submission)
+    if json_:
+        print(json.dumps({"key": key, "rows": measured.read().to_pylist(), "files": files}))
+        return
+    _show_benchmark(place, measured.read().to_pylist())
+    where = submission or f"{place.url}/{measured.name}"
+    for file in files:
+        out.print(f"for the evaluation server: {where}/{file}", highlight=False, soft_wrap=True)
 
 
 @app.command
@@ -167,7 +268,10 @@ def report(*, lake: LakeOption = None, open_: Annotated[bool, Parameter(name="--
 
 @app.command
 def doctor(*, lake: LakeOption = None, json_: JsonOption = False) -> None:
-    """Check this machine: libraries, shipped weights, lake, server, memory. Exit code 1 where something is missing."""
+    """Check this machine: libraries, shipped weights, lake, server, memory, published benchmarks.
+
+    Exit code 1 where something is missing that every run needs (✗); – marks what only some runs do.
+    """
     from scot_core.doctor import examine
 
     findings = examine(lake or settings().lake)
@@ -175,9 +279,9 @@ def doctor(*, lake: LakeOption = None, json_: JsonOption = False) -> None:
         print(json.dumps([finding._asdict() for finding in findings]))
     else:
         for finding in findings:
-            mark = "[green]✓[/green]" if finding.ok else "[red]✗[/red]"
+            mark = {True: "[green]✓[/green]", False: "[red]✗[/red]", None: "[dim]–[/dim]"}[finding.ok]
             out.print(f"{mark} {finding.what:<18} {finding.found}", highlight=False, soft_wrap=True)
-    if not all(finding.ok for finding in findings):
+    if any(finding.ok is False for finding in findings):
         raise SystemExit(1)
 
 
@@ -201,8 +305,17 @@ def _quiet_libraries() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
-    for name in ("stamina", "httpx", "httpx2", "openai"):
+    for name in ("stamina", "httpx", "httpx2", "openai", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _llm(name: str | None) -> list[str]:
+    """The settings that another language model needs."""
+    if name is None:
+        return []
+    from scot_core.llm import smollm2
+
+    return list(smollm2.OVERRIDES) if name == smollm2.SMOLLM2 else [f"finetune.base={name}"]
 
 
 def _lake(url: str | None) -> Any:
@@ -224,14 +337,22 @@ def _flows() -> Any:
 
 
 def _show_results(place: Any) -> None:
-    from scot_core.report import write_report
-    from scot_core.terminal import benchmark_table
-
     found = place.table("benchmarks").datasets()
-    if not found:
+    if found:
+        _show_benchmark(place, found[-1].read().to_pylist())
+
+
+def _show_benchmark(place: Any, rows: list[dict[str, Any]]) -> None:
+    from scot_core.benchmarks.reported import beside
+    from scot_core.report import write_report
+    from scot_core.terminal import benchmark_table, reported_table
+
+    if not rows:  # hidden targets
         return
-    rows = found[-1].read().to_pylist()
     out.print(benchmark_table(rows))
+    lines = beside(rows)
+    if lines:
+        out.print(reported_table(lines))
     out.print(f"report: {write_report(place)}", highlight=False, soft_wrap=True)
 
 

@@ -8,8 +8,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
+from scot_core.benchmarks import SOURCES, load, missing_files
+from scot_core.benchmarks.images import find_images
+from scot_core.config import PUBLISHED
 from scot_core.errors import ScotError
 from scot_core.lake import Lake
+from scot_core.settings import settings
 
 NEEDED_GB = 6.0
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "duckdb", "pyarrow", "openai", "prefect")
@@ -17,10 +21,10 @@ PREFECT_FREE = ("prefect",)  # only `scot run` and the deployments need these
 
 
 class Finding(NamedTuple):
-    """One thing looked at: whether it is as a run needs it, and what was found."""
+    """One thing looked at: whether it is as a run needs it (None: only some runs do), and what was found."""
 
     what: str
-    ok: bool
+    ok: bool | None
     found: str
 
 
@@ -36,6 +40,7 @@ def examine(lake_url: str) -> list[Finding]:
         _lake(lake_url),
         _key(),
         _server(),
+        *(benchmark_data(name) for name in PUBLISHED),
     ]
 
 
@@ -97,3 +102,23 @@ def _key() -> Finding:
 def _server() -> Finding:
     url = os.environ.get("PREFECT_API_URL")
     return Finding("Prefect server", True, url or "none configured: `scot run` starts one for the run")
+
+
+def benchmark_data(name: str) -> Finding:
+    """Annotations and images of a published benchmark, where to get what is missing and where it belongs."""
+    of, _, split = name.partition("-")
+    what, root, source = f"data: {name}", Path(settings().data) / of, SOURCES[of]
+    absent = missing_files(of, root, split or "val")
+    if absent:
+        return Finding(what, None, f"missing under {root}: {', '.join(absent)}; annotations from {source.annotations}")
+    try:
+        benchmark = load(of, root, split=split or "val")
+    except ScotError as error:
+        return Finding(what, False, str(error))
+    files = find_images(benchmark, root)
+    asked = f"{len(benchmark.queries):,} queries"
+    if files.missing:
+        lost, all_ = len(files.missing), len(benchmark.image_ids)
+        where = f"{root}/{source.layout[-1]}"
+        return Finding(what, None, f"{asked}; {lost:,} of {all_:,} images are missing: {source.images}, as {where}")
+    return Finding(what, True, f"{asked}, {len(files.paths):,} images")

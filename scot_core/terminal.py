@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from scot_core.paper import main_metric
 from scot_core.progress import Progress as Reading
 from scot_core.stages.step import Step
+
+if TYPE_CHECKING:  # loads torch, which `scot query` has no use for
+    from scot_core.benchmarks.reported import Line
+    from scot_core.plan import Plan
 
 CELL_WIDTH = 60
 
@@ -95,8 +100,9 @@ def _cell(value: Any) -> str:
     return text if len(text) <= CELL_WIDTH else f"{text[: CELL_WIDTH - 1]}…"
 
 
-def benchmark_table(rows: Sequence[dict[str, Any]], metric: str = "R@1") -> Table:
-    """Methods down, splits across; each cell a value and its 95 % interval, in percent."""
+def benchmark_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """The benchmark's main metric: methods down, splits across; each cell a value and its 95 % interval, in percent."""
+    metric = main_metric(rows[0]["benchmark"])
     splits = list(dict.fromkeys(row["split"] for row in rows))
     methods = list(dict.fromkeys(row["method"] for row in rows))
     cells = {(r["method"], r["split"]): r for r in rows if r["metric"] == metric}
@@ -126,3 +132,100 @@ def benchmark_table(rows: Sequence[dict[str, Any]], metric: str = "R@1") -> Tabl
         table.caption = f"{methods[-1]} is weakest on split {weakest} ({own[weakest]:.1f})"
         table.caption_justify = "left"
     return table
+
+
+def reported_table(lines: Sequence[Line]) -> Table:
+    """What was measured beside what the paper reports; in brackets the points over text-only on the same encoder."""
+    metrics = [metric for metric in lines[0].values if "/" not in metric]
+    table = Table(
+        title="beside the paper, percent (points over text-only on the same encoder)",
+        title_justify="left",
+        header_style="bold",
+    )
+    table.add_column("method")
+    table.add_column("encoder")
+    for metric in metrics:
+        table.add_column(metric, justify="right")
+    table.add_column("source")
+    for line in lines:
+        cells = [_with_gain(line, metric) for metric in metrics]
+        table.add_row(line.method, line.encoder, *cells, line.source, style="bold" if line.measured else "")
+    return table
+
+
+def _with_gain(line: Line, metric: str) -> str:
+    if metric not in line.values:
+        return ""
+    gain = line.gains.get(metric)
+    return f"{line.values[metric]:.2f}" + ("" if gain is None or line.is_text_only else f" ({gain:+.2f})")
+
+
+def show_plan(console: Console, plan: Plan, profile: str) -> None:
+    """Print a plan: stages, totals, prompts, and what is missing."""
+    table = Table(title=f"profile {profile}", title_justify="left", header_style="bold")
+    for name in (
+        "stage",
+        "state",
+        "work",
+        "shards",
+        "tokens in",
+        "tokens out",
+        "USD",
+        "GPU time ≥",
+        "core time",
+        "disk",
+        "",
+    ):
+        table.add_column(name, justify="left" if name in ("stage", "state", "") else "right")
+    for stage, state in zip(plan.works, plan.states, strict=True):
+        table.add_row(
+            stage.stage,
+            state.state,
+            f"{stage.rows:,} {stage.unit}",
+            f"{stage.shards:,}",
+            *(_amount(value, 0) for value in (stage.prompt_tokens, stage.completion_tokens)),
+            _amount(stage.usd, 2),
+            *(_time(hours) for hours in (stage.gpu_hours, stage.cpu_hours)),
+            _size(stage.disk_gb),
+            f"[dim]{stage.note}[/dim]",
+        )
+    left = plan.left
+    usd, gpu, core, disk = (
+        sum(getattr(s, name) or 0 for s in left) for name in ("usd", "gpu_hours", "cpu_hours", "disk_gb")
+    )
+    table.add_section()
+    table.add_row("left to do", *[""] * 5, _amount(usd, 2), _time(gpu), _time(core), _size(disk), "")
+    table.caption = "GPU time is arithmetic at the peak of one GPU: nothing is faster, expect several times as much"
+    table.caption_justify = "left"
+    console.print(table)
+    for state in plan.states:
+        if state.detail:
+            console.print(f"{state.stage}: {state.detail}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"\n[bold]prompts[/bold], captions from {plan.captions_from}", highlight=False)
+    shared = plan.prompts[0][:-1]
+    for message in shared:
+        console.print(f"  {message['role']}: {message['content']}", style="dim", highlight=False, markup=False)
+    for number, (messages, local) in enumerate(zip(plan.prompts, plan.local_prompts, strict=True), 1):
+        console.print(f"{number}. {messages[-1]['role']}: {messages[-1]['content']}", highlight=False, markup=False)
+        console.print(f"   the tuned model: {local!r}", highlight=False, markup=False)
+    console.print("\n[bold]missing on this machine[/bold]" if plan.missing else "\nnothing is missing on this machine")
+    for sentence in plan.missing:
+        console.print(f"  - {sentence}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _amount(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:,.{digits}f}"
+
+
+def _time(hours: float | None) -> str:
+    if not hours:
+        return ""
+    if hours * 3600 < 60:
+        return f"{hours * 3600:.0f} s"
+    return f"{hours * 60:.0f} min" if hours < 1 else f"{hours:.1f} h"
+
+
+def _size(gigabytes: float) -> str:
+    if gigabytes < 0.001:
+        return ""
+    return f"{gigabytes * 1000:.0f} MB" if gigabytes < 1 else f"{gigabytes:.1f} GB"

@@ -31,7 +31,7 @@ SOURCES = {
     "fashioniq": Source(
         splits=("val", "train", "test"),
         annotations="github.com/XiaoxiaoGuo/fashion-iq",
-        images="the image links in the same repository",
+        images="the links in github.com/XiaoxiaoGuo/fashion-iq, image_url",
         layout=(
             "captions/cap.<dress|shirt|toptee>.<split>.json",
             "image_splits/split.<dress|shirt|toptee>.<split>.json",
@@ -41,7 +41,7 @@ SOURCES = {
     "cirr": Source(
         splits=("val", "test1", "train"),
         annotations="github.com/Cuberick-Orion/CIRR, branch cirr_dataset",
-        images="NLVR2's images, as that repository describes",
+        images="NLVR2's, as github.com/Cuberick-Orion/CIRR describes",
         layout=("captions/cap.rc2.<split>.json", "image_splits/split.rc2.<split>.json", "dev/, test1/, train/"),
     ),
     "circo": Source(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -69,6 +70,7 @@ class Benchmark(ABC):
         self.queries = tuple(queries)
         self.gallery = tuple(gallery)
         self.image_files = dict(image_files or {})
+        self.lost: frozenset[str] = frozenset()
         self.index = {image_id: i for i, image_id in enumerate(self.gallery)}
         if not self.queries:
             raise DataError(f"{self.name} {split}: the annotation holds no queries")
@@ -86,6 +88,20 @@ class Benchmark(ABC):
         outside = dict.fromkeys(q.reference for q in self.queries if q.reference not in self.index)
         return self.gallery + tuple(outside)
 
+    def without(self, lost: Collection[str]) -> Self:
+        """The same queries over a gallery that lacks some images, for who cannot get them all.
+
+        A target that is lost is a miss, and a query whose reference is lost counts as a miss in every metric, so
+        numbers can only be lower than those on the whole benchmark.
+        """
+        smaller = copy(self)
+        smaller.lost = frozenset(lost)
+        smaller.gallery = tuple(image for image in self.gallery if image not in smaller.lost)
+        smaller.index = {image: i for i, image in enumerate(smaller.gallery)}
+        if not smaller.gallery:
+            raise DataError(f"{self.name} {self.split}: every image of the gallery is missing")
+        return smaller
+
     @property
     def splits(self) -> dict[str, Indices]:
         """Query indices of each split that has rows of its own, the last being "all"."""
@@ -102,7 +118,9 @@ class Benchmark(ABC):
                 f"{self.name} {self.split} has no public targets; write its submission files and send them in"
             )
         queries, gallery = self._tables(query_vectors, gallery_vectors)
-        return {metric: 100 * values for metric, values in self._measure(queries, gallery).items()}
+        unasked = np.array([query.reference in self.lost for query in self.queries])
+        measured = self._measure(queries, gallery).items()
+        return {metric: np.where(unasked & ~np.isnan(values), 0.0, 100 * values) for metric, values in measured}
 
     def score(self, query_vectors: Any, gallery_vectors: Any) -> dict[str, float]:
         """Each metric over all queries, in percent. Raises as `per_query` does."""
@@ -129,7 +147,18 @@ class Benchmark(ABC):
         return rows
 
     def submission(self, query_vectors: Any, gallery_vectors: Any) -> dict[str, Any]:
-        """File name -> JSON object, checked, for the benchmark's evaluation server. ConfigError without one."""
+        """File name -> JSON object, checked, for the benchmark's evaluation server.
+
+        Raises ConfigError for a benchmark without one, DataError where images are lost (`without`).
+        """
+        if self.lost:
+            raise DataError(
+                f"{self.name} {self.split}: a submission needs every image, and {len(self.lost)} are missing"
+            )
+        return self._submission(*self._tables(query_vectors, gallery_vectors))
+
+    def _submission(self, queries: Any, gallery: Any) -> dict[str, Any]:
+        """The files, from unit vectors."""
         raise ConfigError(f"{self.name} {self.split} has no evaluation server: use score()")
 
     @abstractmethod

@@ -57,9 +57,8 @@ class CIRCO(Benchmark):
                 values[f"mAP@{ASPECT_AT}/{aspect}"] = np.where(shown, precision[ASPECT_AT], np.nan)
         return values
 
-    def submission(self, query_vectors: Any, gallery_vectors: Any) -> dict[str, Any]:
+    def _submission(self, queries: Any, gallery: Any) -> dict[str, Any]:
         """The file of the evaluation server: for each query id its 50 best COCO ids (integers)."""
-        queries, gallery = self._tables(query_vectors, gallery_vectors)
         _, best = retrieval.top_k(queries, gallery, SUBMITTED)
         content = {
             query.id: [int(self.gallery[i]) for i in row]

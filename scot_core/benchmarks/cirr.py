@@ -42,9 +42,8 @@ class CIRR(Benchmark):
         recalls = {f"R@{k}": recall_at(ranks, k) for k in RECALL_AT}
         return recalls | {f"Rs@{k}": recall_at(subset_ranks, k) for k in SUBSET_RECALL_AT}
 
-    def submission(self, query_vectors: Any, gallery_vectors: Any) -> dict[str, Any]:
+    def _submission(self, queries: Any, gallery: Any) -> dict[str, Any]:
         """The two files of the evaluation server: `version` and `metric`, and for each pair id its image names."""
-        queries, gallery = self._tables(query_vectors, gallery_vectors)
         _, best = retrieval.top_k(queries, gallery, SUBMITTED["recall"] + 1)
         order = retrieval.order_within(queries, gallery, self.subset_indices())
         files: dict[str, Any] = {}

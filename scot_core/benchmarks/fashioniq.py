@@ -41,10 +41,7 @@ class FashionIQ(Benchmark):
     ) -> None:
         images = dict.fromkeys([*gallery, *(query.reference for query in queries)])
         super().__init__(split, queries, gallery, {image: f"images/{image}.jpg" for image in images})
-        self._galleries = {
-            category: np.array([self.index[image] for image in ids], dtype=np.int64)
-            for category, ids in galleries.items()
-        }
+        self._galleries = galleries
         self._category = np.array([query.groups[0] for query in self.queries])
 
     @property
@@ -59,8 +56,11 @@ class FashionIQ(Benchmark):
 
     def _measure(self, queries: Any, gallery: Any) -> dict[str, Floats]:
         ranks = np.full(len(self.queries), -1, dtype=np.int64)
-        for category, members in self._galleries.items():
+        for category, ids in self._galleries.items():
+            members = np.array([self.index[image] for image in ids if image in self.index], dtype=np.int64)
             chosen = np.flatnonzero(self._category == category)
+            if not len(members):  # all of them lost
+                continue
             place = np.full(len(self.gallery) + 1, -1, dtype=np.int64)
             place[members] = np.arange(len(members))
             targets = place[self.target_indices()[chosen, 0]]

@@ -19,7 +19,8 @@ from scot_core.report.choice import shuffled
 from scot_core.report.lineage import Lineage, trace
 from scot_core.report.pictures import images_of
 from scot_core.retrieval import top_k
-from scot_core.stages.benchmark import composed, query_vectors
+from scot_core.stages.benchmark import query_vectors
+from scot_core.stages.measure import composed
 from scot_core.stages.train import combiners_in
 
 SHOWN = 5  # images of each query
@@ -129,8 +130,7 @@ def note(query: Query, product: Product, right: bool) -> str:
 def _answer(combiners: Dataset, embeddings: Dataset, pictures: Dataset) -> _Answers:
     config = pictures.manifest["config"]
     drawn = make(config["queries_per_split"], config["gallery"])
-    encoder = str(embeddings.manifest["config"]["encoder"])
-    images, texts, vectors = query_vectors(from_queries(drawn), embeddings, encoder)
+    images, texts, vectors = query_vectors(from_queries(drawn), embeddings)
     with tempfile.TemporaryDirectory() as folder:
         seed, combiner = next(iter(combiners_in(combiners, Path(folder)).items()))
     found = top_k(composed(combiner, images, texts), vectors, min(DEPTH, len(vectors)))[1]
@@ -145,11 +145,11 @@ INK, MUTED, LINE, GREEN = "#1c2430", "#667080", "#e3e7ec", "#1a9850"
 
 
 def gallery_picture(lake: Lake, count: int = 5) -> Image.Image:
-    """The gallery of the newest benchmark as one picture, 1200 pixels wide: reference, text, best five images.
+    """The gallery of the catalogue's newest benchmark as one picture, 1200 pixels wide: reference, text, best five.
 
-    Raises LakeError where the lake holds no benchmark.
+    Raises LakeError where the lake holds none.
     """
-    found = gallery(trace(lake, lake.table("benchmarks").latest()), count)
+    found = gallery(trace(lake, lake.table("benchmarks").latest(source="catalogue")), count)
     sheet = Image.new("RGB", (WIDTH, MARGIN + HEAD + ROW * len(found.examples)), "white")
     draw = ImageDraw.Draw(sheet)
     first = WIDTH - MARGIN - SHOWN * TILE - (SHOWN - 1) * SPACE

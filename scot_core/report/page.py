@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 
 
 def render(lake: Lake, benchmarks: Dataset, stamp: str) -> str:
-    """The whole page. `stamp` is written into it, so that a page can be told from an older one.
+    """The page of the catalogue's benchmark. `stamp` is written into it, so that a page can be told from an older one.
 
     Raises LakeError where something that the benchmark was made from is damaged or gone.
     """
@@ -34,34 +34,45 @@ def render(lake: Lake, benchmarks: Dataset, stamp: str) -> str:
     triplets = lineage.given("triplets")
     adapters = lineage.find("adapters")
     tuned = tuning(adapters) if adapters is not None else None
+    return fill(
+        "catalogue.html.jinja",
+        lineage,
+        stamp,
+        benchmark=str(results.rows[0]["benchmark"]),
+        encoder=str(results.rows[0]["encoder"]),
+        headline=headline(results),
+        results=results,
+        split_notes=SPLITS,
+        benchmark_plot=plots.benchmark_plot(results),
+        gallery=gallery(lineage, QUERIES),
+        depth=DEPTH,
+        triplets=triplets,
+        samples=samples(lineage, triplets, TRIPLETS),
+        writings=_writings(lineage, triplets),
+        tuning=tuned,
+        tuning_plot=plots.curve_plot({"loss": tuned.loss}, "loss of LoRA")
+        if tuned is not None and tuned.loss
+        else None,
+        combiner_config=combiners.manifest["config"],
+        combiner_plot=plots.curve_plot(training_curves(combiners), "loss of the Combiner"),
+    )
+
+
+def fill(template: str, lineage: Lineage, stamp: str, **content: Any) -> str:
+    """A template with its content and, as on every page, the lineage of what it is about."""
+    root = lineage.root
     return (
         _environment()
-        .get_template("template.html.jinja")
+        .get_template(template)
         .render(
             stamp=stamp,
-            key=benchmarks.key,
-            benchmark=str(results.rows[0]["benchmark"]),
-            encoder=str(results.rows[0]["encoder"]),
-            created=benchmarks.manifest["created_at"],
-            headline=headline(results),
-            results=results,
-            split_notes=SPLITS,
-            benchmark_plot=plots.benchmark_plot(results),
-            gallery=gallery(lineage, QUERIES),
-            depth=DEPTH,
-            triplets=triplets,
-            samples=samples(lineage, triplets, TRIPLETS),
-            writings=_writings(lineage, triplets),
-            tuning=tuned,
-            tuning_plot=plots.curve_plot({"loss": tuned.loss}, "loss of LoRA")
-            if tuned is not None and tuned.loss
-            else None,
-            combiner_config=combiners.manifest["config"],
-            combiner_plot=plots.curve_plot(training_curves(combiners), "loss of the Combiner"),
+            key=root.key,
+            created=root.manifest["created_at"],
             lineage=lineage,
             numbers={d.name: number for number, d in enumerate(lineage.datasets, 1)},
             diagram=_diagram(lineage),
             libraries=_libraries(lineage),
+            **content,
         )
     )
 

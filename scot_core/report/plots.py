@@ -10,7 +10,8 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from scot_core.report.results import MAIN, Results, label
+from scot_core.benchmarks.reported import Line
+from scot_core.report.results import Results, label
 
 INK, MUTED, GRID, ACCENT = "#1c2430", "#667080", "#e3e7ec", "#1f5fbf"
 OWN_COLOURS = (ACCENT, "#d1782b", "#3b8f6b", "#8457a8", "#b23a5c")
@@ -57,10 +58,32 @@ def benchmark_plot(results: Results) -> str:
             panel.set_ylim(len(methods) - 0.5, -0.5)
             panel.set_xlim(0, 100)
             panel.set_xticks(range(0, 101, 25))
-            panel.set_xlabel(f"{MAIN}, percent")
+            panel.set_xlabel(f"{results.main}, percent")
             panel.grid(axis="x")
             panel.tick_params(length=0)
             panel.tick_params(axis="y", pad=9)
+        return _svg(figure)
+
+
+def gains_plot(lines: Sequence[Line], metric: str) -> str | None:
+    """Figure 5: points over text-only on the same encoder, a bar for each method; None where nothing has any."""
+    shown = [line for line in lines if metric in line.gains and not line.is_text_only]
+    if not shown:
+        return None
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(11, 0.9 + 0.3 * len(shown)), layout="constrained")
+        panel: Any = figure.subplots()
+        gains = [line.gains[metric] for line in shown]
+        colours = [ACCENT if line.measured else "#b9c1cb" for line in shown]
+        bars = panel.barh(range(len(shown)), gains, height=0.62, color=colours)
+        panel.bar_label(bars, [f"{gain:+.1f}" for gain in gains], padding=4, color=INK)
+        panel.set_yticks(range(len(shown)), [f"{label(line.method)}, {line.encoder}" for line in shown], color=INK)
+        panel.set_ylim(len(shown) - 0.5, -0.5)
+        panel.axvline(0, color=MUTED, linewidth=1)
+        panel.margins(x=0.14)
+        panel.set_xlabel(f"points of {metric} over text-only (measured: blue)")
+        panel.grid(axis="x")
+        panel.tick_params(length=0)
         return _svg(figure)
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-MAIN = "R@1"
+from scot_core.paper import main_metric
+
 ALL = "all"
 SPLITS = {
     "seen": "combinations as in training",
@@ -29,10 +30,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Results:
-    """Rows of one dataset of `benchmarks`; `own` is the method that was trained, every other one a baseline."""
+    """Rows of one dataset of `benchmarks`; `own` is the method that was trained, if any, every other one a baseline."""
 
     rows: Sequence[Mapping[str, Any]]
-    own: str
+    own: str | None
+
+    @property
+    def main(self) -> str:
+        """The metric that stands for the others."""
+        return main_metric(str(self.rows[0]["benchmark"]))
 
     @cached_property
     def splits(self) -> list[str]:
@@ -44,12 +50,12 @@ class Results:
 
     @cached_property
     def other_metrics(self) -> list[str]:
-        return [metric for metric in _distinct(row["metric"] for row in self.rows) if metric != MAIN]
+        return [metric for metric in _distinct(row["metric"] for row in self.rows) if metric != self.main]
 
     @cached_property
     def queries(self) -> dict[str, int]:
         """Number of queries of each split."""
-        return {row["split"]: int(row["queries"]) for row in self.rows if row["metric"] == MAIN}
+        return {row["split"]: int(row["queries"]) for row in self.rows if row["metric"] == self.main}
 
     @property
     def seeds(self) -> int:
@@ -59,22 +65,24 @@ class Results:
     def baselines(self) -> list[str]:
         return [method for method in self.methods if method != self.own]
 
-    def cell(self, method: str, split: str, metric: str = MAIN) -> Cell:
-        row = self._by_place[method, split, metric]
+    def cell(self, method: str | None, split: str, metric: str | None = None) -> Cell:
+        """The main metric where none is named."""
+        metric = metric or self.main
+        row = self._by_place[str(method), split, metric]
         best = max(self._by_place[m, split, metric]["value"] for m in self.methods)
         return Cell(row["value"], row["low"], row["high"], row["value"] == best)
 
     def best_baseline(self, split: str) -> str:
-        """The baseline with the highest R@1, the first of equals."""
+        """The baseline with the highest value, the first of equals."""
         return max(self.baselines, key=lambda method: self.cell(method, split).value)
 
     def gain(self, split: str) -> float:
-        """Points of R@1 between the trained method and the best baseline."""
+        """Points between the trained method and the best baseline."""
         return self.cell(self.own, split).value - self.cell(self.best_baseline(split), split).value
 
     @property
     def weakest(self) -> str | None:
-        """The split with the lowest R@1 of the trained method; None where there is only one."""
+        """The split with the lowest value of the trained method; None where there is only one."""
         parts = [split for split in self.splits if split != ALL]
         return min(parts, key=lambda split: self.cell(self.own, split).value) if len(parts) > 1 else None
 
@@ -83,9 +91,9 @@ class Results:
         return {(row["method"], row["split"], row["metric"]): row for row in self.rows}
 
 
-def label(method: str) -> str:
+def label(method: str | None) -> str:
     """A method's name as people write it."""
-    return {"scot": "SCOT", "infonce": "InfoNCE"}.get(method, method)
+    return {"scot": "SCOT", "infonce": "InfoNCE"}.get(str(method), str(method))
 
 
 def headline(results: Results) -> str:

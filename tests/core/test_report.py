@@ -232,7 +232,7 @@ def test_picture_frames_the_right_images(lake: Lake) -> None:
 
 
 def rows(values: dict[str, Sequence[float]], splits: Sequence[str] = ("seen", "type", "all")) -> list[dict[str, Any]]:
-    sizes = {"queries": 900, "seeds": 3, "metric": "R@1"}
+    sizes = {"benchmark": "catalogue", "queries": 900, "seeds": 3, "metric": "R@1"}
     return [
         {"method": method, "split": split, "value": value, "low": value - 2, "high": value + 2, **sizes}
         for method, listed in values.items()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import pytest
 
 from scot_core.lake import Lake
 from tests.flows.conftest import ROOT
+from tests.published import write_cirr, write_fashioniq
 
 KILLS = 10
 LIMIT_S = 900
@@ -112,3 +115,44 @@ def test_query_search_status_and_doctor_answer(
     assert found.stdout.count("image_id") == 3
     assert "triplets/" in scot(environment, "status", "--lake", lake).stdout
     assert scot(environment, "doctor", "--lake", lake).returncode == 0
+
+
+def test_benchmark_over_a_folder_of_images(
+    undisturbed: tuple[Path, float], environment: dict[str, str], tmp_path: Path
+) -> None:
+    lake = tmp_path / "lake"
+    shutil.copytree(undisturbed[0], lake)
+    root = write_fashioniq(tmp_path / "fashioniq")
+    command = ("benchmark", "fashioniq", "--root", str(root), "--lake", str(lake))
+    missing = root / "images" / "shirt-04.jpg"
+    data = missing.read_bytes()
+    missing.unlink()
+    refused = scot(environment, *command)
+    assert refused.returncode == 1 and "1 of 36 images of fashioniq are missing or empty: shirt-04" in refused.stderr
+    missing.write_bytes(data)
+    run = scot(environment, *command)
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-3000:]
+    assert "R@10 on fashioniq" in run.stdout and "arXiv 2501.08347, Table 1" in run.stdout
+    page = Path(run.stdout.rpartition("report: ")[2].strip()).read_text()
+    assert "FashionIQ val" in page and "Beside the paper" in page
+    again = scot(environment, *command, "--json")
+    assert again.returncode == 0 and again.stderr.count("Cached") == 3, again.stderr
+    rows = json.loads(again.stdout)["rows"]
+    assert {row["method"] for row in rows} == {"image-only", "text-only", "image+text", "scot"}
+
+
+def test_a_submission_is_put_where_it_is_asked_for(
+    undisturbed: tuple[Path, float], environment: dict[str, str], tmp_path: Path
+) -> None:
+    lake = tmp_path / "lake"
+    shutil.copytree(undisturbed[0], lake)
+    write_cirr(tmp_path / "data" / "cirr")
+    known = {**environment, "SCOT_DATA": str(tmp_path / "data")}
+    run = scot(known, "benchmark", "cirr-test1", "--submission", str(tmp_path / "out"), "--lake", str(lake))
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-3000:]
+    files = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.json"))
+    assert "scot/seed-0/test1_pred_ranks_recall.json" in files and len(files) == 8
+    found = scot(known, "doctor", "--lake", str(lake), "--json").stdout
+    data = {finding["what"]: finding for finding in json.loads(found)}
+    assert data["data: cirr-test1"]["ok"] is True and "3 queries, 12 images" in data["data: cirr-test1"]["found"]
+    assert data["data: circo"]["ok"] is None and "circo" in data["data: circo"]["found"]

@@ -1,0 +1,29 @@
+"""`scot/benchmark`: FashionIQ, CIRR or CIRCO over a folder of images (§4.3)."""
+
+from __future__ import annotations
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from flows.common import Recorder, ended, open_lake
+from scot_core.config import EmbedConfig, PublishedConfig
+from scot_core.stages import recipes
+from tasks.artifacts import benchmark_artifact
+
+
+@flow(name="scot", flow_run_name="benchmark {config.name}")
+def benchmark(
+    config: PublishedConfig,
+    combiner: str | None = None,
+    encoder: EmbedConfig | None = None,
+    lake: str | None = None,
+) -> State:
+    """Embed what the benchmark needs and write table `benchmarks`, or the files for its evaluation server.
+
+    `combiner` is a key of table `combiners` or a folder of weights, by default the newest Combiner; `encoder` is by
+    default the one that it was trained on.
+    """
+    place, run = open_lake(lake), Recorder()
+    rows = recipes.published(run, place, config, combiner, encoder)
+    benchmark_artifact(rows)
+    return ended(run, benchmarks=rows)

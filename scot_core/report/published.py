@@ -1,0 +1,86 @@
+"""The page about published benchmarks: what was measured on each, beside what the paper reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scot_core.benchmarks.baselines import BASELINES
+from scot_core.benchmarks.reported import BACKBONES, Line, beside
+from scot_core.lake import Dataset, Lake
+from scot_core.report import plots
+from scot_core.report.lineage import Lineage, trace
+from scot_core.report.page import fill
+from scot_core.report.results import Results
+
+TITLES = {"fashioniq": "FashionIQ", "cirr": "CIRR", "circo": "CIRCO"}
+
+
+@dataclass(frozen=True)
+class Section:
+    """One benchmark of the page."""
+
+    name: str
+    results: Results
+    lines: Sequence[Line]
+    plot: str | None
+    lost: int
+    same_backbone: bool
+
+    @property
+    def title(self) -> str:
+        name, _, split = self.name.partition("-")
+        return f"{TITLES[name]} {split or 'val'}"
+
+    @property
+    def metrics(self) -> list[str]:
+        """Metrics over all queries."""
+        return [metric for metric in self.lines[0].values if "/" not in metric]
+
+
+def render(lake: Lake, newest: Dataset, stamp: str) -> str:
+    """The page of the newest benchmark and of the others that were measured with the same Combiner and encoder."""
+    rows = newest.read().to_pylist()
+    combiner = newest.manifest["config"]["combiner"]
+    lineage = trace(lake, newest)
+    sections = [_section(lake, dataset) for dataset in _measured_alike(lake, newest)]
+    return fill(
+        "published.html.jinja",
+        lineage,
+        stamp,
+        encoder=str(rows[0]["encoder"]),
+        combiner=f"Combiner {combiner}" if combiner else "baselines alone",
+        sections=sections,
+    )
+
+
+def _measured_alike(lake: Lake, newest: Dataset) -> list[Dataset]:
+    """The newest dataset with rows of each published benchmark, by the same encoder and Combiner."""
+    found: dict[str, Dataset] = {}
+    for dataset in lake.table("benchmarks").matching(stage=str(newest.manifest["stage"])):
+        config = dataset.manifest["config"]
+        if dataset.rows and config.get("combiner") == newest.manifest["config"]["combiner"]:
+            found[str(config["name"])] = dataset
+    return [found[name] for name in sorted(found)]
+
+
+def _section(lake: Lake, dataset: Dataset) -> Section:
+    rows = dataset.read().to_pylist()
+    own = next((row["method"] for row in reversed(rows) if row["method"] not in BASELINES), None)
+    lines = beside(rows)
+    results = Results(rows, own)
+    embeddings = _embeddings(trace(lake, dataset))
+    return Section(
+        name=str(dataset.manifest["config"]["name"]),
+        results=results,
+        lines=lines,
+        plot=plots.gains_plot(lines, results.main) if lines else None,
+        lost=int(embeddings.manifest["rows"]["rejected"]) if embeddings else 0,
+        same_backbone=str(rows[0]["encoder"]) in BACKBONES,
+    )
+
+
+def _embeddings(lineage: Lineage) -> Dataset | None:
+    return next(
+        (d for d in lineage.inputs(lineage.root) if d.manifest["config"].get("what") == "benchmark-images"), None
+    )
