@@ -1,0 +1,89 @@
+"""What a profile needs that this machine lacks, each with how to get it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from scot_core.captions import sources
+from scot_core.config import Pipeline
+from scot_core.doctor import benchmark_data
+from scot_core.encoders import spec_of
+from scot_core.encoders import weights as encoder_weights
+from scot_core.encoders.published import ROWS
+from scot_core.errors import ScotError
+from scot_core.llm import weights as llm_weights
+from scot_core.plan.work import Work
+from scot_core.settings import settings
+
+GPU_GB, CPU_GB = 16, 6  # memory for a 7-billion-parameter model in 4 bits and its batch; for the small profiles
+
+
+def missing(pipeline: Pipeline, works: Sequence[Work], lake_url: str) -> list[str]:
+    """One sentence a thing that is not here; empty where a run could start."""
+    return [*_data(pipeline), *_key(pipeline), *_weights(pipeline), *_machine(pipeline, works, lake_url)]
+
+
+def _data(pipeline: Pipeline) -> Iterator[str]:
+    if pipeline.captions.source != "catalogue":
+        try:
+            yield from (f"captions: {sentence}" for sentence in sources.missing(pipeline.captions))
+        except ScotError as error:
+            yield f"captions: {error}"
+    for name in pipeline.benchmark.names:
+        if name != "catalogue" and not (found := benchmark_data(name)).ok:
+            yield f"{found.what}: {found.found}"
+
+
+def _key(pipeline: Pipeline) -> Iterator[str]:
+    if pipeline.seed.endpoint.base_url and not settings().api_key.get_secret_value():
+        yield f"key: SCOT_API_KEY is not set; {pipeline.seed.endpoint.base_url} will ask for it"
+
+
+def _weights(pipeline: Pipeline) -> Iterator[str]:
+    tuned, embed = pipeline.finetune, pipeline.embed
+    try:
+        revision = llm_weights.weights_revision(tuned.base, tuned.revision)
+        name = llm_weights.resolve(tuned.base)
+        if not Path(name).is_dir() and not _in_cache(name, revision):
+            yield f"weights: {name} is not on this machine: `hf download {name} --revision {revision}`"
+    except ScotError as error:
+        yield f"weights: {error}"
+    try:
+        spec_of(embed.encoder, revision=embed.revision, pooling=embed.pooling, precision=embed.precision)
+        row = ROWS.get(embed.encoder)
+        if row is not None:
+            place = encoder_weights.place(embed.encoder, row.hub, row.commit, embed.revision)
+            if place.folder is None and not _in_cache(place.hub, place.revision):
+                yield f"weights: encoder {embed.encoder} is not on this machine: `{place.command}`"
+    except ScotError as error:
+        yield f"weights: {error}"
+
+
+def _in_cache(hub: str, revision: str) -> bool:
+    """True where the hub's cache on this machine has these weights' configuration, which is fetched with them."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(hub, "config.json", revision=revision), str)
+
+
+def _machine(pipeline: Pipeline, works: Sequence[Work], lake_url: str) -> Iterator[str]:
+    import torch
+
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    if memory < CPU_GB:
+        yield f"memory: {memory:.0f} GB here, {CPU_GB} GB needed"
+    hours = sum(work.gpu_hours or 0 for work in works)
+    if hours and not torch.cuda.is_available():
+        yield f"GPU: none here; the stages above need at least {hours:.1f} GPU hours"
+    elif hours and (room := torch.cuda.get_device_properties(0).total_memory / 1e9) < GPU_GB:
+        yield f"GPU: {room:.0f} GB of memory, {GPU_GB} GB needed"
+    if "://" not in lake_url:
+        place = Path(lake_url).resolve()
+        while not place.exists():
+            place = place.parent
+        needed, free = sum(work.disk_gb for work in works), shutil.disk_usage(place).free / 1e9
+        if free < needed:
+            yield f"disk: {free:.0f} GB free at {place}, {needed:.0f} GB needed"

@@ -1,0 +1,51 @@
+"""What work costs at least, and what was measured, each with where it comes from.
+
+Bounds are arithmetic over a peak: no run is faster, most are slower. What was measured carries its machine.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+BYTES_PER_TOKEN: Final = 4  # of English: a rule of thumb, good to about a fifth
+
+# ---- GPU bounds ----
+PEAK_FLOPS: Final = 790e12  # dense bf16 products that one H100 or H200 reaches (docs/paper.md)
+LLM_PARAMETERS: Final = {
+    "tiiuae/falcon-7b": 6.92e9,
+    "tiiuae/falcon-7b-instruct": 6.92e9,
+    "smollm2": 0.135e9,
+    "catalogue-falcon": 2.42e6,
+}
+ADAPTER_GB: Final = 0.13  # rank 16 on Falcon-7B: 16 x 63,744 x 32 layers in float32
+FORWARD: Final = 2  # FLOPs a parameter and token
+TUNING: Final = 6  # forward, again while checkpointing, and backward to the activations; frozen weights get no gradient
+IMAGE_FLOPS: Final = {  # image tower at its own resolution, FLOPs an image
+    "blip2": 534e9,  # ViT-g/14 at 224 px: 521, Q-Former: 13
+    "lavis-blip2": 534e9,
+    "catalogue": 0.02e9,
+}
+VECTOR_DIM: Final = {"catalogue": 128, "clip-b32": 512, "clip-l14": 768, "blip": 256, "blip2": 256, "lavis-blip2": 256}
+
+# ---- measured ----
+JPEGS_PER_CORE_SECOND: Final = 150  # decoded and resized, COCO's size; 13 at 1600 px
+CATALOGUE_SECONDS: Final = {  # profile catalogue on two cores, units a second of each step
+    "draw": 330.0,
+    "ask": 265.0,
+    "tune": 2.8,
+    "write": 190.0,
+    "images": 1600.0,
+    "texts": 8000.0,
+    "train": 27.0,
+}
+
+# ---- published sizes: images and GB of the archives, from each data set's own site ----
+IMAGES: Final = {"coco": 118_287, "flickr30k": 31_783, "abo": 398_212}
+CAPTIONS_PER_IMAGE: Final = {"coco": 5, "flickr30k": 5, "abo": 1}
+IMAGE_BYTES: Final = {  # coco: 18 GB of 2017 train; flickr30k: 4.4 GB; abo: 3 GB of small images
+    "coco": 18e9 / 118_287,
+    "flickr30k": 4.4e9 / 31_783,
+    "abo": 3e9 / 398_212,
+}
+CATALOGUE_IMAGE_BYTES: Final = 6_000
+BENCHMARK_IMAGES: Final = {"fashioniq": 15_415, "cirr": 2_297, "cirr-test1": 2_315, "circo": 123_403, "circo-test": 0}
