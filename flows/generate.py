@@ -6,6 +6,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.common import Recorder, ended, given, open_lake
+from flows.keys import api_key
 from scot_core.config import GenerateConfig
 from scot_core.stages import recipes
 from tasks.artifacts import samples_artifact
@@ -21,6 +22,7 @@ def generate(
     """Write tables `replies`, `rejects` and `triplets` (kind generated)."""
     place, run = open_lake(lake), Recorder()
     writer = given(place, "adapters", adapter)
-    triplets = recipes.generate(run, place, config, given(place, "captions", captions), writer)
+    pictures = given(place, "captions", captions)
+    triplets = recipes.generate(run, place, config, pictures, writer, api_key(config.endpoint))
     samples_artifact(triplets)
     return ended(run, triplets=triplets)

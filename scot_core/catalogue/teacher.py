@@ -1,8 +1,9 @@
 """The teacher: an OpenAI-compatible server on loopback that writes triplets from the catalogue's grammar.
 
-It stands where GPT-4 stands (§4.2) and is spoken to by the same client: POST /v1/chat/completions and GET
-/v1/models. A caption, a seed and a system message always get the same reply. GET /_calls tells how often
-each caption was asked and answered. `python -m scot_core.catalogue.teacher --port 8017` runs it alone.
+It stands where GPT-4 stands (§4.2) and is spoken to by the same client: POST /v1/chat/completions, GET
+/v1/models, and the Batch API (`teacher_batches`). A caption, a seed and a system message always get the same
+reply. GET /_calls tells how often each caption was asked and answered, and digests of the keys that were used.
+`python -m scot_core.catalogue.teacher --port 8017` runs it alone.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from scot_core.catalogue import grammar
+from scot_core.catalogue.teacher_batches import Batches
 from scot_core.catalogue.teacher_faults import Fault, Faults, HalfBody
 from scot_core.errors import DataError, EndpointError
 from scot_core.triplets import json_reply
@@ -96,13 +98,16 @@ class _Teacher:
     seed: int
     asked: Counter[str] = field(default_factory=Counter)
     answered: Counter[str] = field(default_factory=Counter)
+    keys: set[str] = field(default_factory=set)
 
     def app(self) -> Starlette:
+        batches = Batches(self.faults, self.answer_line)
         return Starlette(
             routes=[
                 Route("/v1/chat/completions", self.complete, methods=["POST"]),
                 Route("/v1/models", self.models),
                 Route("/_calls", self.calls),
+                *batches.routes,
             ]
         )
 
@@ -110,31 +115,62 @@ class _Teacher:
         return JSONResponse({"object": "list", "data": [{"id": MODEL, "object": "model", "owned_by": "scot"}]})
 
     async def calls(self, _: Request) -> Response:
-        return JSONResponse({"asked": self.asked, "answered": self.answered})
+        return JSONResponse({"asked": self.asked, "answered": self.answered, "keys": sorted(self.keys)})
 
     async def complete(self, request: Request) -> Response:
+        self.keys.add(_digest(request.headers.get("authorization", "")))
         try:
-            body = json.loads(await request.body())
-            caption, system = _caption_and_system(body["messages"])
-        except (ValueError, KeyError, TypeError, IndexError):
+            asked = self._asked(json.loads(await request.body()))
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError):
             return _refuse(400, "the body is no chat completion request: messages with a user message at the end")
+        if asked is None:
+            return _refuse(404, f"only the model {MODEL} exists here", "model_not_found")
+        if asked.fault is Fault.SLOW:
+            await asyncio.sleep(self.faults.slow_s)
+        elif asked.fault is not None:
+            failure = self.faults.response(asked.fault, request.headers, asked.body)
+            if failure is not None:
+                return failure
+        return self._answer(asked)
+
+    def answer_line(self, body: dict[str, Any]) -> Response | None:
+        """The response to one line of a batch file; None where it gets lost."""
+        asked = self._asked(body)
+        if asked is None:
+            return _refuse(404, f"only the model {MODEL} exists here", "model_not_found")
+        if asked.fault is Fault.DROP:
+            return None
+        failure = None if asked.fault is None else self.faults.response(asked.fault, {}, body)
+        return failure or self._answer(asked)
+
+    def _asked(self, body: dict[str, Any]) -> _Asked | None:
+        """Count a request and draw its fault; None where it asks another model."""
+        caption, told = _caption_and_system(body["messages"])
         if body.get("model") != MODEL:
-            return _refuse(404, f"the model {body.get('model')!r} does not exist, {MODEL} does", "model_not_found")
-        digest = _digest(self.seed, system, body.get("seed"), caption)
+            return None
+        digest = _digest(self.seed, told, body.get("seed"), caption)
         attempt = self.asked[caption]
         self.asked[caption] += 1
-        fault = self.faults.draw(digest, attempt)
-        if fault is Fault.SLOW:
-            await asyncio.sleep(self.faults.slow_s)
-        elif fault is not None and (failure := self.faults.response(fault, request.headers, body)) is not None:
-            return failure
+        return _Asked(body, caption, digest, self.faults.draw(digest, attempt))
+
+    def _answer(self, asked: _Asked) -> Response:
         try:
-            text = json_reply(*grammar.teach(caption, random.Random(digest)))
+            text = json_reply(*grammar.teach(asked.caption, random.Random(asked.digest)))
         except DataError as error:
             return _refuse(400, str(error))
-        text, finish = _within(*self.faults.spoil(fault, text), body.get("max_tokens"))
-        self.answered[caption] += 1
-        return _completion(body, digest, text, finish, whole=fault is not Fault.HALF_BODY)
+        text, finish = _within(*self.faults.spoil(asked.fault, text), asked.body.get("max_tokens"))
+        self.answered[asked.caption] += 1
+        return _completion(asked.body, asked.digest, text, finish, whole=asked.fault is not Fault.HALF_BODY)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """One request: its caption, what its reply is drawn from, and its fault."""
+
+    body: dict[str, Any]
+    caption: str
+    digest: str
+    fault: Fault | None
 
 
 def _caption_and_system(messages: list[dict[str, str]]) -> tuple[str, str]:

@@ -44,6 +44,34 @@ _TURNED_DOWN: Final = frozenset({Fault.UNAUTHORISED, Fault.BAD_REQUEST, Fault.FI
 
 
 @dataclass(frozen=True)
+class BatchFaults:
+    """What goes wrong with the Batch API, counted in batches from the first one made.
+
+    Attributes:
+        looks: how often a batch is looked at before it has ended.
+        failing: batches that fail their validation.
+        expiring: batches that expire with a part of their requests answered; they come after the failing ones.
+        cancelled: batches that somebody cancels halfway; they come after the expiring ones.
+        answered: the part of its requests that a batch answers which expires or is cancelled.
+        unheard: batches that are made, but the answer that says so is lost.
+        calls: what befalls the first calls of the API, one after the other.
+    """
+
+    looks: int = 1
+    failing: int = 0
+    expiring: int = 0
+    cancelled: int = 0
+    answered: float = 0.5
+    unheard: int = 0
+    calls: tuple[Fault, ...] = ()
+
+    def end_of(self, number: int) -> str:
+        """How the batch of a number ends."""
+        ends = ("failed",) * self.failing + ("expired",) * self.expiring + ("cancelled",) * self.cancelled
+        return ends[number] if number < len(ends) else "completed"
+
+
+@dataclass(frozen=True)
 class Faults:
     """Faults and the share of requests they hit, the same requests every time.
 
@@ -53,12 +81,14 @@ class Faults:
             and requests turned down stay so.
         retry_after_s: of 429.
         slow_s: of SLOW.
+        batches: of the Batch API. In a batch, a request fails by a line of its error file, or by none at all.
     """
 
     shares: Mapping[Fault, float] | None = None
     first_attempts: int | None = 1
     retry_after_s: float = 0.05
     slow_s: float = 0.5
+    batches: BatchFaults = BatchFaults()
 
     def __post_init__(self) -> None:
         if sum((self.shares or {}).values()) > 1 + 1e-9:

@@ -1,4 +1,4 @@
-"""Chat completions as data: what is sent for one request, what comes back, what it costs.
+"""Completions as data: what is sent for one request, what comes back, what it costs.
 
 The body of a request is the same whether it travels alone or as a line of a batch file, and so is the
 completion that answers it.
@@ -8,22 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final, Protocol
 
 from scot_core.llm import Reply
 
 # A token of English is four bytes of UTF-8 on average; three bound it from above in practice.
 _BYTES_PER_TOKEN: Final = 3
 _TOKENS_PER_MESSAGE: Final = 8  # role and separators, whatever the chat template
-
-
-@dataclass(frozen=True, slots=True)
-class ChatRequest:
-    """One chat completion to ask for; `id` is handed back with the reply."""
-
-    id: str
-    messages: Sequence[Mapping[str, str]]
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -39,6 +30,7 @@ class EndpointSettings:
         attempts: how often one request is sent at most.
         concurrency: requests in flight at once.
         requests_per_minute: None where nothing but the concurrency limits them.
+        tokens_per_minute: of prompts and replies together; None where nothing limits them.
         usd_per_million_prompt: price of a million prompt tokens.
         usd_per_million_completion: price of a million completion tokens.
         max_usd: no request starts that could cost more than what is left of it; None is no limit.
@@ -53,48 +45,93 @@ class EndpointSettings:
     attempts: int = 6
     concurrency: int = 16
     requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
     usd_per_million_prompt: float = 0.0
     usd_per_million_completion: float = 0.0
     max_usd: float | None = None
     backoff_s: float = 1.0
 
 
-def body(
-    settings: EndpointSettings, request: ChatRequest, response_format: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """The JSON body of a request, as the chat completions endpoint takes it."""
-    sent: dict[str, Any] = {
-        "model": settings.model,
-        "messages": list(request.messages),
-        "temperature": settings.temperature,
-        "max_tokens": settings.max_tokens,
-        "seed": request.seed,
-    }
-    return sent if response_format is None else {**sent, "response_format": response_format}
+class Request(Protocol):
+    """One completion to ask for; `id` is handed back with the reply."""
+
+    path: ClassVar[str]  # below the base URL
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the prompt, bounded from above in practice."""
+        ...
+
+    def body(self, settings: EndpointSettings) -> dict[str, Any]:
+        """The JSON body, as the server takes it."""
+        ...
+
+    def read(self, answer: object) -> Reply:
+        """The reply in an answer. Raises ValueError where the answer is none of the kind asked for."""
+        ...
 
 
-def read_completion(completion: object, request: ChatRequest) -> Reply:
-    """The reply in a chat completion.
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """A chat completion; `response_format` is a JSON schema for servers that honour one."""
 
-    Raises:
-        ValueError: not a chat completion.
-    """
-    try:
-        choice = completion["choices"][0]  # type: ignore[index]
-        message, finish = choice["message"], choice.get("finish_reason")
-        text, refusal = message.get("content") or "", message.get("refusal")
-        usage = completion.get("usage") or {}  # type: ignore[attr-defined]
-        # A server that does not count is not free: count for it.
-        prompt = int(usage.get("prompt_tokens") or _prompt_tokens(request))
-        written = int(usage.get("completion_tokens") or _tokens(text))
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise ValueError("not a chat completion") from error
-    if not isinstance(text, str):
-        raise ValueError("the content of the message is no text")
-    text = text.encode("utf-8", "replace").decode()  # a lone surrogate is valid JSON, but no text a file can hold
-    if refusal or finish == "content_filter":
-        return Reply(str(refusal or text), "refusal", prompt, written)
-    return Reply(text, "length" if finish == "length" else "stop", prompt, written)
+    path: ClassVar[str] = "/chat/completions"
+
+    id: str
+    messages: Sequence[Mapping[str, str]]
+    seed: int
+    response_format: Mapping[str, Any] | None = None
+
+    @property
+    def prompt_tokens(self) -> int:
+        return sum(_TOKENS_PER_MESSAGE + _tokens(message["content"]) for message in self.messages)
+
+    def body(self, settings: EndpointSettings) -> dict[str, Any]:
+        sent = {**_sampling(settings, self.seed), "messages": list(self.messages)}
+        return sent if self.response_format is None else {**sent, "response_format": self.response_format}
+
+    def read(self, answer: object) -> Reply:
+        choice, usage = _first_choice(answer)
+        try:
+            message = choice["message"]
+            text, refusal = _text(message.get("content") or ""), message.get("refusal")
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError("not a chat completion") from error
+        finish = choice.get("finish_reason")
+        if refusal or finish == "content_filter":
+            return _reply(str(refusal or text), "refusal", usage, self)
+        return _reply(text, "length" if finish == "length" else "stop", usage, self)
+
+
+@dataclass(frozen=True, slots=True)
+class TextRequest:
+    """A plain text completion, the kind that continues a prompt as a local causal model does."""
+
+    path: ClassVar[str] = "/completions"
+
+    id: str
+    prompt: str
+    seed: int
+    stop: tuple[str, ...] = ()
+
+    @property
+    def prompt_tokens(self) -> int:
+        return _tokens(self.prompt)
+
+    def body(self, settings: EndpointSettings) -> dict[str, Any]:
+        # top_p is said aloud: servers may take another default from the model's own files
+        sent = {**_sampling(settings, self.seed), "prompt": self.prompt, "top_p": 1.0}
+        return {**sent, "stop": list(self.stop)} if self.stop else sent
+
+    def read(self, answer: object) -> Reply:
+        choice, usage = _first_choice(answer)
+        if "text" not in choice:
+            raise ValueError("not a text completion")
+        finish = "length" if choice.get("finish_reason") == "length" else "stop"
+        return _reply(_text(choice["text"] or ""), finish, usage, self)
 
 
 def price(settings: EndpointSettings, prompt_tokens: int, completion_tokens: int) -> float:
@@ -103,14 +140,43 @@ def price(settings: EndpointSettings, prompt_tokens: int, completion_tokens: int
     return dollars / 1e6
 
 
-def highest_price(settings: EndpointSettings, request: ChatRequest) -> float:
+def highest_price(settings: EndpointSettings, request: Request) -> float:
     """The most one request can cost in US dollars, in practice: a long prompt and a reply of `max_tokens`."""
-    return price(settings, _prompt_tokens(request), settings.max_tokens)
+    return price(settings, request.prompt_tokens, settings.max_tokens)
+
+
+def _sampling(settings: EndpointSettings, seed: int) -> dict[str, Any]:
+    return {
+        "model": settings.model,
+        "temperature": settings.temperature,
+        "max_tokens": settings.max_tokens,
+        "seed": seed,
+    }
+
+
+def _first_choice(answer: object) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """The first choice and the usage. Raises ValueError where there is none."""
+    choices = answer.get("choices") if isinstance(answer, dict) else None
+    if not isinstance(answer, dict) or not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        raise ValueError("not a completion")
+    usage = answer.get("usage")
+    return choices[0], usage if isinstance(usage, dict) else {}
+
+
+def _text(content: object) -> str:
+    if not isinstance(content, str):
+        raise ValueError("the content of the completion is no text")
+    return content.encode("utf-8", "replace").decode()  # a lone surrogate is valid JSON, but no text a file can hold
+
+
+def _reply(text: str, finish: str, usage: Mapping[str, Any], request: Request) -> Reply:
+    try:
+        # A server that does not count is not free: count for it.
+        prompt = int(usage.get("prompt_tokens") or request.prompt_tokens)
+        return Reply(text, finish, prompt, int(usage.get("completion_tokens") or _tokens(text)))
+    except TypeError as error:
+        raise ValueError("the counts of tokens are no numbers") from error
 
 
 def _tokens(text: str) -> int:
     return -(-len(text.encode()) // _BYTES_PER_TOKEN)
-
-
-def _prompt_tokens(request: ChatRequest) -> int:
-    return sum(_TOKENS_PER_MESSAGE + _tokens(message["content"]) for message in request.messages)

@@ -38,8 +38,10 @@ def _data(pipeline: Pipeline) -> Iterator[str]:
 
 
 def _key(pipeline: Pipeline) -> Iterator[str]:
-    if pipeline.seed.endpoint.base_url and not settings().api_key.get_secret_value():
-        yield f"key: SCOT_API_KEY is not set; {pipeline.seed.endpoint.base_url} will ask for it"
+    servers = {pipeline.seed.endpoint.base_url, pipeline.generate.endpoint.base_url} - {""}
+    if servers and not settings().api_key.get_secret_value():
+        where = " and ".join(sorted(servers))
+        yield f"key: SCOT_API_KEY is not set; {where} may ask for one (a Prefect Secret block scot-api-key will do)"
 
 
 def _weights(pipeline: Pipeline) -> Iterator[str]:

@@ -5,48 +5,26 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import random
 import signal
 import socket
 import time
 import traceback
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from scot_core.catalogue import language, world
-from scot_core.catalogue.teacher import MODEL, serve
+from scot_core.catalogue.teacher import serve
 from scot_core.catalogue.teacher_faults import Fault, Faults
 from scot_core.errors import BudgetReached, EndpointError
 from scot_core.llm import Reply
-from scot_core.llm.chat import highest_price, read_completion
-from scot_core.llm.endpoint import ChatRequest, EndpointSettings, Usage, ask
+from scot_core.llm.chat import highest_price
+from scot_core.llm.endpoint import ChatRequest, Usage, ask
 from scot_core.llm.limits import retry_after
-from scot_core.triplets import RESPONSE_FORMAT, Rejection, chat_messages, read_reply
-
-KEY = "sk-canary-5f1d"
-
-
-def settings(url: str, **changes: Any) -> EndpointSettings:
-    usual = EndpointSettings(url, MODEL, timeout_s=10, attempts=3, concurrency=8, backoff_s=0.002)
-    return replace(usual, **{"usd_per_million_prompt": 2.5, "usd_per_million_completion": 10.0, **changes})
-
-
-def captions(count: int) -> list[str]:
-    rng = random.Random(3)
-    unique: dict[str, None] = {}
-    while len(unique) < count:
-        product = world.sample(rng, "seen")
-        unique[language.caption(product, language.mentioned(rng), rng.getrandbits(30))] = None
-    return list(unique)
-
-
-def requests(count: int) -> list[ChatRequest]:
-    return [ChatRequest(caption, chat_messages(caption), 0) for caption in captions(count)]
+from scot_core.triplets import RESPONSE_FORMAT, Rejection, read_reply
+from tests.endpoints import KEY, requests, settings
 
 
 class Journal(dict[str, Reply]):
@@ -164,13 +142,13 @@ def test_a_request_that_breaks_the_server_every_time_becomes_a_row_error() -> No
 def test_a_server_without_response_format_is_asked_without(undisturbed: Journal) -> None:
     journal = Journal()
     with serve(faults=always(Fault.NO_FORMAT)) as url:
-        ask(settings(url), KEY, requests(16), on_reply=journal, response_format=RESPONSE_FORMAT)
+        ask(settings(url), KEY, requests(16, RESPONSE_FORMAT), on_reply=journal)
     assert journal == undisturbed
 
 
 def test_missing_counts_of_tokens_are_estimated_rather_than_free() -> None:
     completion = {"choices": [{"message": {"content": "twelve bytes"}, "finish_reason": "stop"}]}
-    reply = read_completion(completion, ChatRequest("a", [{"role": "user", "content": "abcdef"}], 0))
+    reply = ChatRequest("a", [{"role": "user", "content": "abcdef"}], 0).read(completion)
     assert reply == Reply("twelve bytes", "stop", 10, 4)
 
 
@@ -183,7 +161,7 @@ def test_missing_counts_of_tokens_are_estimated_rather_than_free() -> None:
         (Fault.RATE_LIMIT_SILENT, "429 3 times in a row.*requests_per_minute"),
         (Fault.SERVER_ERROR, "500 3 times in a row"),
         (Fault.DROP, "dropped the connection 3 times"),
-        (Fault.NOT_JSON, "something else than a chat completion"),
+        (Fault.NOT_JSON, "something else than what was asked for"),
         (Fault.UNAUTHORISED, "refuses the key .*SCOT_API_KEY"),
         (Fault.BAD_REQUEST, "turned down 8 requests and answered none: this cannot be asked"),
     ],
@@ -325,7 +303,7 @@ def test_requests_per_minute_spread_the_requests() -> None:
 def test_the_key_is_in_no_exception_and_no_log(fault: Fault, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with serve(faults=always(fault)) as url, pytest.raises(EndpointError) as error:
-        ask(settings(url), KEY, requests(12), on_reply=Journal(), response_format=RESPONSE_FORMAT)
+        ask(settings(url), KEY, requests(12, RESPONSE_FORMAT), on_reply=Journal())
     said = "".join(traceback.format_exception(error.value)) + repr(error.value) + caplog.text
     said += "".join(repr(record.__dict__) for record in caplog.records)
     assert KEY not in said

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -12,71 +11,29 @@ import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
-from urllib.request import ProxyHandler, build_opener
 
 import pytest
 
-from scot_core.catalogue.language import caption, mentioned
 from scot_core.catalogue.teacher import MODEL, serve
 from scot_core.catalogue.teacher_faults import Fault, Faults
-from scot_core.catalogue.world import sample
-from scot_core.config import EndpointConfig, SeedConfig
+from scot_core.config import EndpointConfig, SeedConfig, profile, with_overrides
 from scot_core.errors import BudgetReached, ConfigError, EndpointError
-from scot_core.fingerprint import fingerprint
-from scot_core.lake import Dataset, Identity, Lake
-from scot_core.schema import pair_id
+from scot_core.lake import Lake
+from scot_core.prices import PRICES
 from scot_core.stages.replies import ReadReplies
 from scot_core.stages.seed import AskForSeeds, choose
 from scot_core.stages.step import run_here
+from tests.seeding import SEEDS, answered, captions_of, commit_captions, seed, seed_config, texts
 
-CAPTIONS, SEEDS = 60, 40
 SLOW = Faults({Fault.SLOW: 1.0}, first_attempts=None, slow_s=0.1)
 
 
-def _commit_captions(lake: Lake) -> Dataset:
-    rng = random.Random(0)
-    texts: dict[str, None] = {}
-    while len(texts) < CAPTIONS:
-        product = sample(rng, "seen")
-        texts[caption(product, mentioned(rng), rng.getrandbits(30))] = None
-    ids = [f"image-{number}" for number in range(CAPTIONS)]
-    draft = lake.draft(Identity("captions", "shop", "captions", fingerprint("captions", 1, {}, []), {}))
-    draft.write_part(
-        0,
-        {
-            "pair_id": [pair_id("shop", image_id, text) for image_id, text in zip(ids, texts, strict=True)],
-            "source": ["shop"] * CAPTIONS,
-            "image_id": ids,
-            "caption": list(texts),
-            "image": [{"bytes": b"png", "path": "a.png"}] * CAPTIONS,
-        },
-    )
-    return draft.commit(1, rows_in=CAPTIONS)
-
-
-def _step(lake: Lake, url: str, *, concurrency: int = 4, max_usd: float | None = None, **config: Any) -> AskForSeeds:
-    # a dollar a thousand tokens; the name stands in the identity, so that a teacher on another port is the same
-    endpoint = EndpointConfig(
-        name="a-teacher", base_url=url, model=MODEL, concurrency=concurrency, attempts=1,
-        usd_per_million_prompt=1000, usd_per_million_completion=1000, max_tokens=100,
-    )  # fmt: skip
-    settings: dict[str, Any] = {"count": SEEDS, "shard_rows": 15, "endpoint": endpoint, "max_usd": max_usd, **config}
-    found = lake.table("captions").datasets()
-    return AskForSeeds(lake, SeedConfig(**settings), found[0] if found else _commit_captions(lake))
-
-
-def _answered(url: str) -> Counter[str]:
-    with build_opener(ProxyHandler({})).open(url.removesuffix("/v1") + "/_calls") as response:
-        return Counter(json.load(response)["answered"])
+def _step(lake: Lake, url: str, **config: Any) -> AskForSeeds:
+    return AskForSeeds(lake, seed_config(url, **config), captions_of(lake))
 
 
 def _journalled(lake: Lake) -> int:
     return sum(path.read_bytes().count(b"\n") for path in Path(lake.url).glob("replies/*/_journal/*/journal.jsonl"))
-
-
-def _texts(dataset: Dataset) -> list[tuple[str, str]]:
-    table = dataset.read(["pair_id", "text"])
-    return list(zip(table["pair_id"].to_pylist(), table["text"].to_pylist(), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +47,7 @@ def quiet_lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
 
 @pytest.fixture(scope="module")
 def undisturbed(quiet_lake: Lake) -> list[tuple[str, str]]:
-    return _texts(quiet_lake.table("replies").latest())
+    return texts(quiet_lake.table("replies").latest())
 
 
 # ------------------------------------------------------------------------------------- an undisturbed run
@@ -100,11 +57,11 @@ def test_every_chosen_caption_is_asked_once(local_lake: Lake) -> None:
     ticks: list[int] = []
     with serve() as url:
         (replies,) = run_here(_step(local_lake, url), ticks.append)
-        answered = _answered(url)
+        paid = answered(url)
         assert run_here(_step(local_lake, url))[0].record == replies.record
-        assert _answered(url) == answered
+        assert answered(url) == paid
     chosen = choose(local_lake.table("captions").latest().read(["pair_id", "caption"]).to_pylist(), SEEDS, 0)
-    assert answered == {row["caption"]: 1 for row in chosen}
+    assert paid == {row["caption"]: 1 for row in chosen}
     rows = replies.read().to_pylist()
     assert [row["pair_id"] for row in rows] == [row["pair_id"] for row in chosen]
     assert {(row["model"], row["attempt"], row["stage"], row["finish_reason"]) for row in rows} == {
@@ -168,26 +125,28 @@ def test_a_run_that_fails_halfway_asks_only_for_what_is_missing(lake: Lake, undi
             assert lake.table("replies").datasets() == []
         (replies,) = run_here(_step(lake, url))
         # what was on the wire when the run stopped arrives after it and is kept
-        assert set(_answered(url).values()) == {1}
-    assert _texts(replies) == undisturbed
+        assert set(answered(url).values()) == {1}
+    assert texts(replies) == undisturbed
 
 
 RUN_SEEDS = """
 import sys
 sys.path.insert(0, sys.argv[3])
-from test_stages_seed import _step
+from tests.seeding import captions_of, seed_config
 from scot_core.lake import Lake
+from scot_core.stages.seed import AskForSeeds
 from scot_core.stages.step import run_here
-run_here(_step(Lake(sys.argv[1]), sys.argv[2]))
+lake = Lake(sys.argv[1])
+run_here(AskForSeeds(lake, seed_config(sys.argv[2]), captions_of(lake)))
 """
 
 
 def test_a_kill_pays_twice_for_nothing_but_what_was_in_flight(
     local_lake: Lake, undisturbed: list[tuple[str, str]]
 ) -> None:
-    _commit_captions(local_lake)
+    commit_captions(local_lake)
     with serve(faults=SLOW) as url:
-        command = [sys.executable, "-c", RUN_SEEDS, local_lake.url, url, str(Path(__file__).parent)]
+        command = [sys.executable, "-c", RUN_SEEDS, local_lake.url, url, str(Path(__file__).parents[2])]
         process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
         while _journalled(local_lake) < 10:
             assert process.poll() is None, "the run ended by itself"
@@ -196,15 +155,13 @@ def test_a_kill_pays_twice_for_nothing_but_what_was_in_flight(
         process.wait()
         assert 10 <= _journalled(local_lake) < SEEDS
         (replies,) = run_here(_step(local_lake, url))
-        answered = _answered(url)
-    assert max(answered.values()) <= 2
-    assert sum(answered.values()) <= SEEDS + 4  # four requests were in flight
-    assert _texts(replies) == undisturbed
+        paid = answered(url)
+    assert max(paid.values()) <= 2
+    assert sum(paid.values()) <= SEEDS + 4  # four requests were in flight
+    assert texts(replies) == undisturbed
 
 
-def test_an_endpoint_that_is_down_leaves_what_was_answered(
-    local_lake: Lake, undisturbed: list[tuple[str, str]]
-) -> None:
+def test_an_endpoint_that_is_down_leaves_what_wasanswered(local_lake: Lake, undisturbed: list[tuple[str, str]]) -> None:
     with serve() as url:
         step = _step(local_lake, url)
         with step:
@@ -215,36 +172,111 @@ def test_an_endpoint_that_is_down_leaves_what_was_answered(
         down.run(1, lambda _: None)
     with serve() as url:
         (replies,) = run_here(_step(local_lake, url))
-        assert sum(_answered(url).values()) == SEEDS - 15
-    assert _texts(replies) == undisturbed
+        assert sum(answered(url).values()) == SEEDS - 15
+    assert texts(replies) == undisturbed
 
 
-def test_a_budget_stops_the_run_and_a_larger_one_goes_on(local_lake: Lake, undisturbed: list[tuple[str, str]]) -> None:
+def test_a_budget_commits_what_it_bought_and_a_larger_one_buys_the_rest(
+    lake: Lake, undisturbed: list[tuple[str, str]]
+) -> None:
     with serve() as url:
-        with pytest.raises(BudgetReached, match="raise max_usd to go on"):
-            run_here(_step(local_lake, url, max_usd=9.0))
-        first = sum(_answered(url).values())
+        with pytest.raises(BudgetReached, match=r"committed as triplets/.*Raise it to go on \(nothing is paid twice\)"):
+            seed(lake, seed_config(url, max_usd=9.0))
+        first = sum(answered(url).values())
         assert 0 < first < SEEDS
+        replies, triplets, rejects = (lake.table(name).latest() for name in ("replies", "triplets", "rejects"))
+        assert replies.manifest["usage"]["usd"] <= 9.0
+        assert replies.manifest["rows"] == {"in": SEEDS, "out": SEEDS, "rejected": 0}
+        assert triplets.manifest["rows"] == {"in": SEEDS, "out": triplets.rows, "rejected": rejects.rows}
+        assert Counter(rejects.read()["reason"].to_pylist())["budget_reached"] == SEEDS - first
+
+        with pytest.raises(BudgetReached):  # the same again, or less, is found and costs nothing
+            seed(lake, seed_config(url, max_usd=9.0))
+        taken = seed(lake, seed_config(url, max_usd=8.0, accept_partial=True))
+        assert (taken.record, sum(answered(url).values())) == (triplets.record, first)
+        assert len(lake.table("replies").datasets()) == 1
+
         with pytest.raises(BudgetReached):
-            run_here(_step(local_lake, url, max_usd=9.0))
-        assert sum(_answered(url).values()) == first
-        (replies,) = run_here(_step(local_lake, url))
-        assert set(_answered(url).values()) == {1}
-    assert replies.manifest["usage"]["usd"] > 9.0
-    assert _texts(replies) == undisturbed
+            seed(lake, seed_config(url, max_usd=12.0))
+        assert first < sum(answered(url).values()) < SEEDS
+        whole = seed(lake, seed_config(url, max_usd=100.0))
+        assert set(answered(url).values()) == {1}
+    assert texts(lake.table("replies").latest()) == undisturbed
+    assert whole.rows > 0.9 * SEEDS and whole.key != triplets.key
+
+
+def test_a_run_that_was_killed_after_a_budget_was_raised_is_no_excuse_to_pay_twice(local_lake: Lake) -> None:
+    with serve() as url:
+        with pytest.raises(BudgetReached):
+            seed(local_lake, seed_config(url, max_usd=9.0))
+
+        def stumble(units: int) -> None:
+            raise RuntimeError("somebody stumbled over the cable")
+
+        with pytest.raises(RuntimeError, match="cable"), _step(local_lake, url, max_usd=20.0) as step:
+            step.run(2, stumble)
+        with _step(local_lake, url, max_usd=20.0) as step, contextlib.suppress(RuntimeError):
+            step.run(1, lambda units: stumble(units) if units == 1 else None)
+        paid = sum(answered(url).values())
+        bought = seed(local_lake, seed_config(url, max_usd=9.0, accept_partial=True))
+        assert sum(answered(url).values()) == paid
+        assert bought.manifest["rows"]["in"] == SEEDS
+        seed(local_lake, seed_config(url))
+        assert set(answered(url).values()) == {1}
+
+
+def test_a_budget_that_pays_for_nothing_commits_nothing(local_lake: Lake) -> None:
+    with serve() as url:
+        with pytest.raises(BudgetReached, match="does not pay for a single request"):
+            seed(local_lake, seed_config(url, max_usd=0.001))
+        assert not answered(url)
+    assert local_lake.table("replies").datasets() == []
 
 
 def test_a_budget_counts_every_shard_whatever_their_order(local_lake: Lake) -> None:
     with serve() as url:
         for shard in (2, 0, 1, 0, 2, 1):
-            step = _step(local_lake, url, max_usd=9.0)
-            with pytest.raises(BudgetReached), step:
+            with _step(local_lake, url, max_usd=9.0) as step:
                 step.run(shard, lambda _: None)
                 step.run((shard + 1) % 3, lambda _: None)
-        answered = sum(_answered(url).values())
+        paid = sum(answered(url).values())
         (replies,) = run_here(_step(local_lake, url))
-    assert sum(replies.read()["usd"].to_pylist()[:1]) * answered == pytest.approx(9.0, rel=0.3)
-    assert answered < SEEDS
+    assert sum(replies.read()["usd"].to_pylist()[:1]) * paid == pytest.approx(9.0, rel=0.3)
+    assert paid < SEEDS
+
+
+@pytest.mark.parametrize("model", ["gpt-5-imagined", "my-own"])
+def test_a_budget_for_a_model_without_a_price_is_refused_before_anything_is_sent(model: str) -> None:
+    endpoint = EndpointConfig(base_url="http://127.0.0.1:9/v1", model=model)
+    with pytest.raises(ConfigError, match=r"set seed\.endpoint\.usd_per_million_prompt"):
+        SeedConfig(endpoint=endpoint, max_usd=3.0)
+    with pytest.raises(ConfigError, match=model):
+        with_overrides(profile("smoke"), [f"seed.endpoint.model={model}", "seed.max_usd=3"])
+    priced = endpoint.model_copy(update={"usd_per_million_prompt": 1.0, "usd_per_million_completion": 2.0})
+    assert SeedConfig(endpoint=priced, max_usd=3.0).endpoint.price == (1.0, 2.0)
+
+
+def test_prices_come_from_the_table_where_none_are_given() -> None:
+    assert EndpointConfig(model="gpt-4o").price == PRICES["gpt-4o"]
+    assert EndpointConfig(model="gpt-4o-2024-08-06").price == PRICES["gpt-4o"]
+    assert EndpointConfig(model="gpt-4-0613").price == PRICES["gpt-4"]
+    assert EndpointConfig(model="gpt-4o", usd_per_million_prompt=1.5).price == (1.5, PRICES["gpt-4o"].completion)
+    assert (
+        EndpointConfig(model="gpt-4o", usd_per_million_prompt=9).identity() == EndpointConfig(model="gpt-4o").identity()
+    )
+
+
+def test_faults_that_pass_leave_no_trace_in_the_replies(local_lake: Lake, undisturbed: list[tuple[str, str]]) -> None:
+    passing = (
+        Fault.RATE_LIMIT, Fault.RATE_LIMIT_DATE, Fault.RATE_LIMIT_SILENT, Fault.SERVER_ERROR,
+        Fault.SLOW, Fault.DROP, Fault.HALF_BODY, Fault.NOT_JSON,
+    )  # fmt: skip
+    faults = Faults(dict.fromkeys(passing, 0.1), retry_after_s=0.02, slow_s=3.0)
+    with serve(faults=faults) as url:
+        config = seed_config(url, attempts=6, timeout_s=1.5, concurrency=16, tokens_per_minute=10_000_000)
+        triplets = seed(local_lake, config)
+    assert texts(local_lake.table("replies").latest()) == undisturbed
+    assert triplets.manifest["rows"]["in"] == SEEDS
 
 
 def test_what_a_server_turns_down_or_spoils_is_kept_as_a_reply(local_lake: Lake) -> None:

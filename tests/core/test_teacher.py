@@ -79,7 +79,7 @@ def test_it_stops_at_max_tokens() -> None:
         ({"messages": chat_messages("A dog on a beach.")}, 400, "cannot read the caption"),
         ({"messages": []}, 400, "no chat completion request"),
         ({"messages": [{"role": "system", "content": CAPTION}]}, 400, "no chat completion request"),
-        ({"model": "gpt-4"}, 404, "does not exist"),
+        ({"model": "gpt-4"}, 404, "exists here"),
     ],
 )
 def test_what_it_cannot_do_it_says(body: dict[str, Any], status: int, words: str) -> None:

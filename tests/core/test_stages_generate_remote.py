@@ -1,0 +1,186 @@
+"""Generation behind an endpoint: what a server writes is what the same model writes here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from scot_core.config import GenerateConfig, ServerConfig, profile, with_overrides
+from scot_core.errors import EndpointError, ModelError
+from scot_core.fingerprint import fingerprint
+from scot_core.lake import Dataset, Identity, Lake
+from scot_core.llm import finetune
+from scot_core.llm.finetune import LoraSettings
+from scot_core.llm.local import Generator
+from scot_core.schema import pair_id
+from scot_core.stages import recipes
+from scot_core.stages.generate import Write
+from scot_core.stages.generate_remote import WriteRemotely
+from scot_core.stages.merge import merge, merge_dataset
+from scot_core.stages.step import run_here
+from scot_core.triplets import local_prompt
+from tests.completions import Completions, serve_completions
+from tests.tiny_llm import EXAMPLES, build_falcon
+
+TUNING = LoraSettings(r=8, alpha=16, steps=240, batch_size=12, learning_rate=2e-2, seed=3, checkpoint_every=100)
+CAPTIONS = [f"a {colour} {noun}" for colour in ("red", "green", "blue") for noun in ("mug", "lamp", "vase", "cup")]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return build_falcon(tmp_path_factory.mktemp("falcon"))
+
+
+@pytest.fixture(scope="module")
+def adapter(base: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return finetune.finetune(base, EXAMPLES, tmp_path_factory.mktemp("tuned"), settings=TUNING).adapter
+
+
+@pytest.fixture(scope="module")
+def server(base: str, adapter: Path) -> Iterator[Completions]:
+    with serve_completions(Generator.load(base, adapter)) as served:
+        yield served
+
+
+@pytest.fixture
+def inputs(local_lake: Lake, base: str, adapter: Path, tmp_path: Path) -> tuple[Dataset, Dataset]:
+    """Captions and the adapter, committed."""
+    count = len(CAPTIONS)
+    draft = local_lake.draft(Identity("captions", "shop", "captions", fingerprint("captions", 1, {}, []), {}))
+    draft.write_part(
+        0,
+        {
+            "pair_id": [pair_id("shop", str(number), text) for number, text in enumerate(CAPTIONS)],
+            "source": ["shop"] * count,
+            "image_id": [str(number) for number in range(count)],
+            "caption": CAPTIONS,
+            "image": [{"bytes": b"png", "path": "a.png"}] * count,
+        },
+    )
+    captions = draft.commit(1, rows_in=count)
+    config = {"base": base, "revision": None}
+    draft = local_lake.draft(Identity("adapters", "shop", "finetune", fingerprint("finetune", 1, config, []), config))
+    draft.write_part(0, {"source": ["shop"], "phase": ["train"], "step": [0], "metric": ["loss"], "value": [0.0]})
+    copied = tmp_path / "copied" / "adapter"
+    copied.mkdir(parents=True)
+    for file in adapter.iterdir():
+        (copied / file.name).write_bytes(file.read_bytes())
+    draft.write_files(copied.parent)
+    return captions, draft.commit(1, rows_in=1)
+
+
+def remote(url: str, **changes: object) -> GenerateConfig:
+    endpoint = ServerConfig(name="a-server", base_url=url, model="scot", attempts=3, concurrency=2)
+    return GenerateConfig(endpoint=endpoint, batch_size=1, shard_rows=5, max_new_tokens=24).model_copy(update=changes)
+
+
+def said(dataset: Dataset) -> list[tuple[str, ...]]:
+    return [
+        (row["pair_id"], row["text"], row["finish_reason"], row["seed"], row["prompt_tokens"], row["completion_tokens"])
+        for row in dataset.read().to_pylist()
+    ]
+
+
+def test_a_server_writes_what_the_model_writes_here(
+    local_lake: Lake, inputs: tuple[Dataset, Dataset], server: Completions
+) -> None:
+    server.bodies.clear()
+    config = remote(server.url)
+    (there,) = run_here(WriteRemotely(local_lake, config, *inputs))
+    here_config = config.model_copy(update={"endpoint": ServerConfig(model="scot")})
+    (here,) = run_here(Write(local_lake, here_config, *inputs, devices=("cpu",)))
+    assert said(there) == said(here)
+    assert {row["model"] for row in there.read().to_pylist()} == {row["model"] for row in here.read().to_pylist()}
+    assert sorted(body["prompt"] for body in server.bodies) == sorted(map(local_prompt, CAPTIONS))
+    assert {(b["temperature"], b["max_tokens"], b["top_p"]) for b in server.bodies} == {(0.8, 24, 1.0)}
+    assert there.key != here.key
+
+
+def test_every_caption_ends_as_triplet_or_reject_after_a_second_try(
+    local_lake: Lake, inputs: tuple[Dataset, Dataset], server: Completions
+) -> None:
+    server.answered.clear()
+    triplets = recipes.generate(run_here, local_lake, remote(server.url, temperature=0.3), *inputs)
+    rejects = local_lake.table("rejects").latest()
+    assert triplets.manifest["rows"] == {"in": len(CAPTIONS), "out": triplets.rows, "rejected": rejects.rows}
+    assert triplets.rows > 0
+    twice = [prompt for prompt, times in server.answered.items() if times == 2]
+    second = local_lake.table("replies").latest(stage="generate-try2")
+    assert len(twice) == second.rows and set(server.answered.values()) <= {1, 2}
+    again = recipes.generate(run_here, local_lake, remote(server.url, temperature=0.3), *inputs)
+    assert again.record == triplets.record and sum(server.answered.values()) == len(CAPTIONS) + second.rows
+
+
+def test_a_server_that_dies_halfway_is_asked_for_the_rest_alone(
+    local_lake: Lake, inputs: tuple[Dataset, Dataset], server: Completions
+) -> None:
+    server.answered.clear()
+    step = WriteRemotely(local_lake, remote(server.url), *inputs)
+    with step:
+        step.run(0, lambda _: None)
+
+        def go_down(units: int) -> None:
+            server.down = server.down or bool(units)
+
+        with pytest.raises(EndpointError, match="answered 500 3 times"):
+            step.run(1, go_down)
+    server.down = False
+    (replies,) = run_here(WriteRemotely(local_lake, remote(server.url), *inputs))
+    assert replies.rows == len(CAPTIONS)
+    assert set(server.answered.values()) == {1}
+
+
+def test_a_model_the_server_does_not_serve_is_said(
+    local_lake: Lake, inputs: tuple[Dataset, Dataset], server: Completions
+) -> None:
+    config = remote(server.url, endpoint=ServerConfig(base_url=server.url, model="other"))
+    with pytest.raises(EndpointError, match="knows no model 'other'"):
+        run_here(WriteRemotely(local_lake, config, *inputs))
+
+
+def test_what_is_sent_and_to_whom_makes_the_key(local_lake: Lake, inputs: tuple[Dataset, Dataset]) -> None:
+    def key(**changes: object) -> str:
+        return WriteRemotely(local_lake, remote("http://a/v1", **changes), *inputs).outputs[0].key
+
+    first = key()
+    moved = ServerConfig(name="a-server", base_url="http://b/v1", model="scot", concurrency=99)
+    assert key(endpoint=moved) == key(batch_size=7) == first
+    other = [
+        ServerConfig(name="b", base_url="http://a/v1", model="scot"),
+        ServerConfig(base_url="http://a/v1", model="x"),
+    ]
+    assert len({first, *(key(endpoint=e) for e in other), key(temperature=0.1), key(seed=1)}) == 5
+
+
+def test_the_endpoint_is_set_from_the_command_line_and_says_nothing_of_the_local_path() -> None:
+    plan = with_overrides(profile("smoke"), ["generate.endpoint.base_url=http://gpu:8000/v1"])
+    assert plan.generate.is_remote and plan.generate.endpoint.model == "scot"
+    assert "endpoint" not in profile("smoke").generate.identity()
+
+
+# --------------------------------------------------------------------------------------- a folder to serve
+
+
+def test_a_merged_folder_computes_what_base_and_adapter_compute(base: str, adapter: Path, tmp_path: Path) -> None:
+    folder = merge(base, adapter, tmp_path / "merged", dtype=torch.float32)
+    generator = Generator.load(base, adapter, device="cpu")
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    ids = torch.tensor([generator.tokenizer(local_prompt(CAPTIONS[0])).input_ids])
+    with torch.no_grad():
+        torch.testing.assert_close(model(ids).logits, generator.model(ids).logits, atol=1e-5, rtol=1e-5)
+    assert not hasattr(model.config, "quantization_config")
+    assert (folder / "tokenizer.json").is_file()
+    with pytest.raises(ModelError, match="is not empty"):
+        merge(base, adapter, folder)
+
+
+def test_the_adapter_of_a_lake_is_merged_in_half_precision(
+    local_lake: Lake, inputs: tuple[Dataset, Dataset], tmp_path: Path
+) -> None:
+    folder = merge_dataset(inputs[1], tmp_path / "merged")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}

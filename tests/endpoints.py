@@ -1,0 +1,32 @@
+"""Requests that the loopback teacher answers, and how it is treated, for the tests of the endpoint's clients."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import Any
+
+from scot_core.catalogue import language, world
+from scot_core.catalogue.teacher import MODEL
+from scot_core.llm.endpoint import ChatRequest, EndpointSettings
+from scot_core.triplets import chat_messages
+
+KEY = "sk-canary-5f1d"
+
+
+def settings(url: str, **changes: Any) -> EndpointSettings:
+    usual = EndpointSettings(url, MODEL, timeout_s=10, attempts=3, concurrency=8, backoff_s=0.002)
+    return replace(usual, **{"usd_per_million_prompt": 2.5, "usd_per_million_completion": 10.0, **changes})
+
+
+def captions(count: int) -> list[str]:
+    rng = random.Random(3)
+    unique: dict[str, None] = {}
+    while len(unique) < count:
+        product = world.sample(rng, "seen")
+        unique[language.caption(product, language.mentioned(rng), rng.getrandbits(30))] = None
+    return list(unique)
+
+
+def requests(count: int, response_format: dict[str, Any] | None = None) -> list[ChatRequest]:
+    return [ChatRequest(caption, chat_messages(caption), 0, response_format) for caption in captions(count)]

@@ -1,0 +1,144 @@
+"""The endpoint's key is used, and is nowhere afterwards: not in the lake, Prefect's database, a log or the output."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from urllib.request import ProxyHandler, build_opener
+
+import pyarrow.parquet as pq
+import pytest
+
+from scot_core.catalogue.teacher import serve
+from scot_core.catalogue.teacher_faults import BatchFaults, Fault, Faults
+from scot_core.config import SeedConfig
+from scot_core.lake import Lake
+from tests.flows.conftest import ROOT
+from tests.seeding import commit_captions, seed_config
+
+pytestmark = pytest.mark.slow
+
+CANARY = "sk-canary-9b1f6e0d7c2a4538"
+
+# What a server may do with a key: use it, quote it in errors of the whole, of a row, and of a batch.
+KINDS = {
+    "good": Faults(),
+    "row errors": Faults({Fault.BAD_REQUEST: 0.3, Fault.FILTERED: 0.2}),
+    "refused": Faults({Fault.UNAUTHORISED: 1.0}),
+    "all turned down": Faults({Fault.BAD_REQUEST: 1.0}),
+    "server errors": Faults({Fault.SERVER_ERROR: 1.0}, first_attempts=None),
+    "batch": Faults(batches=BatchFaults(expiring=1)),
+    "batch refused": Faults(batches=BatchFaults(calls=(Fault.UNAUTHORISED,) * 99)),
+    "batch turned down": Faults(batches=BatchFaults(calls=(Fault.SLOW,) + (Fault.BAD_REQUEST,) * 99)),
+}
+SUCCEED = {"good", "row errors", "batch"}
+
+SCRIPT = """
+import json, os, sys
+told = json.load(sys.stdin)
+from flows.embedded import embedded_server, wait_until_healthy
+with embedded_server() as url:
+    os.environ["PREFECT_API_URL"] = url
+    wait_until_healthy(url)
+    from prefect.blocks.system import Secret
+    from flows.seed import seed
+    from scot_core.config import SeedConfig
+    if told["block"]:
+        Secret(value=told["block"]).save("scot-api-key")
+    ends = {}
+    for name, config in told["configs"].items():
+        state = seed(SeedConfig.model_validate(config), lake=told["lake"], return_state=True)
+        ends[name] = state.is_completed()
+        print(name, state.name, state.message)
+    print("ENDS " + json.dumps(ends))
+"""
+
+
+@pytest.fixture
+def teachers() -> Iterator[dict[str, str]]:
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(serve(faults=faults)) for name, faults in KINDS.items()}
+
+
+def _config(name: str, url: str, seed: int) -> SeedConfig:
+    mode = "batch" if name.startswith("batch") else "chat"
+    return seed_config(url, mode=mode, poll_s=0.05, attempts=2, seed=seed)
+
+
+def _run(
+    environment: dict[str, str], home: Path, lake: Lake, configs: dict[str, SeedConfig], block: str
+) -> tuple[dict[str, bool], str]:
+    """Run the seed flow once for each configuration; returns how it ended, and everything that was printed."""
+    told = {"block": block, "lake": lake.url, "configs": {n: c.model_dump(mode="json") for n, c in configs.items()}}
+    env = {
+        **environment,
+        "PREFECT_HOME": str(home),
+        "PREFECT_LOGGING_LEVEL": "DEBUG",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "openai,httpx2,httpcore2,stamina,scot_core",
+        "OPENAI_LOG": "debug",
+    }
+    run = subprocess.run(
+        [sys.executable, "-c", SCRIPT], input=json.dumps(told), env=env, cwd=ROOT, capture_output=True, text=True,
+        timeout=540,
+    )  # fmt: skip
+    said = run.stdout + run.stderr
+    assert run.returncode == 0, said[-4000:]
+    ends = [line for line in run.stdout.splitlines() if line.startswith("ENDS ")]
+    return json.loads(ends[0].removeprefix("ENDS ")), said
+
+
+def _holding(words: str, folders: Sequence[Path]) -> list[str]:
+    """Files that hold the words, in their bytes or, where they are compressed, in their rows."""
+    found = []
+    for path in (path for folder in folders for path in folder.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        if path.suffix == ".parquet":
+            content += str(pq.read_table(path).to_pylist()).encode()
+        if words.encode() in content:
+            found.append(str(path))
+    return found
+
+
+def _keys(url: str) -> list[str]:
+    with build_opener(ProxyHandler({})).open(url.removesuffix("/v1") + "/_calls") as response:
+        return list(json.load(response)["keys"])
+
+
+def _digest(key: str) -> str:
+    return hashlib.blake2b(json.dumps([f"Bearer {key}"]).encode(), digest_size=16).hexdigest()
+
+
+def test_a_key_of_the_environment_is_used_and_found_nowhere(
+    environment: dict[str, str], teachers: dict[str, str], tmp_path: Path
+) -> None:
+    lake, home = Lake(tmp_path / "lake"), tmp_path / "prefect"
+    commit_captions(lake)
+    configs = {name: _config(name, url, seed) for seed, (name, url) in enumerate(teachers.items())}
+    ends, said = _run({**environment, "SCOT_API_KEY": CANARY}, home, lake, configs, block="")
+    assert {name for name, completed in ends.items() if completed} == SUCCEED
+    assert _keys(teachers["good"]) == [_digest(CANARY)]
+    assert CANARY not in said
+    assert "refuses the key" in said and "turned down 8 requests" in said
+    database = list(home.rglob("prefect.db"))
+    assert database and b"refuses the key" in b"".join(path.read_bytes() for path in home.rglob("prefect.db*"))
+    assert _holding(CANARY, [Path(lake.url), home]) == []
+    assert _holding("error_bad_request", [Path(lake.url)])  # the search does look inside
+
+
+def test_a_key_of_a_secret_block_is_used_and_found_nowhere(
+    environment: dict[str, str], teachers: dict[str, str], tmp_path: Path
+) -> None:
+    lake, home = Lake(tmp_path / "lake"), tmp_path / "prefect"
+    commit_captions(lake)
+    names = ("good", "refused")
+    configs = {name: _config(name, teachers[name], seed) for seed, name in enumerate(names)}
+    ends, said = _run(environment, home, lake, configs, block=CANARY)
+    assert ends == {"good": True, "refused": False}
+    assert _keys(teachers["good"]) == [_digest(CANARY)]
+    assert CANARY not in said
+    assert _holding(CANARY, [Path(lake.url), home]) == []
