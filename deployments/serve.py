@@ -19,7 +19,8 @@ from deployments.automations import HEARTBEAT_S
 HOME = Path(__file__).resolve().parent.parent
 HOST, PORT = "127.0.0.1", int(os.environ.get("SCOT_PREFECT_PORT", "4200"))
 API = f"http://{HOST}:{PORT}/api"
-POOLS = ("scot-cpu", "scot-gpu")
+LAVIS_POOL, LAVIS_READY = "scot-lavis", HOME / "deployments" / "lavis" / ".venv" / ".ready"
+POOLS = ("scot-cpu", "scot-gpu", LAVIS_POOL)
 START_LIMIT_S = 240
 
 
@@ -55,7 +56,9 @@ def main() -> None:
         _wait(running[0])
         _set_up(env)
         running += [
-            subprocess.Popen(prefect("worker", "start", "--pool", pool, "--type", "process"), env=env) for pool in POOLS
+            subprocess.Popen(prefect("worker", "start", "--pool", pool, "--type", "process"), env=env)
+            for pool in POOLS
+            if pool != LAVIS_POOL or LAVIS_READY.exists()  # without `make lavis` its runs wait
         ]
         print(
             f"\nready.\n  UI       http://{HOST}:{PORT}\n  lake     {env['SCOT_LAKE']}\n"

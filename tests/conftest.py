@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,11 @@ import pytest
 
 from scot_core.fingerprint import fingerprint
 from scot_core.lake import Dataset, Identity, Lake
+
+# A shell without job control starts background jobs with SIGINT ignored, which they hand down to every process they
+# start: without this, whoever runs the tests with `&` sees Ctrl-C do nothing.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=["local", "memory"])
