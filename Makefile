@@ -54,7 +54,7 @@ $(LAVIS)/.venv/.ready: $(LAVIS)/requirements.txt
 	touch $@
 
 test-lavis: env lavis ## LAVIS against transformers on the same weights, and a worker's run in its environment
-	SCOT_TEST_LAVIS=1 $(BIN)/pytest tests/lavis
+	SCOT_TEST_LAVIS=1 $(BIN)/pytest -v -s tests/lavis
 
 clean: ## remove the environment and caches; the lake stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

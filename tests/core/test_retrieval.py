@@ -237,3 +237,16 @@ def test_memory_stays_below_the_full_matrix() -> None:
     """The full float32 matrix of this case would take 200 MB."""
     run = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
     assert int(run.stdout) < 150_000
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_gpu_orders_as_the_cpu_does(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    gallery = torch.nn.functional.normalize(torch.randn(5000, 64), dim=1).to(dtype)
+    gallery[100:200] = gallery[:100]  # ties
+    queries, targets = gallery[::50] + torch.randn(100, 64).to(dtype) / 20, torch.randint(0, 5000, (100, 2))
+    expected = retrieval.ranks(queries, gallery, targets)
+    assert retrieval.ranks(queries.cuda(), gallery.cuda(), targets.cuda()).cpu().equal(expected)
+    assert retrieval.top_k(queries.cuda(), gallery.cuda(), 50)[1].cpu().equal(retrieval.top_k(queries, gallery, 50)[1])
