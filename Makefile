@@ -57,4 +57,4 @@ test-lavis: env lavis ## LAVIS against transformers on the same weights, and a w
 	SCOT_TEST_LAVIS=1 $(BIN)/pytest -v -s tests/lavis
 
 clean: ## remove the environment and caches; the lake stays
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(LAVIS)/.venv .mypy_cache .ruff_cache .pytest_cache

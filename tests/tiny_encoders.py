@@ -49,7 +49,7 @@ def _siglip() -> tuple[Any, Any]:
     text = {
         **TOWER,
         "vocab_size": len(words),
-        "max_position_embeddings": 64,
+        "max_position_embeddings": 512,
         "projection_size": WIDTH,
         "pad_token_id": 0,
         "bos_token_id": 2,
@@ -72,7 +72,7 @@ def _blip() -> tuple[Any, Any]:
         **TOWER,
         "encoder_hidden_size": WIDTH,
         "vocab_size": size,
-        "max_position_embeddings": 64,
+        "max_position_embeddings": 512,
         "pad_token_id": 0,
         "bos_token_id": size - 1,
         "sep_token_id": 3,
@@ -88,7 +88,7 @@ def _blip2() -> tuple[Any, Any]:
         **TOWER,
         "encoder_hidden_size": 24,
         "vocab_size": size,
-        "max_position_embeddings": 64,
+        "max_position_embeddings": 512,
         "use_qformer_text_input": True,
         "cross_attention_frequency": 2,
     }

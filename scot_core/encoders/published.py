@@ -88,7 +88,7 @@ ROWS: Final[dict[str, Row]] = {
         image=ImagePreprocessing(384),
         clean=blip_caption,
         cleaning=BLIP_CAPTION,
-        tokens=35,  # max_txt_len of BLIP's retrieval configurations
+        tokens=512,  # BERT's positions: LAVIS's extract_features cuts at 50 words, not at tokens
         poolings=("cls",),
     ),
     "blip2": Row(
@@ -99,7 +99,7 @@ ROWS: Final[dict[str, Row]] = {
         image=ImagePreprocessing(224),
         clean=blip_caption,
         cleaning=BLIP_CAPTION,
-        tokens=32,  # max_txt_len of LAVIS's Q-Former
+        tokens=512,  # as for blip
         poolings=("mean", "first"),
     ),
     "siglip2": Row(

@@ -183,8 +183,9 @@ def test_captions_reach_blip_cleaned_and_cut(load: Callable[..., PublishedEncode
     for name in ("blip", "blip2"):
         odd, plain = load(name).embed_texts(['  "A RED (mug)!!!  ', "a red mug"])
         np.testing.assert_allclose(odd, plain, atol=1e-6)
-    cut, whole = load("blip2").embed_texts(["red " * 30, "red " * 45])  # [CLS] and [SEP] are two of the 32
+    shorter, cut, whole = load("blip2").embed_texts(["red " * 45, "red " * 50, "red " * 70])  # at 50 words, as LAVIS
     np.testing.assert_allclose(cut, whole, atol=1e-6)
+    assert np.abs(shorter - cut).max() > 1e-6
 
 
 def test_siglip_reads_lower_case(load: Callable[..., PublishedEncoder]) -> None:
