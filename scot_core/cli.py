@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 from rich.console import Console
+from rich.markup import escape
 from rich.text import Text
 
 from scot_core.errors import ConfigError, ScotError
@@ -68,7 +69,7 @@ def run(
     last_stage(until)
     place = Lake(lake or settings().lake)
     place.check_writable()
-    out.print(f"scot run, profile [bold]{profile}[/bold], lake {place.url}", highlight=False)
+    out.print(f"scot run, profile [bold]{profile}[/bold], lake {escape(place.url)}", highlight=False)
     with Bars(out) as bars:
         cached = _flows().run_inline(profile, overrides, until=until, lake=place.url, listeners=[bars])
     if cached:
@@ -140,13 +141,14 @@ def benchmark(
     images
         Folder of the images; default the root.
     combiner
-        A key of table combiners, or a folder with model.safetensors and config.json; default the newest.
+        A key of table combiners, or a folder with model.safetensors and config.json; default the newest that was
+        trained on the encoder, or baselines alone where there is none.
     encoder
-        Such as blip2, blip, clip-b32, clip-l14; default the one that the Combiner was trained on.
+        Such as blip2, blip, clip-b32, clip-l14, in float32; default the one that the Combiner was trained on.
     allow_missing
         Go on without images that are missing or broken; queries about them count as misses.
     submission
-        Where to put the files for the evaluation server.
+        Where to put the files for the evaluation server, of cirr-test1 and circo-test.
     """
     from scot_core.config import EmbedConfig, PublishedConfig, validated
     from scot_core.lake import Lake
@@ -155,11 +157,15 @@ def benchmark(
     places = {"root": str(root or ""), "images": None if images is None else str(images)}
     config = validated(PublishedConfig, {"name": name, **places, "allow_missing": allow_missing})
     embed = None if encoder is None else validated(EmbedConfig, {"encoder": encoder})
+    if submission is not None and "-" not in name:
+        raise ConfigError(f"the targets of {name} are public: --submission goes with cirr-test1 and circo-test")
     place = Lake(lake or settings().lake)
     place.check_writable()
     with Bars(err if json_ else out) as bars:
         key = _flows().benchmark_inline(config, combiner, embed, lake=place.url, listeners=[bars])
     measured = place.table("benchmarks").latest(key=key)
+    if measured.manifest["config"]["combiner"] is None:
+        err.print(f"no Combiner in {place.url} was trained on this encoder: baselines alone", markup=False)
     files = sorted(file["name"] for file in measured.manifest["files"])
     if submission is not None:
         measured.files_in(submission)
@@ -169,7 +175,7 @@ def benchmark(
     _show_benchmark(place, measured.read().to_pylist())
     where = submission or f"{place.url}/{measured.name}"
     for file in files:
-        out.print(f"for the evaluation server: {where}/{file}", highlight=False, soft_wrap=True)
+        out.print(f"for the evaluation server: {where}/{file}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command
@@ -234,7 +240,7 @@ def search(
 
     answer = Searcher(_lake(lake)).search(image, text, k)
     if picture is not None:
-        answer.picture().save(picture)
+        answer.save(picture)
     if json_:
         print(json.dumps({"modality_weight": answer.modality_weight, "hits": answer.hits}))
         return
@@ -259,7 +265,7 @@ def report(*, lake: LakeOption = None, open_: Annotated[bool, Parameter(name="--
     from scot_core.report import write_report
 
     path = write_report(_lake(lake))
-    out.print(path, highlight=False)
+    out.print(path, highlight=False, markup=False, soft_wrap=True)
     if open_:
         import webbrowser
 
@@ -270,7 +276,7 @@ def report(*, lake: LakeOption = None, open_: Annotated[bool, Parameter(name="--
 def doctor(*, lake: LakeOption = None, json_: JsonOption = False) -> None:
     """Check this machine: libraries, shipped weights, lake, server, memory, published benchmarks.
 
-    Exit code 1 where something is missing that every run needs (✗); – marks what only some runs do.
+    Exit code 1 where something is missing that every run needs, or damaged (✗); – marks what only some runs do.
     """
     from scot_core.doctor import examine
 
@@ -280,7 +286,7 @@ def doctor(*, lake: LakeOption = None, json_: JsonOption = False) -> None:
     else:
         for finding in findings:
             mark = {True: "[green]✓[/green]", False: "[red]✗[/red]", None: "[dim]–[/dim]"}[finding.ok]
-            out.print(f"{mark} {finding.what:<18} {finding.found}", highlight=False, soft_wrap=True)
+            out.print(f"{mark} {finding.what:<18} {escape(finding.found)}", highlight=False, soft_wrap=True)
     if any(finding.ok is False for finding in findings):
         raise SystemExit(1)
 
@@ -302,6 +308,7 @@ def _quiet_libraries() -> None:
     """Progress and errors are this program's to show; libraries speak up only about errors."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     os.environ.setdefault("TQDM_DISABLE", "1")
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
@@ -353,7 +360,7 @@ def _show_benchmark(place: Any, rows: list[dict[str, Any]]) -> None:
     lines = beside(rows)
     if lines:
         out.print(reported_table(lines))
-    out.print(f"report: {write_report(place)}", highlight=False, soft_wrap=True)
+    out.print(f"report: {write_report(place)}", highlight=False, markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

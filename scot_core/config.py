@@ -126,8 +126,7 @@ TEACHER = "catalogue-teacher-1"
 class ServerConfig(Config):
     """An OpenAI-compatible server and one of its models. Its identity is `name` where one is given, else `base_url`.
 
-    Prices are those of `scot_core.prices` where none are given; `batch_discount` is the share of them that the
-    Batch API asks for.
+    Prices are those of `scot_core.prices` where none are given.
     """
 
     name: str | None = None
@@ -140,11 +139,19 @@ class ServerConfig(Config):
     attempts: int = Execution(6, gt=0)
     usd_per_million_prompt: float | None = Execution(None, ge=0)
     usd_per_million_completion: float | None = Execution(None, ge=0)
-    batch_discount: float = Execution(BATCH_DISCOUNT, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _no_secret_in_the_address(self) -> ServerConfig:
+        if "@" in self.base_url or "?" in self.base_url:
+            raise ConfigError(
+                "endpoint.base_url holds a user name, a password or a query, and would be shown in manifests: "
+                "give the address alone, and the key in SCOT_API_KEY"
+            )
+        return self
 
     def identity(self) -> dict[str, Any]:
         sent = {name: value for name, value in super().identity().items() if name != "base_url"}
-        return {**sent, "name": self.name or self.base_url or TEACHER}
+        return {**sent, "name": self.name or self.base_url.rstrip("/") or TEACHER}
 
     @property
     def price(self) -> Price | None:
@@ -158,10 +165,14 @@ class ServerConfig(Config):
 
 
 class EndpointConfig(ServerConfig):
-    """A server that is asked for chat completions. Without a base URL it is the loopback server of the catalogue."""
+    """A server that is asked for chat completions. Without a base URL it is the loopback server of the catalogue.
+
+    `batch_discount` is the share of its prices that its Batch API asks for.
+    """
 
     temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
     max_tokens: Positive = 256
+    batch_discount: float = Execution(BATCH_DISCOUNT, ge=0, le=1)
 
 
 class SeedConfig(StageConfig):

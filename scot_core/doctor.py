@@ -17,7 +17,7 @@ from scot_core.settings import settings
 
 NEEDED_GB = 6.0
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "duckdb", "pyarrow", "openai", "prefect")
-PREFECT_FREE = ("prefect",)  # only `scot run` and the deployments need these
+FOR_FLOWS = ("prefect",)  # only `scot run`, `scot benchmark` and the deployments need these
 
 
 class Finding(NamedTuple):
@@ -48,7 +48,7 @@ def _package(name: str) -> Finding:
     try:
         return Finding(name, True, version(name))
     except PackageNotFoundError:
-        return Finding(name, name in PREFECT_FREE, f"missing: pip install {name}")
+        return Finding(name, None if name in FOR_FLOWS else False, f"missing: pip install {name}")
 
 
 def _device() -> Finding:

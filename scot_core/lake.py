@@ -137,9 +137,12 @@ class Dataset:
     def files_in(self, folder: Path) -> Path:
         """Put the dataset's files (weights) into a local folder, checked, and return the folder."""
         for file in self.manifest["files"]:
-            target = folder / file["name"]
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(self._checked(file))
+            target, data = folder / file["name"], self._checked(file)
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(data)
+            except OSError as error:
+                raise LakeError(f"cannot write {target}: {error.strerror or error}") from error
         return folder
 
     def _checked(self, file: Mapping[str, Any]) -> bytes:

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
+from scot_core.encoders.preprocessing import UNDECODABLE
 from scot_core.errors import DataError
 from scot_core.lake import Lake
 from scot_core.retrieval import top_k
-from scot_core.stages.embed import encoder_of, vectors_by_id
+from scot_core.stages.chosen import embeddings_of
+from scot_core.stages.embed import encoder_of, made_by, vectors_by_id
 from scot_core.stages.train import combiners_in
 
 TILE = 160
@@ -40,9 +42,16 @@ class Answer:
             sheet.paste(shown, (place * TILE + 4 + (12 if place else 0), 4))
         return sheet
 
+    def save(self, path: Path) -> None:
+        """Write `picture`. Raises DataError where it cannot be, such as for an ending that names no picture."""
+        try:
+            self.picture().save(path)
+        except (OSError, ValueError) as error:
+            raise DataError(f"cannot write the picture {path}: {error}") from error
+
 
 class Searcher:
-    """The newest Combiner of a lake over all of its embedded images."""
+    """The newest Combiner of a lake over the images it was trained on and those of its source's benchmark."""
 
     def __init__(self, lake: Lake) -> None:
         """Raises LakeError where the lake holds no Combiner or no embeddings."""
@@ -51,9 +60,10 @@ class Searcher:
         with tempfile.TemporaryDirectory() as folder:
             self._combiner = next(iter(combiners_in(combiners, Path(folder)).values()))
         source = str(combiners.manifest["source"])
-        table = lake.table("embeddings")
-        own = table.matching(source=source, stage="embed-gallery")[-1:]  # where the source has a benchmark of its own
-        self._embeddings = [table.latest(source=source, stage="embed-images"), *own]
+        images = embeddings_of(lake, combiners)
+        galleries = lake.table("embeddings").matching(source=source, stage="embed-gallery")
+        own = [gallery for gallery in galleries if made_by(gallery) == made_by(images)]  # of the source's benchmark
+        self._embeddings = [images, *own[-1:]]
         self._encoder = encoder_of(self._embeddings[0])
 
     def search(self, image: Path, text: str, k: int) -> Answer:
@@ -96,6 +106,6 @@ def _open(path: Path) -> Image.Image:
         image.load()
     except FileNotFoundError as error:
         raise DataError(f"there is no file {path}") from error
-    except (UnidentifiedImageError, OSError) as error:
+    except UNDECODABLE as error:
         raise DataError(f"{path} is not an image that can be read: {error}") from error
     return image

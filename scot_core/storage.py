@@ -6,12 +6,13 @@ the disk and renamed; on an object store one conditional put does the same.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from io import BufferedWriter
 from pathlib import Path
 from typing import Any, Protocol
@@ -102,7 +103,8 @@ class Storage:
         """Remove a file or a folder and all in it, where there is one."""
         with _writing(self.path(name)):
             if self.fs.exists(self.path(name)):
-                self.fs.rm(self.path(name), recursive=True)
+                with suppress(FileNotFoundError):  # another run may be removing it, too
+                    self.fs.rm(self.path(name), recursive=True)
 
     def journal(self, folder: str) -> Journal:
         """The journal kept in a folder."""
@@ -115,6 +117,8 @@ class Journal(Protocol):
     def append(self, record: Mapping[str, Any]) -> None: ...
 
     def records(self) -> Iterator[dict[str, Any]]: ...
+
+    def alone(self) -> AbstractContextManager[None]: ...
 
     def close(self) -> None: ...
 
@@ -154,6 +158,19 @@ class LocalJournal(Journal):
                 continue
             yield record
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else's while it lasts: raises LakeError where another run holds it. A run that dies gives it back."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with (self._path.parent / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise LakeError(
+                    f"another run is at work on {self._path.parent}: wait until it ends, so that nothing is paid twice"
+                ) from error
+            yield
+
     def close(self) -> None:
         file, self._file = self._file, None
         if file is not None:
@@ -174,6 +191,10 @@ class ObjectJournal(Journal):
     def records(self) -> Iterator[dict[str, Any]]:
         for name in self._storage.names(self._folder):
             yield json.loads(self._storage.read(f"{self._folder}/{name}"))
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Objects know no lock that a run gives back when it dies: there, starting one run is the caller's part."""
+        return nullcontext()
 
     def close(self) -> None:
         """Nothing is held open."""

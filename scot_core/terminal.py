@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -78,12 +79,12 @@ class Bars:
 
 def show_table(console: Console, table: pa.Table, title: str | None = None) -> None:
     """Print an Arrow table; long cells are cut, bytes are named by their size."""
-    shown = Table(title=title, title_justify="left", header_style="bold")
+    shown = Table(title=None if title is None else escape(title), title_justify="left", header_style="bold")
     for field in table.schema:
         number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
-        shown.add_column(field.name, justify="right" if number else "left")
+        shown.add_column(escape(field.name), justify="right" if number else "left")
     for row in table.to_pylist():
-        shown.add_row(*(_cell(value) for value in row.values()))
+        shown.add_row(*(escape(_cell(value)) for value in row.values()))
     console.print(shown)
 
 
@@ -187,7 +188,7 @@ def show_plan(console: Console, plan: Plan, profile: str) -> None:
             _amount(stage.usd, 2),
             *(_time(hours) for hours in (stage.gpu_hours, stage.cpu_hours)),
             _size(stage.disk_gb),
-            f"[dim]{stage.note}[/dim]",
+            f"[dim]{escape(stage.note)}[/dim]",
         )
     left = plan.left
     usd, gpu, core, disk = (

@@ -49,7 +49,7 @@ def _siglip() -> tuple[Any, Any]:
     text = {
         **TOWER,
         "vocab_size": len(words),
-        "max_position_embeddings": 512,
+        "max_position_embeddings": 64,
         "projection_size": WIDTH,
         "pad_token_id": 0,
         "bos_token_id": 2,

@@ -88,11 +88,17 @@ class Benchmark(ABC):
         outside = dict.fromkeys(q.reference for q in self.queries if q.reference not in self.index)
         return self.gallery + tuple(outside)
 
+    @property
+    def galleries(self) -> Mapping[str, Sequence[str]]:
+        """The images that queries are ranked against, by the group of the queries that have them; "" is every one."""
+        return {"": self.gallery}
+
     def without(self, lost: Collection[str]) -> Self:
         """The same queries over a gallery that lacks some images, for who cannot get them all.
 
-        A target that is lost is a miss, and a query whose reference is lost counts as a miss in every metric, so
-        numbers can only be lower than those on the whole benchmark.
+        A target that is lost is a miss, and a query whose reference is lost counts as a miss in every metric; other
+        queries have fewer images to confuse their targets with. Numbers may be lower or higher than those on the
+        whole benchmark, and are not comparable with them.
         """
         smaller = copy(self)
         smaller.lost = frozenset(lost)

@@ -10,7 +10,7 @@ Files: `captions/cap.<category>.<split>.json` (candidate = reference, target, tw
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,10 @@ class FashionIQ(Benchmark):
         if len(self._galleries) == 1:
             return whole
         return {c: np.flatnonzero(self._category == c) for c in self._galleries} | whole
+
+    @property
+    def galleries(self) -> Mapping[str, Sequence[str]]:
+        return self._galleries
 
     def _groups(self, split: str) -> NDArray[Any] | None:
         return self._category if split == "all" else None

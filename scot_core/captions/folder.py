@@ -41,10 +41,10 @@ class Folder(Reader):
                 raise DataError(f"{self.place.root} holds no table ({', '.join(SUFFIXES)}); {SETTING} must name one")
             return found
         path = self.place.path(self._name)
+        if not self.place.is_file(self._name):
+            raise DataError(f"there is no file or folder {path}; {SETTING} names a table of (image, caption)")
         if not self._name.endswith(SUFFIXES):
             raise DataError(f"{path} is not one of {', '.join(SUFFIXES)}")
-        if not self.place.is_file(self._name):
-            raise DataError(f"there is no file {path}; {SETTING} names a table of (image, caption)")
         return [self._name]
 
     def entries(self) -> Iterator[Entry | Refused]:

@@ -174,7 +174,7 @@ def _reply(text: str, finish: str, usage: Mapping[str, Any], request: Request) -
         # A server that does not count is not free: count for it.
         prompt = int(usage.get("prompt_tokens") or request.prompt_tokens)
         return Reply(text, finish, prompt, int(usage.get("completion_tokens") or _tokens(text)))
-    except TypeError as error:
+    except (TypeError, OverflowError) as error:
         raise ValueError("the counts of tokens are no numbers") from error
 
 

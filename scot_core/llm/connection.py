@@ -27,18 +27,25 @@ def connect_here(settings: EndpointSettings, failures: Failures) -> openai.OpenA
 
 
 def _options(settings: EndpointSettings, failures: Failures) -> dict[str, Any]:
+    if not _is_address(settings.base_url):
+        raise EndpointError(f"the base URL {settings.base_url!r} is none: it looks like https://api.openai.com/v1")
     key = failures.api_key
     if not key.isascii() or not key.isprintable():
         raise failures.error(f"takes no such key: {KEY_VARIABLE} holds characters that no key has")
-    parts = urlsplit(settings.base_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise EndpointError(f"the base URL {settings.base_url!r} is none: it looks like https://api.openai.com/v1")
     return {
         "api_key": key or "none",
         "base_url": settings.base_url,
         "timeout": settings.timeout_s,
         "max_retries": 0,
     }
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets that are not closed, or a port that is none
+        return False
 
 
 def _http(settings: EndpointSettings) -> dict[str, Any]:

@@ -166,8 +166,8 @@ class _Client:
                 said = self._sender.last_words
                 raise self._failures.error(f"turned down {_HOPELESS} requests and answered none: {said}")
             return
+        self._report(request, reply, usd)  # first: it is paid for, those held back are not
         self._release()
-        self._report(request, reply, usd)
 
     def _release(self) -> None:
         held, self._held = self._held, []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from scot_core.captions import sources
@@ -19,11 +19,17 @@ from scot_core.plan.work import Work
 from scot_core.settings import settings
 
 GPU_GB, CPU_GB = 16, 6  # memory for a 7-billion-parameter model in 4 bits and its batch; for the small profiles
+CPU_WILL_DO = 1.0  # seconds at a GPU's peak are hours of a few cores, which reach some ten-thousandth of it
 
 
 def missing(pipeline: Pipeline, works: Sequence[Work], lake_url: str) -> list[str]:
-    """One sentence a thing that is not here; empty where a run could start."""
-    return [*_data(pipeline), *_key(pipeline), *_weights(pipeline), *_machine(pipeline, works, lake_url)]
+    """One sentence a thing that is not here; empty where a run could start. `works` are the stages still to do."""
+    return [
+        *_data(pipeline),
+        *_key(pipeline, {work.stage for work in works}),
+        *_weights(pipeline),
+        *_machine(pipeline, works, lake_url),
+    ]
 
 
 def _data(pipeline: Pipeline) -> Iterator[str]:
@@ -37,8 +43,9 @@ def _data(pipeline: Pipeline) -> Iterator[str]:
             yield f"{found.what}: {found.found}"
 
 
-def _key(pipeline: Pipeline) -> Iterator[str]:
-    servers = {pipeline.seed.endpoint.base_url, pipeline.generate.endpoint.base_url} - {""}
+def _key(pipeline: Pipeline, left: Collection[str]) -> Iterator[str]:
+    asked = {"seed": pipeline.seed.endpoint.base_url, "generate": pipeline.generate.endpoint.base_url}
+    servers = {url for stage, url in asked.items() if url and stage in left}
     if servers and not settings().api_key.get_secret_value():
         where = " and ".join(sorted(servers))
         yield f"key: SCOT_API_KEY is not set; {where} may ask for one (a Prefect Secret block scot-api-key will do)"
@@ -77,10 +84,10 @@ def _machine(pipeline: Pipeline, works: Sequence[Work], lake_url: str) -> Iterat
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     if memory < CPU_GB:
         yield f"memory: {memory:.0f} GB here, {CPU_GB} GB needed"
-    hours = sum(work.gpu_hours or 0 for work in works)
-    if hours and not torch.cuda.is_available():
-        yield f"GPU: none here; the stages above need at least {hours:.1f} GPU hours"
-    elif hours and (room := torch.cuda.get_device_properties(0).total_memory / 1e9) < GPU_GB:
+    seconds = 3600 * sum(work.gpu_hours or 0 for work in works)
+    if seconds > CPU_WILL_DO and not torch.cuda.is_available():
+        yield f"GPU: none here; the stages above need at least {seconds / 60:.1f} minutes of one"
+    elif seconds > CPU_WILL_DO and (room := torch.cuda.get_device_properties(0).total_memory / 1e9) < GPU_GB:
         yield f"GPU: {room:.0f} GB of memory, {GPU_GB} GB needed"
     if "://" not in lake_url:
         place = Path(lake_url).resolve()

@@ -10,26 +10,39 @@ from typing import Final
 BYTES_PER_TOKEN: Final = 4  # of English: a rule of thumb, good to about a fifth
 
 # ---- GPU bounds ----
-PEAK_FLOPS: Final = 790e12  # dense bf16 products that one H100 or H200 reaches (docs/paper.md)
+PEAK_FLOPS: Final = 790e12  # what large dense bf16 products reach on one H100 or H200, of 989e12 on its data sheet
 LLM_PARAMETERS: Final = {
     "tiiuae/falcon-7b": 6.92e9,
     "tiiuae/falcon-7b-instruct": 6.92e9,
     "smollm2": 0.135e9,
     "catalogue-falcon": 2.42e6,
 }
-ADAPTER_GB: Final = 0.13  # rank 16 on Falcon-7B: 16 x 63,744 x 32 layers in float32
+PUBLISHED_BYTES: Final = 2  # of a weight in the 16-bit files of a hub
+ADAPTER_BYTES_PER_RANK: Final = 63_744 * 32 * 4  # on Falcon-7B: both sides of four matrices, 32 layers, float32
 FORWARD: Final = 2  # FLOPs a parameter and token
 TUNING: Final = 6  # forward, again while checkpointing, and backward to the activations; frozen weights get no gradient
-IMAGE_FLOPS: Final = {  # image tower at its own resolution, FLOPs an image
-    "blip2": 534e9,  # ViT-g/14 at 224 px: 521, Q-Former: 13
-    "lavis-blip2": 534e9,
-    "catalogue": 0.02e9,
+IMAGE_FLOPS: Final = {  # image tower at its own resolution, FLOPs an image, as torch.utils.flop_counter counts them
+    "clip-b32": 8.8e9,
+    "clip-l14": 162e9,
+    "blip": 111e9,
+    "blip2": 533e9,  # ViT-g/14 at 224 px: 521, Q-Former: 12
+    "lavis-blip2": 533e9,
+    "siglip2": 35.4e9,
+    "catalogue": 0.0225e9,
 }
-VECTOR_DIM: Final = {"catalogue": 128, "clip-b32": 512, "clip-l14": 768, "blip": 256, "blip2": 256, "lavis-blip2": 256}
+VECTOR_DIM: Final = {
+    "catalogue": 128,
+    "clip-b32": 512,
+    "clip-l14": 768,
+    "blip": 256,
+    "blip2": 256,
+    "lavis-blip2": 256,
+    "siglip2": 768,
+}
 
 # ---- measured ----
 JPEGS_PER_CORE_SECOND: Final = 150  # decoded and resized, COCO's size; 13 at 1600 px
-CATALOGUE_SECONDS: Final = {  # profile catalogue on two cores, units a second of each step
+CATALOGUE_PER_SECOND: Final = {  # profile catalogue on two cores: rows or steps in a second
     "draw": 330.0,
     "ask": 265.0,
     "tune": 2.8,
@@ -39,10 +52,16 @@ CATALOGUE_SECONDS: Final = {  # profile catalogue on two cores, units a second o
     "train": 27.0,
 }
 
-# ---- published sizes: images and GB of the archives, from each data set's own site ----
-IMAGES: Final = {"coco": 118_287, "flickr30k": 31_783, "abo": 398_212}
+# ---- published sizes: images with captions and GB of the archives, from each data set's own site ----
+COCO_IMAGES: Final = {
+    ("2017", "train"): 118_287,
+    ("2017", "val"): 5_000,
+    ("2014", "train"): 82_783,
+    ("2014", "val"): 40_504,
+}
+IMAGES: Final = {"flickr30k": 31_783, "abo": 147_702}  # abo: its listings, in all languages, each with a main image
 CAPTIONS_PER_IMAGE: Final = {"coco": 5, "flickr30k": 5, "abo": 1}
-IMAGE_BYTES: Final = {  # coco: 18 GB of 2017 train; flickr30k: 4.4 GB; abo: 3 GB of small images
+IMAGE_BYTES: Final = {  # coco: 18 GB of 2017 train; flickr30k: 4.4 GB; abo: 3 GB, all small images
     "coco": 18e9 / 118_287,
     "flickr30k": 4.4e9 / 31_783,
     "abo": 3e9 / 398_212,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from scot_core.config import Pipeline
-from scot_core.errors import ScotError
+from scot_core.errors import LakeError, ScotError
 from scot_core.lake import Dataset, Lake
 from scot_core.plan.work import Known
 from scot_core.stages import recipes
@@ -54,7 +54,7 @@ class Found:
 
 
 def look(lake: Lake, pipeline: Pipeline) -> Found:
-    """Walk the stages in order; what needs a dataset that is not there waits. Raises nothing of a stage's own."""
+    """Walk the stages in order; what needs a dataset that is not there waits. Raises LakeError for a damaged lake."""
     found = Found([])
     walk = _walk(lake, pipeline, found)
     waiting = False
@@ -68,6 +68,8 @@ def look(lake: Lake, pipeline: Pipeline) -> Found:
         except NotThereError as there:
             found.states.append(_begun(stage, there.step))
             waiting = True
+        except LakeError:
+            raise
         except ScotError as error:  # data, weights or a key that this machine lacks: said under what is missing
             found.states.append(State(stage, "to do", str(error).split("\n")[0]))
             waiting = True

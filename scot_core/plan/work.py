@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from scot_core.catalogue.world import SPLITS
-from scot_core.config import CaptionsConfig, Pipeline, TrainConfig
+from scot_core.config import CaptionsConfig, CocoConfig, Pipeline, TrainConfig
 from scot_core.plan import rates
 from scot_core.triplets import EXAMPLES, chat_messages, json_reply, local_completion, local_prompt
 
@@ -27,7 +28,7 @@ class Work:
     gpu_hours: float | None = None
     """At least: arithmetic over the peak of one GPU."""
     cpu_hours: float | None = None
-    """Hours of one core."""
+    """Hours of one core; of two where the catalogue's own small models work."""
     disk_gb: float = 0.0
     note: str = ""
 
@@ -48,7 +49,7 @@ def work(pipeline: Pipeline, known: Known) -> list[Work]:
     pairs, images = known.pairs or pairs, known.images or images
     caption = known.caption_bytes or _mean([len(example) for example, _, _ in EXAMPLES])
     small = pipeline.captions.source == "catalogue"
-    cores = images / rates.CATALOGUE_SECONDS["draw"] if small else images / rates.JPEGS_PER_CORE_SECOND
+    cores = images / rates.CATALOGUE_PER_SECOND["draw"] if small else images / rates.JPEGS_PER_CORE_SECOND
     shards = math.ceil(pairs / pipeline.captions.shard_rows)
     return [
         Work("captions", pairs, "pairs", shards, cpu_hours=cores / 3600, disk_gb=disk / 1e9, note=note),
@@ -71,12 +72,18 @@ def _captions(config: CaptionsConfig) -> tuple[int, int, float, str]:
         return count, count, 0.0, "as many as the table has" if not count else ""
     pairs, images, disk = 0, 0, 0.0
     for source in ("coco", "flickr30k", "abo") if config.source == "paper" else (config.source,):
-        there, captions = rates.IMAGES[source], rates.CAPTIONS_PER_IMAGE[source]
+        there = _coco_images(config.coco) if source == "coco" else rates.IMAGES[source]
+        captions = rates.CAPTIONS_PER_IMAGE[source]
         drawn = min(getattr(config, source).count or there * captions, there * captions)
         distinct = drawn if config.captions_per_image == "one" else _distinct(there, captions, drawn)
         pairs, images = pairs + drawn, images + distinct
         disk += distinct * rates.IMAGE_BYTES[source]
     return pairs, images, disk, f"about {images:,} different images"
+
+
+def _coco_images(config: CocoConfig) -> int:
+    splits = ("train", "val") if config.split == "all" else (config.split,)
+    return sum(rates.COCO_IMAGES[config.year, split] for split in splits)
 
 
 def _distinct(images: int, captions: int, drawn: int) -> int:
@@ -93,7 +100,9 @@ def _seed(pipeline: Pipeline, caption: float) -> Work:
     usd = None if price is None else discount * (prompt * price.prompt + written * price.completion) / 1e6
     return Work(
         "seed", config.count, "replies", math.ceil(config.count / config.shard_rows), config.count, prompt,
-        written, usd, note=f"{config.endpoint.model}, {config.mode}" if config.endpoint.base_url else "loopback",
+        written, usd,
+        cpu_hours=None if config.endpoint.base_url else config.count / rates.CATALOGUE_PER_SECOND["ask"] / 3600,
+        note=f"{config.endpoint.model}, {config.mode}" if config.endpoint.base_url else "loopback",
     )  # fmt: skip
 
 
@@ -101,14 +110,14 @@ def _finetune(pipeline: Pipeline, caption: float) -> Work:
     config = pipeline.finetune
     examples = config.steps * config.batch_size * config.gradient_accumulation
     tokens = examples * _example_tokens(caption)
-    parameters = rates.LLM_PARAMETERS.get(config.base)
+    parameters = llm_parameters(config.base)
     hours = None if parameters is None else rates.TUNING * parameters * tokens / rates.PEAK_FLOPS / 3600
     small = parameters is not None and parameters < 1e8
     note = f"{config.base}, {examples / max(pipeline.seed.count, 1):.1f} times over the seeds"
     return Work(
         "finetune", config.steps, "steps", 1, prompt_tokens=round(tokens), gpu_hours=None if small else hours,
-        cpu_hours=config.steps / rates.CATALOGUE_SECONDS["tune"] / 3600 if small else None,
-        disk_gb=0.001 if small else rates.ADAPTER_GB, note=note,
+        cpu_hours=config.steps / rates.CATALOGUE_PER_SECOND["tune"] / 3600 if small else None,
+        disk_gb=0.001 if small else config.rank * rates.ADAPTER_BYTES_PER_RANK / 1e9, note=note,
     )  # fmt: skip
 
 
@@ -116,14 +125,14 @@ def _generate(pipeline: Pipeline, caption: float, pairs: int) -> Work:
     config = pipeline.generate
     prompt = pairs * _tokens(len(local_prompt("")) + caption)
     written = pairs * _tokens(_growth(local_completion) * caption)
-    parameters = rates.LLM_PARAMETERS.get(pipeline.finetune.base)
+    parameters = llm_parameters(pipeline.finetune.base)
     hours = None if parameters is None else rates.FORWARD * parameters * (prompt + written) / rates.PEAK_FLOPS / 3600
     small = parameters is not None and parameters < 1e8
     again = f"at most {config.attempts} times as many, with rejects" if config.attempts > 1 else ""
     return Work(
         "generate", pairs, "replies", math.ceil(pairs / config.shard_rows), pairs, round(prompt), round(written),
         gpu_hours=None if small else hours,
-        cpu_hours=pairs / rates.CATALOGUE_SECONDS["write"] / 3600 if small else None, note=again,
+        cpu_hours=pairs / rates.CATALOGUE_PER_SECOND["write"] / 3600 if small else None, note=again,
     )  # fmt: skip
 
 
@@ -133,7 +142,7 @@ def _embed(pipeline: Pipeline, triplets: int, images: int) -> Work:
     flops = rates.IMAGE_FLOPS.get(config.encoder)
     small = config.encoder == "catalogue"
     hours = None if flops is None or small else images * flops / rates.PEAK_FLOPS / 3600
-    seconds = images / rates.CATALOGUE_SECONDS["images"] + texts / rates.CATALOGUE_SECONDS["texts"]
+    seconds = images / rates.CATALOGUE_PER_SECOND["images"] + texts / rates.CATALOGUE_PER_SECOND["texts"]
     decoding = images / rates.JPEGS_PER_CORE_SECOND
     disk = (images + texts) * rates.VECTOR_DIM.get(config.encoder, 768) * 4 / 1e9
     return Work(
@@ -149,7 +158,7 @@ def _train(pipeline: Pipeline) -> Work:
     return Work(
         "train", config.steps * len(config.seeds), "steps", len(config.seeds),
         gpu_hours=None if small else flops / rates.PEAK_FLOPS / 3600,
-        cpu_hours=config.steps * len(config.seeds) / rates.CATALOGUE_SECONDS["train"] / 3600 if small else None,
+        cpu_hours=config.steps * len(config.seeds) / rates.CATALOGUE_PER_SECOND["train"] / 3600 if small else None,
         disk_gb=len(config.seeds) * 4 * combiner_parameters(config, dim) / 1e9,
         note=f"loss {config.loss}, batches of {config.batch_size:,}",
     )  # fmt: skip
@@ -169,6 +178,14 @@ def _benchmark(pipeline: Pipeline) -> Work:
         cpu_hours=images / rates.JPEGS_PER_CORE_SECOND / 3600,
         disk_gb=images * rates.VECTOR_DIM.get(pipeline.embed.encoder, 768) * 4 / 1e9, note=", ".join(names),
     )  # fmt: skip
+
+
+def llm_parameters(base: str) -> float | None:
+    """Of a model that `rates` knows, or of a folder, whose weights have two bytes each as they are published."""
+    folder = Path(base).expanduser()
+    if base in rates.LLM_PARAMETERS or not folder.is_dir():
+        return rates.LLM_PARAMETERS.get(base)
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors")) / rates.PUBLISHED_BYTES or None
 
 
 def combiner_parameters(config: TrainConfig, dim: int) -> int:

@@ -8,7 +8,7 @@ from scot_core.config import PUBLISHED
 from scot_core.errors import LakeError
 from scot_core.lake import Dataset, Lake
 
-REPORT_VERSION = 2  # another number renders reports anew that are in the lake already
+REPORT_VERSION = 3  # another number renders reports anew that are in the lake already
 LATEST = "report.html"
 
 __all__ = ["write_report"]

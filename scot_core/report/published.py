@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from scot_core.benchmarks.baselines import BASELINES
 from scot_core.benchmarks.reported import BACKBONES, Line, beside
@@ -56,12 +57,16 @@ def render(lake: Lake, newest: Dataset, stamp: str) -> str:
 
 def _measured_alike(lake: Lake, newest: Dataset) -> list[Dataset]:
     """The newest dataset with rows of each published benchmark, by the same encoder and Combiner."""
-    found: dict[str, Dataset] = {}
-    for dataset in lake.table("benchmarks").matching(stage=str(newest.manifest["stage"])):
-        config = dataset.manifest["config"]
-        if dataset.rows and config.get("combiner") == newest.manifest["config"]["combiner"]:
-            found[str(config["name"])] = dataset
+    known = lake.table("benchmarks").matching(stage=str(newest.manifest["stage"]))
+    alike = [d for d in known if d.rows and _measured_with(lake, d) == _measured_with(lake, newest)]
+    found = {str(d.manifest["config"]["name"]): d for d in alike}
     return [found[name] for name in sorted(found)]
+
+
+def _measured_with(lake: Lake, dataset: Dataset) -> tuple[Any, Any]:
+    embeddings = _embeddings(trace(lake, dataset))
+    spec = None if embeddings is None else embeddings.manifest["config"]["spec"]
+    return dataset.manifest["config"].get("combiner"), spec
 
 
 def _section(lake: Lake, dataset: Dataset) -> Section:

@@ -14,6 +14,7 @@ from scot_core.llm import Reply
 from scot_core.llm.chat import EndpointSettings, Request
 from scot_core.llm.endpoint import ask
 from scot_core.settings import settings
+from scot_core.storage import Journal
 from scot_core.stages.step import Tick
 
 Record = dict[str, Any]  # of a journal: id, the fields of a reply, usd
@@ -75,10 +76,19 @@ def ask_and_keep(
 ) -> dict[str, Record]:
     """Ask for what is not in a shard's journal yet; returns all of it, by request id.
 
-    Raises what `ask` raises; what was answered until then is in the journal.
+    Raises what `ask` raises; what was answered until then is in the journal. Raises LakeError where another run is
+    asking for the same on this disk.
     """
-    kept = kept_records(draft, shard)
     journal = draft.journal(shard)
+    with journal.alone():
+        return _ask(draft, shard, journal, endpoint, api_key, requests, tick, spent_usd)
+
+
+def _ask(
+    draft: Draft, shard: int, journal: Journal, endpoint: EndpointSettings, api_key: str,
+    requests: Sequence[Request], tick: Tick, spent_usd: float,
+) -> dict[str, Record]:  # fmt: skip
+    kept = kept_records(draft, shard)
     tick(len(kept))
 
     def on_reply(request_id: str, reply: Reply, usd: float) -> None:

@@ -47,8 +47,7 @@ class Embed(Step):
 
     @cached_property
     def spec(self) -> EncoderSpec:
-        c = self.config
-        return spec_of(c.encoder, revision=c.revision, pooling=c.pooling, precision=c.precision)
+        return spec_for(self.config)
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -147,13 +146,35 @@ class EmbedTexts(Embed):
             tick(len(batch))
 
 
+def spec_for(config: EmbedConfig) -> EncoderSpec:
+    """The spec of the encoder that a configuration names. Raises what `scot_core.encoders.spec_of` raises."""
+    return spec_of(config.encoder, revision=config.revision, pooling=config.pooling, precision=config.precision)
+
+
+def made_by(dataset: Dataset) -> EncoderSpec:
+    """The spec of the encoder that made a dataset of embeddings."""
+    return EncoderSpec.model_validate(dataset.manifest["config"]["spec"])
+
+
+def require_made_by(dataset: Dataset, here: EncoderSpec) -> None:
+    """Raises `ModelError` where the encoder that is here would give other vectors than the dataset's."""
+    made = made_by(dataset)
+    if here != made:
+        pairs = [(name, value, getattr(here, name)) for name, value in made]
+        other = [f"{name} {now!r}, not {then!r}" for name, then, now in pairs if now != then]
+        raise ModelError(
+            f"{dataset.name} was made by another encoder {made.name}: here it has {'; '.join(other)}. Embed again, or "
+            "use the Scot and the weights that made it"
+        )
+
+
 def encoder_of(dataset: Dataset, *, device: str | None = None) -> Encoder:
     """The encoder that made a dataset of embeddings, for more vectors in their space.
 
     Raises `ModelError` where its weights are not here, or what is here would give other vectors.
     """
     config = dataset.manifest["config"]
-    made = EncoderSpec.model_validate(config["spec"])
+    made = made_by(dataset)
     encoder = load(
         made.name,
         revision=config.get("revision") or made.revision,
@@ -161,13 +182,7 @@ def encoder_of(dataset: Dataset, *, device: str | None = None) -> Encoder:
         precision=config.get("precision"),
         device=device,
     )
-    if encoder.spec != made:
-        pairs = [(name, value, getattr(encoder.spec, name)) for name, value in made]
-        other = [f"{name} {here!r}, not {there!r}" for name, there, here in pairs if here != there]
-        raise ModelError(
-            f"{dataset.name} was made by another encoder {made.name}: here it has {'; '.join(other)}. Embed again, or "
-            "use the Scot and the weights that made it"
-        )
+    require_made_by(dataset, encoder.spec)
     return encoder
 
 

@@ -49,6 +49,7 @@ class Write(Step):
     @property
     def outputs(self) -> Sequence[Identity]:
         config: dict[str, Any] = {**self.config.identity(), "attempt": self.attempt}
+        del config["attempts"]  # how many more there may be changes nothing in this one
         if self._earlier:  # what was rejected, and so what is tried again, depends on how replies are read
             config["parser"] = PARSER_VERSION
         inputs = [self._captions, self._adapters, *self._earlier]
@@ -96,7 +97,8 @@ class Write(Step):
         """The writers, and a copy of the adapter for as long as one of them may still have to load it."""
         with self._lock:
             if self._writers is None:
-                folder = Path(self._held.enter_context(tempfile.TemporaryDirectory()))
+                work = self.draft(self.outputs[0]).work_folder()  # what a kill leaves there goes with the commit
+                folder = Path(self._held.enter_context(tempfile.TemporaryDirectory(dir=work)))
                 config = self._adapters.manifest["config"]
                 weights = Weights(config["base"], adapter_folder(self._adapters, folder), config["revision"])
                 self._writers = self._held.enter_context(Writers(weights, self._devices))

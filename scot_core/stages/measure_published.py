@@ -11,7 +11,6 @@ from scot_core.benchmarks import Benchmark
 from scot_core.benchmarks.baselines import BASELINES
 from scot_core.benchmarks.submission import to_bytes
 from scot_core.config import PublishedConfig
-from scot_core.errors import ConfigError
 from scot_core.fingerprint import fingerprint
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.schema import text_id
@@ -34,11 +33,6 @@ class MeasurePublished(Measure):
         self._images, self._texts = images, texts
         self.name = f"measure {config.name}"
         self.own_runs = 0 if chosen is None else 1
-        if chosen is not None and chosen.feature_dim != (dim := int(images.manifest["config"]["spec"]["dim"])):
-            raise ConfigError(
-                f"the Combiner {chosen.origin} takes vectors of {chosen.feature_dim}, encoder {encoder} gives {dim}: "
-                "choose the encoder that it was trained on (--encoder)"
-            )
 
     @property
     def outputs(self) -> Sequence[Identity]:
@@ -67,7 +61,7 @@ class MeasurePublished(Measure):
         text_row, text_vectors = vectors_by_id([self._texts])
         texts = text_vectors[[text_row[text_id(query.modification)] for query in whole.queries]]
         for method, runs in self._composed(images, texts).items():
-            if self._hidden:
+            if self.published.hidden:
                 self._write_submissions(method, benchmark, gallery, runs)
             yield benchmark, gallery, Method(method, list(runs.values()))
 
@@ -80,12 +74,7 @@ class MeasurePublished(Measure):
         return methods
 
     def is_done(self, shard: int) -> bool:
-        return super().is_done(shard) and (self._files.is_dir() or not self._hidden)
-
-    @property
-    def _hidden(self) -> bool:
-        """True where a test server keeps the targets."""
-        return not any(query.targets for query in self.published.whole.queries)
+        return super().is_done(shard) and (self._files.is_dir() or not self.published.hidden)
 
     @property
     def _files(self) -> Path:

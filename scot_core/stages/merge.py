@@ -41,8 +41,8 @@ def merge(
     Raises:
         ModelError: as `Generator.load`, or there is something in `target` already.
     """
-    if target.exists() and any(target.iterdir()):
-        raise ModelError(f"{target} is not empty: name a new folder")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ModelError(f"{target} is no empty folder: name a new folder")
     generator = Generator.load(base, adapter, revision=revision, device=device)
     dequantise(generator.model, dtype)
     inner: Any = generator.model.get_base_model()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,7 @@ from scot_core import benchmarks
 from scot_core.benchmarks import Benchmark
 from scot_core.benchmarks.images import ImageFiles, find_images
 from scot_core.config import EmbedConfig, PublishedConfig
-from scot_core.encoders import Encoder, EncoderSpec, load, spec_of
+from scot_core.encoders import Encoder, EncoderSpec, load
 from scot_core.encoders.pictures import embed_pictures, open_file
 from scot_core.encoders.preprocessing import UNDECODABLE, upright_rgb
 from scot_core.errors import DataError
@@ -24,6 +24,7 @@ from scot_core.fingerprint import digest, fingerprint
 from scot_core.lake import Draft, Identity, Lake, Usage
 from scot_core.schema import pair_id, text_id
 from scot_core.settings import settings
+from scot_core.stages.embed import spec_for
 from scot_core.stages.measure import Vectors
 from scot_core.stages.step import Step, Tick, shard_sizes
 
@@ -38,14 +39,17 @@ class Published:
     whole: Benchmark
     files: ImageFiles
     text: str
-    """Digest of everything that its queries ask for, 32 hex digits."""
+    """Digest of everything that is asked, of queries and of galleries, 32 hex digits."""
+
+    @property
+    def hidden(self) -> bool:
+        """True where a test server keeps the targets."""
+        return not any(query.targets for query in self.whole.queries)
 
 
-def open_published(lake: Lake, config: PublishedConfig) -> Published:
-    """Read the annotations and look for the images.
-
-    Raises DataError where annotations are missing, or images are and `allow_missing` is not set; the whole list of
-    missing images is then left in the lake under `reports/`.
+def open_published(config: PublishedConfig) -> Published:
+    """Read the annotations and look for the images, which may be missing. Raises DataError where annotations are,
+    or a folder of images that is named.
     """
     name, _, split = config.name.partition("-")
     root = Path(config.root or Path(settings().data) / name).expanduser()
@@ -56,16 +60,17 @@ def open_published(lake: Lake, config: PublishedConfig) -> Published:
             f"{config.name} needs {', '.join(absent)} under {root}: get the annotations from {source.annotations}"
         )
     whole = benchmarks.load(name, root, split=split or "val")
-    files = find_images(whole, root, None if config.images is None else Path(config.images).expanduser())
-    hidden = not any(query.targets for query in whole.queries)
-    if files.missing and (hidden or not config.allow_missing):
-        raise _refusal(lake, config, files.missing, len(whole.image_ids), "missing or empty")
+    images = None if config.images is None else Path(config.images).expanduser()
+    if images is not None and not images.is_dir():
+        raise DataError(f"there is no folder {images} with the images of {config.name} (--images)")
+    files = find_images(whole, root, images)
     asked = [[q.id, q.reference, q.modification, q.targets, q.subset, q.groups] for q in whole.queries]
-    content = repr([asked, whole.gallery]).encode()
+    content = repr([asked, whole.galleries]).encode()
     return Published(config.name, whole, files, digest(content))
 
 
 def _refusal(lake: Lake, config: PublishedConfig, images: Sequence[str], total: int, what: str) -> DataError:
+    """The error about images that are not to be had; the whole list of them is left in the lake."""
     listed = f"reports/{what.split()[0]}-images-{config.name}.txt"
     lake.storage.write(listed, "".join(f"{image}\n" for image in images).encode())
     return DataError(
@@ -87,8 +92,7 @@ class EmbedPublished(Step):
 
     @cached_property
     def spec(self) -> EncoderSpec:
-        c = self.embed
-        return spec_of(c.encoder, revision=c.revision, pooling=c.pooling, precision=c.precision)
+        return spec_for(self.embed)
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -109,7 +113,7 @@ class EmbedPublished(Step):
 
     def identities(self, what: str, source: str, content: Mapping[str, Any], tables: Sequence[str]) -> list[Identity]:
         config = {
-            **self.embed.identity(),
+            "encoder": self.embed.encoder,  # the spec says the rest of it
             **content,
             "shard_rows": self.config.shard_rows,
             "spec": self.spec.model_dump(mode="json"),
@@ -178,9 +182,16 @@ class EmbedPublishedImages(EmbedPublished):
         source = self.config.name.partition("-")[0]
         return self.identities("benchmark-images", source, content, ["rejects", "embeddings"])
 
+    def __enter__(self) -> Self:
+        """Raises DataError, before any work, where images are missing that may not be."""
+        missing = self.published.files.missing
+        if missing and (self.published.hidden or not self.config.allow_missing):
+            raise _refusal(self.lake, self.config, missing, len(self.items), "missing or empty")
+        return self
+
     @property
     def items(self) -> Sequence[str]:
-        return self.published.whole.image_ids
+        return sorted(self.published.whole.image_ids)  # as the key sees them: a set
 
     def work(self, shard: int, tick: Tick) -> None:
         images, paths = self.of_shard(shard), self.published.files.paths

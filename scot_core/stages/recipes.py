@@ -140,7 +140,7 @@ def published(
 ) -> Dataset:
     """Returns the rows of one published benchmark; see `choose_combiner` for what None means."""
     chosen, embed = choose_combiner(lake, combiner, encoder)
-    opened = open_published(lake, config)
+    opened = open_published(config)
     _, images = run(EmbedPublishedImages(lake, config, embed, opened))
     (texts,) = run(EmbedPublishedTexts(lake, config, embed, opened))
     (rows,) = run(MeasurePublished(lake, config, opened, images, texts, chosen))

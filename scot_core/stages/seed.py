@@ -85,13 +85,13 @@ class AskForSeeds(Step):
         return kept
 
     def _ask(self, shard: int, tick: Tick) -> dict[str, Record]:
-        seeds = self._seeds
-        if not Ledger(self.lake, seeds.draft).is_settled(shard):
+        seeds, ledger = self._seeds, Ledger(self.lake, self._seeds.draft)
+        if not ledger.is_settled(shard):
             raise EndpointError(
                 "a batch with these captions is still open, asking now would pay for them twice: "
                 "collect it first, with seed.mode batch"
             )
-        spent = 0.0 if self.config.max_usd is None else seeds.spent()
+        spent = 0.0 if self.config.max_usd is None else seeds.spent() + ledger.set_aside(but=shard)
         try:
             return ask_and_keep(
                 seeds.draft, shard, self._endpoint, key_or(self._key), seeds.requests(shard), tick, spent

@@ -130,7 +130,7 @@ class SubmitBatches(_BatchStep):
         if self._seeds.draft.has_part(shard) or self._ledger.is_open(shard):
             return []
         missing = self._seeds.missing(shard)
-        if self.config.max_usd is None:
+        if not missing or self.config.max_usd is None:
             return missing
         left = self.config.max_usd - self._seeds.spent() - self._ledger.set_aside(but=shard)
         for count, request in enumerate(missing):

@@ -54,6 +54,16 @@ def line(values: list[float]) -> np.ndarray:
     return np.stack([x, np.sqrt(1 - x**2)], axis=1)
 
 
+def test_a_gallery_that_lacks_what_confuses_gives_higher_numbers(root: Path) -> None:
+    shirt = benchmarks.load("fashioniq", root, category="shirt")
+    queries = np.tile([[1.0, 0.0]], (len(shirt.queries), 1))
+    gallery = line([1 - place / 100 if place else 0.3 for place in range(60, 0, -1)])  # the last come first
+    before = shirt.score(queries, gallery)
+    lost = [image for image in shirt.gallery if int(image[1:]) > 8]
+    after = shirt.without(lost).score(queries, gallery[:9])
+    assert before["R@10"] == 0.0 and after["R@10"] == 100.0
+
+
 def test_a_category_has_its_own_gallery_in_file_order(root: Path) -> None:
     dress = benchmarks.load("fashioniq", root, category="dress")
     assert dress.gallery == tuple(GALLERIES["dress"])

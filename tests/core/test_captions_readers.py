@@ -336,8 +336,9 @@ def test_settings_that_name_no_place_are_named(tmp_path: Path) -> None:
         readers_of(CaptionsConfig(source="folder"))
     with pytest.raises(DataError, match=r"captions\.coco\.root is 'nowhere://x', which cannot be opened"):
         Coco(CocoConfig(root="nowhere://x"))
-    with pytest.raises(DataError, match=r"there is no file .*none\.csv; captions\.path"):
-        _ = Folder(str(tmp_path / "none.csv"), FolderConfig()).files
+    for name in ("none.csv", "none"):
+        with pytest.raises(DataError, match=rf"there is no file or folder .*{name}; captions\.path"):
+            _ = Folder(str(tmp_path / name), FolderConfig()).files
 
 
 def test_every_compressed_listing_may_also_be_unpacked(tmp_path: Path) -> None:

@@ -98,6 +98,15 @@ def test_an_endpoint_is_known_by_its_name_else_by_its_address() -> None:
     assert named.identity() == moved.identity()
     first, second = (EndpointConfig(base_url=url, model="m") for url in ("https://a/v1", "https://b/v1"))
     assert first.identity() != second.identity()
+    assert first.identity() == EndpointConfig(base_url="https://a/v1/", model="m").identity()
+
+
+@pytest.mark.parametrize("url", ["https://me:canary@a/v1", "https://canary@a/v1", "https://a/v1?key=canary"])
+def test_an_address_holds_no_secret_since_manifests_show_it(url: str) -> None:
+    for stage in ("seed", "generate"):
+        with pytest.raises(ConfigError, match=r"base_url.*SCOT_API_KEY") as refused:
+            with_overrides(CATALOGUE, [f"{stage}.endpoint.base_url={url}"])
+        assert "canary" not in str(refused.value)
 
 
 @pytest.mark.parametrize("name", PROFILES)

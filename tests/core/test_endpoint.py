@@ -152,6 +152,13 @@ def test_missing_counts_of_tokens_are_estimated_rather_than_free() -> None:
     assert reply == Reply("twelve bytes", "stop", 10, 4)
 
 
+@pytest.mark.parametrize("count", [float("inf"), "many", [1]])
+def test_counts_of_tokens_that_are_none_make_no_completion(count: object) -> None:
+    completion = {"choices": [{"message": {"content": "a"}}], "usage": {"prompt_tokens": 1, "completion_tokens": count}}
+    with pytest.raises(ValueError, match=r"number|literal"):
+        ChatRequest("a", [{"role": "user", "content": "abcdef"}], 0).read(completion)
+
+
 # ----------------------------------------------------------------------------------- endpoints that fail
 
 
@@ -192,7 +199,17 @@ def test_a_model_that_does_not_exist() -> None:
         ask_all(url, requests(3), model="gpt-none")
 
 
-@pytest.mark.parametrize("url", ["localhost:8000/v1", "ftp://localhost/v1", ""])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:8000/v1",
+        "ftp://localhost/v1",
+        "",
+        "http://[::1/v1",
+        "http://localhost:abc/v1",
+        "http://localhost:99999",
+    ],
+)
 def test_a_base_url_that_is_none(url: str) -> None:
     with pytest.raises(EndpointError, match="looks like https"):
         ask_all(url, requests(1))
@@ -202,6 +219,26 @@ def test_a_few_requests_turned_down_at_the_end_of_a_run_are_reported() -> None:
     with serve(faults=always(Fault.BAD_REQUEST)) as url:
         journal, _ = ask_all(url, requests(2))
     assert [reply.finish_reason for reply in journal.values()] == ["error:bad_request"] * 2
+
+
+def test_a_reply_that_was_paid_for_is_reported_before_those_that_were_held_back() -> None:
+    with serve(faults=Faults({Fault.BAD_REQUEST: 0.3})) as url:
+        said, _ = ask_all(url, requests(16))
+    refused, fine = (
+        next(r for r in requests(16) if (said[r.id].finish_reason == "stop") is good) for good in (False, True)
+    )
+    kept = Journal()
+
+    def fail_at_the_refused(request_id: str, reply: Reply, usd: float) -> None:
+        kept(request_id, reply, usd)
+        if reply.finish_reason != "stop":
+            raise OSError("no space left")
+
+    with serve(faults=Faults({Fault.BAD_REQUEST: 0.3})) as url:
+        with pytest.raises(OSError, match="no space left"):
+            ask(settings(url, concurrency=1), KEY, [refused, fine], on_reply=fail_at_the_refused)
+        assert answered(url) == {fine.id: 1}
+    assert fine.id in kept
 
 
 def test_what_arrived_before_an_error_is_reported_and_not_asked_again() -> None:

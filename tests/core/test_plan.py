@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
+import torch
+import transformers
+from rich.console import Console
+from torch.utils.flop_counter import FlopCounterMode
 
 from scot_core import paper
 from scot_core.combiner import Combiner
-from scot_core.config import PROFILES, CaptionsConfig, Pipeline, TrainConfig, profile, with_overrides
+from scot_core.config import PROFILES, CaptionsConfig, CocoConfig, Pipeline, TrainConfig, profile, with_overrides
+from scot_core.encoders.towers import BLIP, BLIP2, CLIP, SIGLIP, Family
+from scot_core.errors import LakeError
 from scot_core.lake import Lake
-from scot_core.plan import make_plan
+from scot_core.llm import smollm2
+from scot_core.plan import make_plan, rates
+from scot_core.plan.needs import missing
 from scot_core.plan.work import Known, Work, combiner_parameters, work
 from scot_core.settings import settings
 from scot_core.stages import recipes
 from scot_core.stages.step import Step, run_here
+from scot_core.terminal import show_plan
 
 SMALL = CaptionsConfig(count=12, queries_per_split=2, gallery=60, shard_rows=6)
 
@@ -106,3 +116,57 @@ def test_states_follow_the_lake(tmp_path: Path) -> None:
     assert plan.works[0].rows == 12 and "captions" not in {entry.stage for entry in plan.left}
     captions = set(drawn.captions.read(["caption"])["caption"].to_pylist())
     assert {messages[-1]["content"] for messages in plan.prompts} <= captions
+    Path(lake.url, drawn.captions.name, "_manifest.json").write_text("{")
+    with pytest.raises(LakeError, match="no whole manifest"):
+        make_plan(lake, pipeline)
+
+
+def clip_l14() -> transformers.CLIPConfig:
+    large = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
+    return transformers.CLIPConfig(vision_config={**large, "patch_size": 14}, projection_dim=768)
+
+
+def blip2() -> transformers.Blip2Config:
+    return transformers.Blip2Config(vision_config={"image_size": 224}, num_query_tokens=32)
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "config", "size"),
+    [
+        ("clip-b32", CLIP, transformers.CLIPConfig(), 224),
+        ("clip-l14", CLIP, clip_l14(), 224),
+        ("blip", BLIP, transformers.BlipConfig(), 384),
+        ("blip2", BLIP2, blip2(), 224),
+        ("siglip2", SIGLIP, transformers.SiglipConfig(), 224),
+    ],
+)
+def test_what_an_image_costs_is_what_torch_counts(name: str, family: Family, config: object, size: int) -> None:
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        model = getattr(transformers, family.model)(config).eval()
+        vectors = family.image(model, family.see(model, torch.empty(1, 3, size, size)))
+    assert counter.get_total_flops() == pytest.approx(rates.IMAGE_FLOPS[name], rel=0.01)
+    assert vectors.shape[-1] == rates.VECTOR_DIM[name]
+
+
+def test_published_sizes_are_those_of_the_split_that_is_asked_for() -> None:
+    whole = CaptionsConfig(source="coco", coco=CocoConfig(year="2014", split="all"))
+    assert by_stage(Pipeline(captions=whole))["captions"].rows == 5 * 123_287
+    assert by_stage(Pipeline(captions=CaptionsConfig(source="abo")))["captions"].rows == 147_702
+
+
+def test_a_small_model_does_without_a_gpu_and_cached_stages_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    pipeline = with_overrides(profile("catalogue"), smollm2.OVERRIDES)
+    assert "GPU" not in "".join(missing(pipeline, work(pipeline, Known()), "s3://lake"))
+    pipeline = profile("paper")
+    works = work(pipeline, Known())
+    said = "\n".join(missing(pipeline, works, "s3://lake"))
+    assert "SCOT_API_KEY" in said and "minutes of one" in said
+    assert "SCOT_API_KEY" not in "\n".join(missing(pipeline, works[2:], "s3://lake"))
+
+
+def test_brackets_in_a_name_are_printed_as_they_are(tmp_path: Path) -> None:
+    pipeline = with_overrides(profile("smoke"), ["finetune.base=[/x]"])
+    console = Console(record=True, width=200, file=io.StringIO())
+    show_plan(console, make_plan(Lake(tmp_path / "lake"), pipeline), "smoke")
+    assert "[/x], 4.0 times over the seeds" in console.export_text()

@@ -100,6 +100,20 @@ def test_a_server_writes_what_the_model_writes_here(
     assert there.key != here.key
 
 
+def test_the_adapter_is_unpacked_where_a_commit_after_a_kill_removes_it(
+    local_lake: Lake, inputs: tuple[Dataset, Dataset]
+) -> None:
+    config = GenerateConfig(batch_size=4, shard_rows=6, max_new_tokens=8)
+    step = Write(local_lake, config, *inputs, devices=("cpu",))
+    work = local_lake.draft(step.outputs[0]).work_folder()
+    with step:
+        step.run(0, lambda _: None)
+        assert len(list(work.glob("*/adapter/adapter_config.json"))) == 1
+        step.run(1, lambda _: None)
+        step.commit()
+    assert not work.exists()
+
+
 def test_every_caption_ends_as_triplet_or_reject_after_a_second_try(
     local_lake: Lake, inputs: tuple[Dataset, Dataset], server: Completions
 ) -> None:
@@ -148,7 +162,7 @@ def test_what_is_sent_and_to_whom_makes_the_key(local_lake: Lake, inputs: tuple[
 
     first = key()
     moved = ServerConfig(name="a-server", base_url="http://b/v1", model="scot", concurrency=99)
-    assert key(endpoint=moved) == key(batch_size=7) == first
+    assert key(endpoint=moved) == key(batch_size=7) == key(attempts=5) == first
     other = [
         ServerConfig(name="b", base_url="http://a/v1", model="scot"),
         ServerConfig(base_url="http://a/v1", model="x"),
@@ -174,8 +188,9 @@ def test_a_merged_folder_computes_what_base_and_adapter_compute(base: str, adapt
         torch.testing.assert_close(model(ids).logits, generator.model(ids).logits, atol=1e-5, rtol=1e-5)
     assert not hasattr(model.config, "quantization_config")
     assert (folder / "tokenizer.json").is_file()
-    with pytest.raises(ModelError, match="is not empty"):
-        merge(base, adapter, folder)
+    for taken in (folder, folder / "config.json"):
+        with pytest.raises(ModelError, match="name a new folder"):
+            merge(base, adapter, taken)
 
 
 def test_the_adapter_of_a_lake_is_merged_in_half_precision(

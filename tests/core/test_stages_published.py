@@ -16,10 +16,13 @@ from scot_core.benchmarks.submission import to_bytes
 from scot_core.combiner import Combiner
 from scot_core.config import EmbedConfig, PublishedConfig
 from scot_core.encoders import load
-from scot_core.errors import ConfigError, DataError, LakeError
-from scot_core.lake import Dataset, Lake
+from scot_core.errors import ConfigError, DataError, LakeError, ModelError
+from scot_core.fingerprint import fingerprint
+from scot_core.lake import Dataset, Identity, Lake
 from scot_core.stages import recipes
-from scot_core.stages.step import run_here
+from scot_core.stages.chosen import choose_combiner
+from scot_core.stages.published import EmbedPublishedImages, open_published
+from scot_core.stages.step import Step, run_here
 from tests.published import GALLERY, write_cirr, write_fashioniq
 
 ENCODER = EmbedConfig(encoder="catalogue")
@@ -166,9 +169,72 @@ def test_a_combiner_must_fit_the_encoder(lake: Lake, fashioniq: Path, tmp_path: 
     folder = save_combiner(tmp_path / "wide", 999)
     with pytest.raises(ConfigError, match="takes vectors of 999, encoder catalogue gives"):
         measure(lake, config(fashioniq), folder)
+    assert not Path(lake.url).exists()  # said before anything is embedded
     with pytest.raises(ConfigError, match="--encoder"):
         recipes.published(run_here, lake, config(fashioniq), str(folder), None)
     with pytest.raises(LakeError, match="neither a key"):
         recipes.published(run_here, lake, config(fashioniq), "nothing-here", ENCODER)
     with pytest.raises(LakeError, match="holds no Combiner"):
         recipes.published(run_here, lake, config(fashioniq), None, None)
+
+
+def test_looking_for_what_is_there_writes_nothing(lake: Lake, fashioniq: Path) -> None:
+    (fashioniq / "images" / "dress-03.jpg").unlink()
+
+    def look(step: Step) -> tuple[Dataset, ...]:
+        assert step.committed() is None
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        recipes.published(look, lake, config(fashioniq), None, ENCODER)
+    assert not Path(lake.url).exists()
+
+
+def test_an_images_folder_that_is_not_there_is_named(lake: Lake, fashioniq: Path) -> None:
+    with pytest.raises(DataError, match="no folder /nowhere"):
+        measure(lake, config(fashioniq).model_copy(update={"images": "/nowhere"}))
+
+
+def test_the_same_encoder_in_other_words_embeds_nothing_anew(lake: Lake, fashioniq: Path) -> None:
+    rows = measure(lake, config(fashioniq))
+    spelled = EmbedConfig(encoder="catalogue", revision=load("catalogue").spec.revision, precision="float32")
+    assert recipes.published(run_here, lake, config(fashioniq), None, spelled).digest == rows.digest
+
+
+def test_which_category_an_image_is_a_candidate_in_is_part_of_the_key(fashioniq: Path) -> None:
+    before = open_published(config(fashioniq))
+    splits = {name: fashioniq / "image_splits" / f"split.{name}.val.json" for name in ("dress", "shirt")}
+    dress, shirt = (json.loads(path.read_text()) for path in splits.values())
+    splits["dress"].write_text(json.dumps(dress[:-1]))
+    splits["shirt"].write_text(json.dumps([dress[-1], *shirt]))
+    after = open_published(config(fashioniq))
+    assert after.whole.gallery == before.whole.gallery
+    assert after.text != before.text
+
+
+def trained(lake: Lake, embeddings: Dataset, folder: Path) -> Dataset:
+    """A dataset of `combiners` that says it was trained on these embeddings."""
+    save_combiner(folder / "seed-0", int(embeddings.manifest["config"]["spec"]["dim"]))
+    identity = fingerprint("train", 1, {}, [embeddings.fingerprint])
+    about = {"loss": "scot", "seeds": [0]}
+    draft = lake.draft(Identity("combiners", "catalogue", "train-scot", identity, about, [embeddings.name]))
+    draft.write_files(folder)
+    return draft.commit(0, rows_in=0)
+
+
+def test_a_combiner_of_the_lake_is_measured_with_its_own_encoder(
+    lake: Lake, fashioniq: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = EmbedPublishedImages(lake, config(fashioniq), ENCODER, open_published(config(fashioniq)))
+    combiners = trained(lake, run_here(step)[-1], tmp_path / "trained")
+    chosen, used = choose_combiner(lake, None, None)
+    assert chosen is not None and chosen.origin == combiners.key and used.encoder == "catalogue"
+    chosen, _ = choose_combiner(lake, None, EmbedConfig(encoder="catalogue", precision="float32"))
+    assert chosen is not None and chosen.origin == combiners.key  # the default, spelled out
+    other = load("catalogue").spec.model_copy(update={"preprocessing": "another"})
+    monkeypatch.setattr("scot_core.stages.embed.spec_of", lambda *_, **__: other)
+    with pytest.raises(ModelError, match="made by another encoder catalogue: here it has preprocessing 'another'"):
+        choose_combiner(lake, None, None)
+    with pytest.raises(ConfigError, match="leave --encoder out"):
+        choose_combiner(lake, combiners.key, ENCODER)
+    assert choose_combiner(lake, None, ENCODER)[0] is None

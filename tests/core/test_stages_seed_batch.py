@@ -184,6 +184,17 @@ def test_a_budget_submits_what_it_pays_for_and_commits_what_it_bought(
     assert texts(local_lake.table("replies").latest()) == by_chat
 
 
+def test_what_open_batches_may_cost_is_no_money_for_chat(local_lake: Lake) -> None:
+    with serve(faults=Faults(batches=BatchFaults(looks=1000))) as url:
+        SubmitBatches(local_lake, batch_config(url), captions_of(local_lake)).run(1, lambda _: None)
+        (batch,) = ledger(local_lake, batch_config(url)).running()
+        config = seed_config(url, max_usd=batch.usd + 2.0)
+        with AskForSeeds(local_lake, config, captions_of(local_lake)) as step:
+            step.run(0, lambda _: None)
+        spent = SeedWork(local_lake, config, captions_of(local_lake)).spent()
+    assert 0 < spent <= 2.0
+
+
 # --------------------------------------------------------------------------------------- stopped anywhere
 
 

@@ -252,3 +252,20 @@ def _next_line(process: subprocess.Popen[str]) -> str:
     line = process.stdout.readline()
     assert line, "the process ended by itself"
     return line
+
+
+def test_a_journal_is_one_run_s_at_a_time_and_a_dead_run_gives_it_back(tmp_path: Path) -> None:
+    hold = (
+        "import sys, time; from scot_core.storage import Storage; lock = Storage(sys.argv[1]).journal('seed').alone()"
+    )
+    hold += "; lock.__enter__(); print('held', flush=True); time.sleep(600)"
+    other = subprocess.Popen([sys.executable, "-c", hold, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None and other.stdout.readline() == "held\n"
+    journal = Storage(str(tmp_path)).journal("seed")
+    with pytest.raises(LakeError, match=f"another run is at work on {tmp_path}/seed"), journal.alone():
+        pass
+    other.kill()
+    other.wait()
+    with journal.alone():
+        journal.append({"id": "a"})
+    assert list(journal.records()) == [{"id": "a"}]

@@ -28,7 +28,7 @@ def main(name: str, folder: Path, out: Path) -> None:
 
     pictures = [Image.open(path).convert("RGB") for path in sorted((folder / "samples").glob("[0-9]*"))]
     captions = [txt_processors["eval"](text) for text in json.loads((folder / "samples" / "captions.json").read_text())]
-    captions = [text for text in captions if len(model.tokenizer(text).input_ids) <= 32]
+    captions = [text for text in captions if len(model.tokenizer(text).input_ids) <= 512]  # LAVIS fails beyond BERT's
     images = torch.stack([vis_processors["eval"](picture) for picture in pictures])
     tokens = model.extract_features({"image": images}, mode="image").image_embeds_proj
     texts = model.extract_features({"text_input": captions}, mode="text").text_embeds_proj

@@ -1,0 +1,55 @@
+"""Composed search asks the encoder that the Combiner learned from, whatever was embedded since."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from PIL import Image
+
+from scot_core.combiner import Combiner
+from scot_core.config import CaptionsConfig, EmbedConfig
+from scot_core.fingerprint import fingerprint
+from scot_core.lake import Dataset, Identity, Lake
+from scot_core.search import Searcher
+from scot_core.stages import recipes
+from scot_core.stages.embed import EmbedImages
+from scot_core.stages.step import run_here
+
+SMALL = CaptionsConfig(count=12, queries_per_split=2, gallery=60, shard_rows=6)
+
+
+def trained_on(lake: Lake, embeddings: Dataset, folder: Path) -> None:
+    torch.manual_seed(0)
+    Combiner(int(embeddings.manifest["config"]["spec"]["dim"]), 16, 16).save(folder / "seed-0")
+    identity = fingerprint("train", 1, {}, [embeddings.fingerprint])
+    draft = lake.draft(Identity("combiners", "catalogue", "train-scot", identity, {"seeds": [0]}, [embeddings.name]))
+    draft.write_files(folder)
+    draft.commit(0, rows_in=0)
+
+
+def embedded_since_by_another(lake: Lake, embeddings: Dataset) -> None:
+    """Newer vectors of the same images, by an encoder of which this machine knows nothing."""
+    config = embeddings.manifest["config"]
+    other = {**config, "spec": {**config["spec"], "name": "another", "dim": 3}}
+    inputs = embeddings.manifest["inputs"]
+    draft = lake.draft(
+        Identity("embeddings", "catalogue", "embed-images", fingerprint("embed", 1, other, []), other, inputs)
+    )
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.ones(3, np.float32)), 3)
+    named = {"item_id": ["x"], "source": ["catalogue"], "kind": ["image"], "text": [None], "encoder": ["another"]}
+    draft.write_part(0, {**named, "vector": vectors})
+    draft.commit(1, rows_in=1)
+
+
+def test_the_combiner_s_own_embeddings_are_searched(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    pictures = recipes.captions(run_here, lake, SMALL)
+    (embeddings,) = run_here(EmbedImages(lake, EmbedConfig(), pictures.captions))
+    trained_on(lake, embeddings, tmp_path / "weights")
+    embedded_since_by_another(lake, embeddings)
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "reference.png")
+    answer = Searcher(lake).search(tmp_path / "reference.png", "in blue", 3)
+    assert len(answer.hits) == 3 and all(hit["caption"] for hit in answer.hits)

@@ -1,0 +1,53 @@
+"""What the command line prints is what was asked for, letter by letter, and errors are a line."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from scot_core.doctor import examine
+from scot_core.errors import DataError, LakeError
+from scot_core.fingerprint import fingerprint
+from scot_core.lake import Identity, Lake
+from scot_core.search import Answer
+from scot_core.terminal import show_table
+
+
+def test_brackets_of_a_reply_are_letters_not_markup() -> None:
+    console = Console(file=io.StringIO(), record=True, width=120)
+    show_table(console, pa.table({"[/raw]": ["[INST] a mug [/INST]", "[bold]x"]}), title="[/t]")
+    printed = console.export_text()
+    for word in ("[/t]", "[/raw]", "[INST] a mug [/INST]", "[bold]x"):
+        assert word in printed
+
+
+def test_a_package_that_only_flows_need_is_no_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("scot_core.doctor.FOR_FLOWS", ("no-such-package",))
+    monkeypatch.setattr("scot_core.doctor.PACKAGES", ("no-such-package", "nor-this-one"))
+    flows, needed = examine(str(tmp_path / "lake"))[:2]
+    assert (flows.ok, needed.ok) == (None, False)
+
+
+def test_a_picture_that_cannot_be_written_is_one_error(tmp_path: Path) -> None:
+    answer = Answer(Image.new("RGB", (8, 8)), 0.5, [], [])
+    for path in (tmp_path / "a.unknown", tmp_path / "nowhere" / "a.png"):
+        with pytest.raises(DataError, match="cannot write the picture"):
+            answer.save(path)
+
+
+def test_files_that_cannot_be_put_somewhere_are_one_error(tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "a.json").write_text("{}")
+    lake = Lake(tmp_path / "lake")
+    draft = lake.draft(Identity("combiners", "catalogue", "train", fingerprint("train", 1, {}, []), {}))
+    draft.write_files(weights)
+    dataset = draft.commit(0, rows_in=0)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LakeError, match=r"cannot write .*file/a\.json"):
+        dataset.files_in(tmp_path / "file")
