@@ -14,8 +14,8 @@ from scot_core.llm import Reply
 from scot_core.llm.chat import EndpointSettings, Request
 from scot_core.llm.endpoint import ask
 from scot_core.settings import settings
-from scot_core.storage import Journal
 from scot_core.stages.step import Tick
+from scot_core.storage import Journal
 
 Record = dict[str, Any]  # of a journal: id, the fields of a reply, usd
 
