@@ -18,6 +18,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 START_LIMIT_S = 180.0
+DRAIN_LIMIT_S = 5.0
 WATCH_EVERY_S = 1.0
 
 
@@ -32,11 +33,21 @@ def embedded_server() -> Iterator[str]:
     try:
         yield url
     finally:
+        _hand_over()
         process.terminate()
         try:
             process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             process.kill()
+
+
+def _hand_over() -> None:
+    """Prefect sends logs and events from threads of its own: what these still hold must arrive before the server goes,
+    or they try for a minute to reach it while this process ends.
+    """
+    for module, worker in (("prefect.logging.handlers", "APILogWorker"), ("prefect.events.worker", "EventsWorker")):
+        if module in sys.modules:
+            getattr(sys.modules[module], worker).drain_all(timeout=DRAIN_LIMIT_S)
 
 
 def wait_until_healthy(url: str) -> None:

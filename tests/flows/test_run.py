@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -17,7 +18,7 @@ from scot_core.lake import Lake
 from tests.flows.conftest import ROOT
 from tests.published import write_cirr, write_fashioniq
 
-KILLS = 10
+KILLS = int(os.environ.get("SCOT_TEST_KILLS", "4"))  # ten by `SCOT_TEST_KILLS=10 make test`
 LIMIT_S = 900
 
 

@@ -116,7 +116,7 @@ def _digest(key: str) -> str:
 def test_a_key_of_the_environment_is_used_and_found_nowhere(
     environment: dict[str, str], teachers: dict[str, str], tmp_path: Path
 ) -> None:
-    lake, home = Lake(tmp_path / "lake"), tmp_path / "prefect"
+    lake, home = Lake(tmp_path / "lake"), Path(environment["PREFECT_HOME"])  # making a database takes a minute
     commit_captions(lake)
     configs = {name: _config(name, url, seed) for seed, (name, url) in enumerate(teachers.items())}
     ends, said = _run({**environment, "SCOT_API_KEY": CANARY}, home, lake, configs, block="")
@@ -133,7 +133,7 @@ def test_a_key_of_the_environment_is_used_and_found_nowhere(
 def test_a_key_of_a_secret_block_is_used_and_found_nowhere(
     environment: dict[str, str], teachers: dict[str, str], tmp_path: Path
 ) -> None:
-    lake, home = Lake(tmp_path / "lake"), tmp_path / "prefect"
+    lake, home = Lake(tmp_path / "lake"), Path(environment["PREFECT_HOME"])  # making a database takes a minute
     commit_captions(lake)
     names = ("good", "refused")
     configs = {name: _config(name, teachers[name], seed) for seed, name in enumerate(names)}
