@@ -43,13 +43,13 @@ VECTOR_DIM: Final = {
 # ---- measured ----
 JPEGS_PER_CORE_SECOND: Final = 150  # decoded and resized, COCO's size; 13 at 1600 px
 CATALOGUE_PER_SECOND: Final = {  # profile catalogue on two cores: rows or steps in a second
-    "draw": 330.0,
-    "ask": 265.0,
-    "tune": 2.8,
-    "write": 190.0,
-    "images": 1600.0,
-    "texts": 8000.0,
-    "train": 27.0,
+    "draw": 980.0,
+    "ask": 270.0,
+    "tune": 2.6,
+    "write": 200.0,
+    "images": 2600.0,
+    "texts": 8300.0,
+    "train": 32.0,
 }
 
 # ---- published sizes: images with captions and GB of the archives, from each data set's own site ----
