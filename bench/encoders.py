@@ -32,7 +32,7 @@ from transformers import Blip2Config, Blip2ForImageTextRetrieval
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from scot_core.encoders.pictures import embed_pictures
-from scot_core.encoders.published import ROWS, PublishedEncoder
+from scot_core.encoders.pretrained import ROWS, PublishedEncoder
 from scot_core.encoders.spec import EncoderSpec
 
 COCO_SIZE = (640, 480)

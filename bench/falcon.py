@@ -30,9 +30,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from scot_core.catalogue.grammar import teach
 from scot_core.catalogue.language import caption, mentioned
 from scot_core.catalogue.world import sample
-from scot_core.llm.devices import device as device_here
-from scot_core.llm.finetune import LoraSettings, finetune
-from scot_core.llm.local import CATALOGUE_FALCON, SHIPPED, Generator, dequantise, let_go, load_base
+from scot_core.llm.local.devices import device as device_here
+from scot_core.llm.local.finetune import LoraSettings, finetune
+from scot_core.llm.local.generator import CATALOGUE_FALCON, SHIPPED, Generator, dequantise, let_go, load_base
 from scot_core.paper import TRIPLETS
 from scot_core.triplets import local_completion, local_prompt
 

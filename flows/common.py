@@ -5,9 +5,9 @@ from __future__ import annotations
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from scot_core.config.settings import settings
 from scot_core.errors import LakeError
 from scot_core.lake import Dataset, Lake
-from scot_core.settings import settings
 from scot_core.stages.recipes import Run
 from scot_core.stages.step import Step
 from tasks.steps import run_step

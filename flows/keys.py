@@ -9,7 +9,7 @@ from prefect.blocks.system import Secret
 from pydantic import SecretStr
 
 from scot_core.config import ServerConfig
-from scot_core.settings import settings
+from scot_core.config.settings import settings
 
 BLOCK = "scot-api-key"
 

@@ -8,7 +8,7 @@ from prefect.client.schemas.objects import State
 from flows.common import Recorder, ended, given, of_source, open_lake
 from scot_core.config import BenchmarkConfig, TrainConfig
 from scot_core.stages import recipes
-from scot_core.stages.recipes import Vectors
+from scot_core.stages.embed import Embeddings
 from tasks.artifacts import benchmark_artifact
 
 
@@ -25,7 +25,7 @@ def train(
     """Write tables `combiners` and `benchmarks` from the generated `triplets` and their `embeddings`."""
     place, run = open_lake(lake), Recorder()
     learned_from = given(place, "triplets", triplets, stage="generate")
-    vectors = Vectors(
+    vectors = Embeddings(
         images=given(place, "embeddings", images, stage="embed-images"),
         texts=given(place, "embeddings", texts, stage="embed-texts"),
         gallery=of_source(place, "embeddings", gallery, like=learned_from, stage="embed-gallery"),

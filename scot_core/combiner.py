@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scot_core.errors import ConfigError, ModelError, ShapeError
-from scot_core.fingerprint import digest
+from scot_core.lake.fingerprint import digest
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"

@@ -7,11 +7,11 @@ import pyarrow as pa
 
 from scot_core.errors import ConfigError
 from scot_core.lake import Lake
-from scot_core.views import render_views
+from scot_core.lake.views import render_views
 
 
 def connect(lake: Lake) -> duckdb.DuckDBPyConnection:
-    """An in-memory DuckDB with a view for every table of the lake (see `scot_core.views`)."""
+    """An in-memory DuckDB with a view for every table of the lake (see `scot_core.lake.views`)."""
     connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})
     if lake.storage.is_local:
         root = f"{lake.storage.root}/"

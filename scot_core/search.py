@@ -17,8 +17,8 @@ from scot_core.encoders.preprocessing import UNDECODABLE
 from scot_core.errors import DataError
 from scot_core.lake import Lake
 from scot_core.retrieval import top_k
-from scot_core.stages.chosen import embeddings_of
-from scot_core.stages.embed import encoder_of, made_by, vectors_by_id
+from scot_core.stages.benchmark.chosen import embeddings_of
+from scot_core.stages.embed.datasets import encoder_of, made_by, vectors_by_id
 from scot_core.stages.train import combiners_in
 
 TILE = 160

@@ -19,7 +19,7 @@ from prefect.futures import PrefectFuture
 from prefect.states import Completed
 
 from scot_core.lake import Dataset
-from scot_core.progress import LISTENERS, Meter, Progress
+from scot_core.stages.progress import LISTENERS, Meter, Progress
 from scot_core.stages.step import Step
 
 

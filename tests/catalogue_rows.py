@@ -7,9 +7,9 @@ import random
 from scot_core.catalogue.grammar import teach
 from scot_core.catalogue.language import caption, mentioned
 from scot_core.catalogue.world import sample
-from scot_core.fingerprint import fingerprint
 from scot_core.lake import Dataset, Identity, Lake
-from scot_core.schema import pair_id
+from scot_core.lake.fingerprint import fingerprint
+from scot_core.lake.schema import pair_id
 
 SOURCE = "catalogue"
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from scot_core.fingerprint import fingerprint
 from scot_core.lake import Dataset, Identity, Lake
+from scot_core.lake.fingerprint import fingerprint
 
 # A shell without job control starts background jobs with SIGINT ignored, which they hand down to every process they
 # start: without this, whoever runs the tests with `&` sees Ctrl-C do nothing.

@@ -8,7 +8,7 @@ from typing import Any
 
 from scot_core.catalogue import language, world
 from scot_core.catalogue.teacher import MODEL
-from scot_core.llm.endpoint import ChatRequest, EndpointSettings
+from scot_core.llm.remote.endpoint import ChatRequest, EndpointSettings
 from scot_core.triplets import chat_messages
 
 KEY = "sk-canary-5f1d"

@@ -12,9 +12,9 @@ from scot_core.catalogue.language import caption, mentioned
 from scot_core.catalogue.teacher import MODEL
 from scot_core.catalogue.world import sample
 from scot_core.config import EndpointConfig, SeedConfig
-from scot_core.fingerprint import fingerprint
 from scot_core.lake import Dataset, Identity, Lake
-from scot_core.schema import pair_id
+from scot_core.lake.fingerprint import fingerprint
+from scot_core.lake.schema import pair_id
 from scot_core.stages.step import run_here
 
 CAPTIONS, SEEDS = 60, 40

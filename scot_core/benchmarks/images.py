@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scot_core.benchmarks.base import Benchmark
-from scot_core.fingerprint import digest
+from scot_core.lake.fingerprint import digest
 
 SUFFIXES = (".jpg", ".png", ".jpeg")
 EMPTY = 0

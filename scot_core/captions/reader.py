@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from scot_core.captions.entries import Entry, Refused
 from scot_core.captions.place import Place
 from scot_core.config import PublishedPairs
+from scot_core.config.settings import settings
 from scot_core.errors import DataError
-from scot_core.settings import settings
 
 
 class Reader(ABC):

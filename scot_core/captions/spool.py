@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from scot_core.captions.entries import Entry, Reason
 from scot_core.captions.reader import Reader
 from scot_core.errors import DataError
-from scot_core.schema import pair_id
+from scot_core.lake.schema import pair_id
 
 BATCH = 20_000  # rows in memory on the way in and out
 MEMORY = "256MB"  # of DuckDB, which goes on on the disk: enough for 4 million entries, all of them drawn

@@ -13,7 +13,7 @@ __all__ = ["Encoder", "EncoderSpec", "Precision", "Vectors", "load", "names", "s
 Precision = Literal["float32", "bfloat16", "float16"]
 
 # Which module knows which encoder; torch loads only when one is asked for.
-_PUBLISHED: Final = "scot_core.encoders.published"
+_PUBLISHED: Final = "scot_core.encoders.pretrained"
 _MODULES: Final = {
     "catalogue": "scot_core.encoders.catalogue",
     "clip-b32": _PUBLISHED,

@@ -22,7 +22,7 @@ from scot_core.encoders import catalogue_image, catalogue_text
 from scot_core.encoders.preprocessing import ImagePreprocessing, Pixels
 from scot_core.encoders.spec import EncoderSpec, Vectors
 from scot_core.errors import ConfigError, ModelError
-from scot_core.fingerprint import digest
+from scot_core.lake.fingerprint import digest
 
 SHIPPED = Path(__file__).parent.parent / "catalogue" / "weights" / "encoder"
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -76,7 +76,7 @@ class DualEncoder(nn.Module):
         except FileNotFoundError as error:
             raise ModelError(
                 f"encoder weights are missing in {directory}: {error.filename or error}; make them with "
-                "`python -m scot_core.catalogue.pretrain_encoder --out DIR`"
+                "`python -m pretraining.encoder --out DIR`"
             ) from error
         except (SafetensorError, ValidationError, RuntimeError) as error:
             raise ModelError(f"encoder weights in {directory} are damaged: {error}") from error

@@ -15,8 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
+from scot_core.config.settings import settings
 from scot_core.errors import ModelError
-from scot_core.settings import settings
 
 CONFIG: Final = "config.json"
 WEIGHTS: Final = "model.safetensors"

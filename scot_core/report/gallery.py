@@ -19,8 +19,8 @@ from scot_core.report.choice import shuffled
 from scot_core.report.lineage import Lineage, trace
 from scot_core.report.pictures import images_of
 from scot_core.retrieval import top_k
-from scot_core.stages.benchmark import query_vectors
-from scot_core.stages.measure import composed
+from scot_core.stages.benchmark.measure import composed
+from scot_core.stages.benchmark.measure_catalogue import query_vectors
 from scot_core.stages.train import combiners_in
 
 SHOWN = 5  # images of each query

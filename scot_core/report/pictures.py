@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from scot_core.lake import Dataset
-from scot_core.stages.embed import decode
+from scot_core.stages.embed.datasets import decode
 
 LARGEST = 256  # pixels; larger pictures are scaled down
 

@@ -12,16 +12,22 @@ from typing import Any
 from scot_core.catalogue.grammar import Verdict, judge
 from scot_core.config import FinetuneConfig
 from scot_core.errors import DataError
-from scot_core.fingerprint import fingerprint
 from scot_core.lake import Dataset, Identity, Lake, Usage
+from scot_core.lake.fingerprint import fingerprint
 from scot_core.llm import Reply
-from scot_core.llm.weights import weights_revision
-from scot_core.stages.replies import CAPTION_COLUMNS
-from scot_core.stages.seed import choose
-from scot_core.stages.step import Step, Tick
+from scot_core.llm.local.weights import weights_revision
+from scot_core.stages.replies.read import CAPTION_COLUMNS
+from scot_core.stages.seed.ask import choose
+from scot_core.stages.step import Run, Step, Tick
 from scot_core.triplets import Rejection, local_completion, local_prompt, parse, read_reply
 
 EVALUATION_SEED = 1
+
+
+def finetune(run: Run, lake: Lake, config: FinetuneConfig, captions: Dataset, seeds: Dataset) -> Dataset:
+    """Returns the adapter."""
+    (adapters,) = run(Finetune(lake, config, captions, seeds))
+    return adapters
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +80,7 @@ class Finetune(Step):
         return [self.config.steps]
 
     def work(self, shard: int, tick: Tick) -> None:
-        from scot_core.llm.finetune import finetune
+        from scot_core.llm.local.finetune import finetune as tune
 
         draft = self.draft(self.outputs[0])
         work = draft.work_folder()
@@ -86,7 +92,7 @@ class Finetune(Step):
             losses.append((step, loss))
             tick(1)
 
-        adapter = finetune(
+        adapter = tune(
             self.config.base, self._examples(), work,
             settings=self._lora(), revision=self.config.revision, progress=on_step,
         ).adapter  # fmt: skip
@@ -105,7 +111,7 @@ class Finetune(Step):
         return super().is_done(shard) and (self.draft(self.outputs[0]).work_folder() / "files").is_dir()
 
     def _lora(self) -> Any:
-        from scot_core.llm.finetune import LoraSettings
+        from scot_core.llm.local.finetune import LoraSettings
 
         c = self.config
         return LoraSettings(
@@ -128,7 +134,7 @@ class Finetune(Step):
         return choose(free, min(self.config.held_out, len(free)), self.config.seed)
 
     def _measure(self, adapter: Path | None, rows: Sequence[Mapping[str, Any]]) -> Quality:
-        from scot_core.llm.local import Generator, let_go
+        from scot_core.llm.local.generator import Generator, let_go
 
         let_go()  # of the model that was tuned, or measured, before
         replies = Generator.load(self.config.base, adapter, revision=self.config.revision).generate(

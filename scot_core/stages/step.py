@@ -92,6 +92,9 @@ class Step(ABC):
         """Give back what the step holds (servers, models)."""
 
 
+Run = Callable[[Step], tuple[Dataset, ...]]  # a flow gives one that submits tasks, a test one that loops
+
+
 def shard_sizes(rows: int, per_shard: int) -> list[int]:
     """Rows of each shard: all full but the last."""
     return [min(per_shard, rows - start) for start in range(0, rows, per_shard)]

@@ -12,12 +12,19 @@ import torch
 from scot_core.combiner import Combiner
 from scot_core.config import TrainConfig
 from scot_core.errors import LakeError
-from scot_core.fingerprint import fingerprint
 from scot_core.lake import Dataset, Identity, Lake, Usage
-from scot_core.schema import text_id
-from scot_core.stages.embed import vectors_by_id
-from scot_core.stages.step import Step, Tick
+from scot_core.lake.fingerprint import fingerprint
+from scot_core.lake.schema import text_id
+from scot_core.stages.embed import Embeddings
+from scot_core.stages.embed.datasets import vectors_by_id
+from scot_core.stages.step import Run, Step, Tick
 from scot_core.train import TrainingSet, train_combiner
+
+
+def train(run: Run, lake: Lake, config: TrainConfig, triplets: Dataset, vectors: Embeddings) -> Dataset:
+    """Returns the Combiners."""
+    (combiners,) = run(TrainCombiner(lake, config, triplets, vectors.images, vectors.texts))
+    return combiners
 
 
 class TrainCombiner(Step):

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from scot_core.captions.entries import Entry, Reason, Refused, refused
 from scot_core.captions.reader import Reader
 from scot_core.captions.spool import spool
-from scot_core.schema import pair_id
+from scot_core.lake.schema import pair_id
 
 GROWTH = 200 << 20  # bytes of memory that four fifths of a million more entries may take; as objects they take 600 MB
 

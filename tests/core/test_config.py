@@ -21,7 +21,7 @@ from scot_core.config import (
     with_overrides,
 )
 from scot_core.errors import ConfigError
-from scot_core.fingerprint import canonical_json
+from scot_core.lake.fingerprint import canonical_json
 
 CATALOGUE = profile("catalogue")
 

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
+from pretraining import encoder as pretrain_encoder
+from pretraining import encoder_texts
 from scot_core import encoders
-from scot_core.catalogue import encoder_texts, pretrain_encoder
 from scot_core.catalogue.drawing import render
 from scot_core.catalogue.language import caption
 from scot_core.catalogue.world import ATTRIBUTES, TYPES, Product, sample
@@ -24,7 +25,7 @@ from scot_core.encoders.catalogue import CONFIG, SHIPPED, WEIGHTS, CatalogueEnco
 from scot_core.encoders.catalogue_text import MAX_WORDS, Tokeniser, words
 from scot_core.encoders.preprocessing import to_rgb
 from scot_core.errors import ConfigError, DataError, ModelError, ShapeError
-from scot_core.fingerprint import digest
+from scot_core.lake.fingerprint import digest
 
 MUG = Product("mug", "red", "plain", "a round handle", "none", "small", "wood")
 

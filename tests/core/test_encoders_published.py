@@ -17,10 +17,10 @@ from PIL import Image
 from torch.nn.functional import normalize
 
 from scot_core import encoders
-from scot_core.encoders.published import PublishedEncoder
+from scot_core.config.settings import settings
+from scot_core.encoders.pretrained import PublishedEncoder
 from scot_core.errors import ConfigError, DataError, ModelError
-from scot_core.fingerprint import digest
-from scot_core.settings import settings
+from scot_core.lake.fingerprint import digest
 from tests.tiny_encoders import IMAGE_SIZE, NAMES, save
 
 TEXTS = ["a red mug", "Make it (larger)!", "", "zebra 42, with a very-long tail " * 30, "blue lamp"]

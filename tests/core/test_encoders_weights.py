@@ -14,10 +14,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from scot_core import encoders
+from scot_core.config.settings import settings
 from scot_core.encoders.convert import convert
-from scot_core.encoders.published import ROWS
+from scot_core.encoders.pretrained import ROWS
 from scot_core.errors import ModelError
-from scot_core.settings import settings
 from tests.tiny_encoders import NAMES, save
 
 COMMIT = "0123456789" * 4

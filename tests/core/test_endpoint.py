@@ -20,9 +20,9 @@ from scot_core.catalogue.teacher import serve
 from scot_core.catalogue.teacher_faults import Fault, Faults
 from scot_core.errors import BudgetReached, EndpointError
 from scot_core.llm import Reply
-from scot_core.llm.chat import highest_price
-from scot_core.llm.endpoint import ChatRequest, Usage, ask
-from scot_core.llm.limits import retry_after
+from scot_core.llm.remote.chat import highest_price
+from scot_core.llm.remote.endpoint import ChatRequest, Usage, ask
+from scot_core.llm.remote.limits import retry_after
 from scot_core.triplets import RESPONSE_FORMAT, Rejection, read_reply
 from tests.endpoints import KEY, requests, settings
 

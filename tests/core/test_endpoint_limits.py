@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from scot_core.catalogue.teacher import serve
 from scot_core.catalogue.teacher_faults import Fault, Faults
-from scot_core.llm.endpoint import Usage, ask
-from scot_core.llm.limits import TokenBucket
+from scot_core.llm.remote.endpoint import Usage, ask
+from scot_core.llm.remote.limits import TokenBucket
 from tests.endpoints import KEY, requests, settings
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scot_core.fingerprint import canonical_json, digest, fingerprint, key_of
-from scot_core.schema import pair_id, text_id
+from scot_core.lake.fingerprint import canonical_json, digest, fingerprint, key_of
+from scot_core.lake.schema import pair_id, text_id
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),

@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from scot_core.errors import ConfigError, LakeError
-from scot_core.fingerprint import fingerprint
 from scot_core.lake import Dataset, Identity, Lake, Usage
+from scot_core.lake.fingerprint import fingerprint
 from scot_core.query import query
 from scot_core.stages.step import Step, Tick, run_here, shard_sizes
 

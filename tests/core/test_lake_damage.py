@@ -12,9 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scot_core import parts
 from scot_core.errors import LakeError
-from scot_core.lake import Dataset, Identity, Lake
+from scot_core.lake import Dataset, Identity, Lake, parts
 from scot_core.query import query
 
 Rows = Callable[..., dict[str, Any]]

@@ -19,8 +19,9 @@ from torch import nn
 from transformers import FalconConfig, LlamaConfig, LlamaForCausalLM
 
 from scot_core.errors import ConfigError, DataError, ModelError
-from scot_core.llm import decode, finetune, local, train_state
-from scot_core.llm.finetune import LoraSettings
+from scot_core.llm.local import decode, finetune, train_state
+from scot_core.llm.local import generator as local
+from scot_core.llm.local.finetune import LoraSettings
 from tests.tiny_llm import EXAMPLES, build_falcon, build_tokenizer
 
 SETTINGS = LoraSettings(r=4, alpha=8, steps=24, batch_size=6, learning_rate=2e-2, seed=3, checkpoint_every=7)

@@ -10,11 +10,12 @@ import pytest
 from scot_core.config import FinetuneConfig, GenerateConfig, profile, with_overrides
 from scot_core.errors import ModelError
 from scot_core.lake import Lake
-from scot_core.llm import local, smollm2
-from scot_core.llm.weights import resolve, weights_revision
+from scot_core.llm.local import generator as local
+from scot_core.llm.local import smollm2
+from scot_core.llm.local.weights import resolve, weights_revision
 from scot_core.stages.finetune import Finetune
-from scot_core.stages.generate import Write
-from scot_core.stages.replies import ReadReplies
+from scot_core.stages.generate.local import Write
+from scot_core.stages.replies.read import ReadReplies
 from scot_core.stages.step import run_here
 from tests.catalogue_rows import commit_captions, commit_seeds
 

@@ -14,9 +14,9 @@ import pytest
 from scot_core.config import FinetuneConfig, GenerateConfig
 from scot_core.errors import ConfigError, ModelError
 from scot_core.lake import Dataset, Lake
-from scot_core.llm.weights import weights_revision
+from scot_core.llm.local.weights import weights_revision
 from scot_core.stages.finetune import Finetune
-from scot_core.stages.generate import Write
+from scot_core.stages.generate.local import Write
 from scot_core.stages.step import run_here
 from tests.catalogue_rows import commit_captions, commit_seeds
 from tests.tiny_llm import build_falcon

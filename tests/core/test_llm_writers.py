@@ -15,9 +15,10 @@ import torch
 from safetensors.torch import load_file
 
 from scot_core.errors import ModelError
-from scot_core.llm import devices, finetune, local
-from scot_core.llm.finetune import LoraSettings
-from scot_core.llm.writers import Job, Weights, Writers
+from scot_core.llm.local import devices, finetune
+from scot_core.llm.local import generator as local
+from scot_core.llm.local.finetune import LoraSettings
+from scot_core.llm.local.writers import Job, Weights, Writers
 from tests.tiny_llm import EXAMPLES, build_falcon
 
 PROMPTS = [prompt for prompt, _ in EXAMPLES]

@@ -11,20 +11,20 @@ import transformers
 from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
+from scot.plan import make_plan, rates
+from scot.plan.needs import missing
+from scot.plan.work import Known, Work, combiner_parameters, work
+from scot.terminal import show_plan
 from scot_core import paper
 from scot_core.combiner import Combiner
 from scot_core.config import PROFILES, CaptionsConfig, CocoConfig, Pipeline, TrainConfig, profile, with_overrides
+from scot_core.config.settings import settings
 from scot_core.encoders.towers import BLIP, BLIP2, CLIP, SIGLIP, Family
 from scot_core.errors import LakeError
 from scot_core.lake import Lake
-from scot_core.llm import smollm2
-from scot_core.plan import make_plan, rates
-from scot_core.plan.needs import missing
-from scot_core.plan.work import Known, Work, combiner_parameters, work
-from scot_core.settings import settings
+from scot_core.llm.local import smollm2
 from scot_core.stages import recipes
 from scot_core.stages.step import Step, run_here
-from scot_core.terminal import show_plan
 
 SMALL = CaptionsConfig(count=12, queries_per_split=2, gallery=60, shard_rows=6)
 

@@ -12,8 +12,8 @@ import pytest
 
 from scot_core.errors import ConfigError, LakeError
 from scot_core.lake import Dataset, Identity, Lake, Usage
+from scot_core.lake.schema import SCHEMAS, TABLES
 from scot_core.query import connect, query
-from scot_core.schema import SCHEMAS, TABLES
 
 Rows = Callable[..., dict[str, Any]]
 Identify = Callable[..., Identity]

@@ -20,18 +20,18 @@ from scot_core.catalogue.queries import make
 from scot_core.catalogue.world import Product, sample
 from scot_core.config import BenchmarkConfig, CaptionsConfig, EmbedConfig, TrainConfig
 from scot_core.errors import LakeError
-from scot_core.fingerprint import fingerprint
 from scot_core.lake import Dataset, Identity, Lake, Usage
+from scot_core.lake.fingerprint import fingerprint
+from scot_core.lake.schema import pair_id
 from scot_core.report import diagram, write_report
 from scot_core.report.gallery import GREEN, choose, gallery_picture, note
 from scot_core.report.lineage import trace
 from scot_core.report.results import Results, headline
 from scot_core.report.samples import Piece, compare, reasons
-from scot_core.schema import pair_id
 from scot_core.stages import recipes
-from scot_core.stages.captions import DrawCatalogue, draw_png
+from scot_core.stages.captions.catalogue import DrawCatalogue, draw_png
 from scot_core.stages.recipes import Pictures
-from scot_core.stages.replies import ReadReplies, reply_columns
+from scot_core.stages.replies.read import ReadReplies, reply_columns
 from scot_core.stages.step import run_here
 from scot_core.triplets import json_reply, local_completion
 

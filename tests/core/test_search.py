@@ -11,11 +11,11 @@ from PIL import Image
 
 from scot_core.combiner import Combiner
 from scot_core.config import CaptionsConfig, EmbedConfig
-from scot_core.fingerprint import fingerprint
 from scot_core.lake import Dataset, Identity, Lake
+from scot_core.lake.fingerprint import fingerprint
 from scot_core.search import Searcher
 from scot_core.stages import recipes
-from scot_core.stages.embed import EmbedImages
+from scot_core.stages.embed.datasets import EmbedImages
 from scot_core.stages.step import run_here
 
 SMALL = CaptionsConfig(count=12, queries_per_split=2, gallery=60, shard_rows=6)

@@ -13,15 +13,15 @@ from PIL import Image
 
 from scot_core import encoders
 from scot_core.config import EmbedConfig, profile, with_overrides
+from scot_core.config.settings import settings
 from scot_core.encoders import load
 from scot_core.encoders.catalogue import CatalogueEncoder
-from scot_core.encoders.published import PublishedEncoder
+from scot_core.encoders.pretrained import PublishedEncoder
 from scot_core.errors import DataError, ModelError
-from scot_core.fingerprint import digest
 from scot_core.lake import Dataset, Identity, Lake
-from scot_core.settings import settings
-from scot_core.stages.captions import DrawCatalogue
-from scot_core.stages.embed import EmbedImages, EmbedTexts, decode, encoder_of, vectors_by_id
+from scot_core.lake.fingerprint import digest
+from scot_core.stages.captions.catalogue import DrawCatalogue
+from scot_core.stages.embed.datasets import EmbedImages, EmbedTexts, decode, encoder_of, vectors_by_id
 from scot_core.stages.step import run_here
 from scot_core.stages.train import TrainCombiner, combiners_in
 from tests.tiny_encoders import save
@@ -215,7 +215,7 @@ def test_a_run_that_is_in_the_lake_needs_no_weights(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr("scot_core.stages.embed.load", refuse)
+    monkeypatch.setattr("scot_core.stages.embed.datasets.load", refuse)
     (again,) = run_here(EmbedImages(lake, EmbedConfig(), captions))
     assert again.record == first.record
 

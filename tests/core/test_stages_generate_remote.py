@@ -9,18 +9,18 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from scot.merge import merge, merge_dataset
 from scot_core.config import GenerateConfig, ServerConfig, profile, with_overrides
 from scot_core.errors import EndpointError, ModelError
-from scot_core.fingerprint import fingerprint
 from scot_core.lake import Dataset, Identity, Lake
-from scot_core.llm import finetune
-from scot_core.llm.finetune import LoraSettings
-from scot_core.llm.local import Generator
-from scot_core.schema import pair_id
+from scot_core.lake.fingerprint import fingerprint
+from scot_core.lake.schema import pair_id
+from scot_core.llm.local import finetune
+from scot_core.llm.local.finetune import LoraSettings
+from scot_core.llm.local.generator import Generator
 from scot_core.stages import recipes
-from scot_core.stages.generate import Write
-from scot_core.stages.generate_remote import WriteRemotely
-from scot_core.stages.merge import merge, merge_dataset
+from scot_core.stages.generate.local import Write
+from scot_core.stages.generate.remote import WriteRemotely
 from scot_core.stages.step import run_here
 from scot_core.triplets import local_prompt
 from tests.completions import Completions, serve_completions

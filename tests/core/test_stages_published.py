@@ -17,11 +17,11 @@ from scot_core.combiner import Combiner
 from scot_core.config import EmbedConfig, PublishedConfig
 from scot_core.encoders import load
 from scot_core.errors import ConfigError, DataError, LakeError, ModelError
-from scot_core.fingerprint import fingerprint
 from scot_core.lake import Dataset, Identity, Lake
+from scot_core.lake.fingerprint import fingerprint
 from scot_core.stages import recipes
-from scot_core.stages.chosen import choose_combiner
-from scot_core.stages.published import EmbedPublishedImages, open_published
+from scot_core.stages.benchmark.chosen import choose_combiner
+from scot_core.stages.embed.benchmarks import EmbedPublishedImages, open_published
 from scot_core.stages.step import Step, run_here
 from tests.published import GALLERY, write_cirr, write_fashioniq
 
@@ -82,7 +82,7 @@ def test_rows_are_those_of_the_benchmark_itself(lake: Lake, fashioniq: Path, tmp
 def test_a_second_run_embeds_and_measures_nothing(lake: Lake, fashioniq: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = measure(lake, config(fashioniq))
     moved = fashioniq.rename(fashioniq.parent / "moved")  # where the files lie does not matter
-    monkeypatch.setattr("scot_core.stages.published.load", None)
+    monkeypatch.setattr("scot_core.stages.embed.benchmarks.load", None)
     assert measure(lake, config(moved)).digest == first.digest
 
 
@@ -232,7 +232,7 @@ def test_a_combiner_of_the_lake_is_measured_with_its_own_encoder(
     chosen, _ = choose_combiner(lake, None, EmbedConfig(encoder="catalogue", precision="float32"))
     assert chosen is not None and chosen.origin == combiners.key  # the default, spelled out
     other = load("catalogue").spec.model_copy(update={"preprocessing": "another"})
-    monkeypatch.setattr("scot_core.stages.embed.spec_of", lambda *_, **__: other)
+    monkeypatch.setattr("scot_core.stages.embed.datasets.spec_of", lambda *_, **__: other)
     with pytest.raises(ModelError, match="made by another encoder catalogue: here it has preprocessing 'another'"):
         choose_combiner(lake, None, None)
     with pytest.raises(ConfigError, match="leave --encoder out"):

@@ -17,10 +17,10 @@ import pytest
 from scot_core.config import CaptionsConfig
 from scot_core.errors import ConfigError, DataError
 from scot_core.lake import Dataset, Lake
+from scot_core.lake.schema import pair_id
 from scot_core.report.pictures import images_of
-from scot_core.schema import pair_id
 from scot_core.stages import recipes
-from scot_core.stages.read_captions import ReadCaptions
+from scot_core.stages.captions.read import ReadCaptions
 from scot_core.stages.step import run_here
 from tests import captioned
 from tests.captioned import CAPTIONS, picture

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from scot_core.catalogue.grammar import teach
 from scot_core.catalogue.language import caption, mentioned
 from scot_core.catalogue.world import sample
-from scot_core.fingerprint import fingerprint
 from scot_core.lake import Dataset, Identity, Lake
+from scot_core.lake.fingerprint import fingerprint
+from scot_core.lake.schema import pair_id
 from scot_core.query import query
-from scot_core.schema import pair_id
-from scot_core.stages.replies import Reading, ReadReplies, read_replies, reply_columns, usage_of
+from scot_core.stages.replies.read import Reading, ReadReplies, read_replies, reply_columns, usage_of
 from scot_core.stages.step import run_here
 from scot_core.triplets import Style, json_reply, local_completion
 

@@ -17,11 +17,11 @@ import pytest
 from scot_core.catalogue.teacher import MODEL, serve
 from scot_core.catalogue.teacher_faults import Fault, Faults
 from scot_core.config import EndpointConfig, SeedConfig, profile, with_overrides
+from scot_core.config.prices import PRICES
 from scot_core.errors import BudgetReached, ConfigError, EndpointError
 from scot_core.lake import Lake
-from scot_core.prices import PRICES
-from scot_core.stages.replies import ReadReplies
-from scot_core.stages.seed import AskForSeeds, choose
+from scot_core.stages.replies.read import ReadReplies
+from scot_core.stages.seed.ask import AskForSeeds, choose
 from scot_core.stages.step import run_here
 from tests.seeding import SEEDS, answered, captions_of, commit_captions, seed, seed_config, texts
 
@@ -134,7 +134,7 @@ import sys
 sys.path.insert(0, sys.argv[3])
 from tests.seeding import captions_of, seed_config
 from scot_core.lake import Lake
-from scot_core.stages.seed import AskForSeeds
+from scot_core.stages.seed.ask import AskForSeeds
 from scot_core.stages.step import run_here
 lake = Lake(sys.argv[1])
 run_here(AskForSeeds(lake, seed_config(sys.argv[2]), captions_of(lake)))

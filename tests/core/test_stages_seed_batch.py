@@ -21,13 +21,13 @@ from scot_core.catalogue.teacher_faults import BatchFaults, Fault, Faults
 from scot_core.config import SeedConfig
 from scot_core.errors import BudgetReached, ConfigError, EndpointError
 from scot_core.lake import Lake
-from scot_core.stages import seed_batch
-from scot_core.stages.batches import Entry, Ledger
-from scot_core.stages.seed import AskForSeeds
-from scot_core.stages.seed_batch import SubmitBatches, batch_rounds
-from scot_core.stages.seed_work import SeedWork
+from scot_core.lake.storage import LocalJournal
+from scot_core.stages.seed import batch as seed_batch
+from scot_core.stages.seed.ask import AskForSeeds
+from scot_core.stages.seed.batch import SubmitBatches, batch_rounds
+from scot_core.stages.seed.ledger import Entry, Ledger
+from scot_core.stages.seed.work import SeedWork
 from scot_core.stages.step import run_here
-from scot_core.storage import LocalJournal
 from tests.seeding import SEEDS, answered, captions_of, commit_captions, seed, seed_config, texts
 
 
@@ -260,7 +260,7 @@ import sys
 sys.path.insert(0, sys.argv[3])
 from tests.seeding import captions_of, seed_config
 from scot_core.lake import Lake
-from scot_core.stages.seed_batch import batch_rounds
+from scot_core.stages.seed.batch import batch_rounds
 from scot_core.stages.step import run_here
 lake, config = Lake(sys.argv[1]), seed_config(sys.argv[2], mode="batch", poll_s=0.05)
 for step in batch_rounds(lake, config, captions_of(lake)):

@@ -17,7 +17,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from scot_core.errors import LakeError
-from scot_core.storage import Storage
+from scot_core.lake.storage import Storage
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -86,7 +86,7 @@ def test_a_place_that_cannot_be_written_is_a_lake_error_that_says_what_to_do(tmp
 
 WRITE_FOREVER = """
 import sys
-from scot_core.storage import Storage
+from scot_core.lake.storage import Storage
 storage = Storage(sys.argv[1])
 while True:
     for letter in (b"a", b"b"):
@@ -222,7 +222,7 @@ def test_a_torn_last_line_is_skipped_and_does_not_swallow_the_next(tmp_path: Pat
 
 APPEND_FOREVER = """
 import itertools, sys
-from scot_core.storage import Storage
+from scot_core.lake.storage import Storage
 journal = Storage(sys.argv[1]).journal("j")
 for number in itertools.count():
     journal.append({"number": number, "text": "x" * 20_000})
@@ -255,9 +255,8 @@ def _next_line(process: subprocess.Popen[str]) -> str:
 
 
 def test_a_journal_is_one_run_s_at_a_time_and_a_dead_run_gives_it_back(tmp_path: Path) -> None:
-    hold = (
-        "import sys, time; from scot_core.storage import Storage; lock = Storage(sys.argv[1]).journal('seed').alone()"
-    )
+    hold = "import sys, time; from scot_core.lake.storage import Storage"
+    hold += "; lock = Storage(sys.argv[1]).journal('seed').alone()"
     hold += "; lock.__enter__(); print('held', flush=True); time.sleep(600)"
     other = subprocess.Popen([sys.executable, "-c", hold, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert other.stdout is not None and other.stdout.readline() == "held\n"

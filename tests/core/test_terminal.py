@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from scot_core.doctor import examine
+from scot.doctor import examine
+from scot.terminal import show_table
 from scot_core.errors import DataError, LakeError
-from scot_core.fingerprint import fingerprint
 from scot_core.lake import Identity, Lake
+from scot_core.lake.fingerprint import fingerprint
 from scot_core.search import Answer
-from scot_core.terminal import show_table
 
 
 def test_brackets_of_a_reply_are_letters_not_markup() -> None:
@@ -27,8 +27,8 @@ def test_brackets_of_a_reply_are_letters_not_markup() -> None:
 
 
 def test_a_package_that_only_flows_need_is_no_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("scot_core.doctor.FOR_FLOWS", ("no-such-package",))
-    monkeypatch.setattr("scot_core.doctor.PACKAGES", ("no-such-package", "nor-this-one"))
+    monkeypatch.setattr("scot.doctor.FOR_FLOWS", ("no-such-package",))
+    monkeypatch.setattr("scot.doctor.PACKAGES", ("no-such-package", "nor-this-one"))
     flows, needed = examine(str(tmp_path / "lake"))[:2]
     assert (flows.ok, needed.ok) == (None, False)
 

@@ -23,7 +23,7 @@ LIMIT_S = 900
 
 
 def scot(environment: dict[str, str], *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "scot_core.cli", *arguments]
+    command = [sys.executable, "-m", "scot.cli", *arguments]
     return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S)
 
 
@@ -48,7 +48,7 @@ def test_killed_runs_end_with_the_same_parts(
 ) -> None:
     reference, seconds = undisturbed
     lake, rng = tmp_path / "lake", random.Random(7)
-    command = [sys.executable, "-m", "scot_core.cli", "run", "--profile", "smoke", "--lake", str(lake)]
+    command = [sys.executable, "-m", "scot.cli", "run", "--profile", "smoke", "--lake", str(lake)]
     for _ in range(KILLS):
         process = subprocess.Popen(
             command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -64,7 +64,7 @@ def test_killed_runs_end_with_the_same_parts(
 
 
 def test_ctrl_c_stops_with_a_word_and_loses_nothing(environment: dict[str, str], tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "scot_core.cli", "run", "--profile", "smoke", "--lake", str(tmp_path / "lake")]
+    command = [sys.executable, "-m", "scot.cli", "run", "--profile", "smoke", "--lake", str(tmp_path / "lake")]
     process = subprocess.Popen(
         command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -41,7 +41,7 @@ SUCCEED = {"good", "row errors", "batch"}
 SCRIPT = """
 import json, os, sys
 told = json.load(sys.stdin)
-from flows.embedded import embedded_server, wait_until_healthy
+from scot.embedded import embedded_server, wait_until_healthy
 with embedded_server() as url:
     os.environ["PREFECT_API_URL"] = url
     wait_until_healthy(url)

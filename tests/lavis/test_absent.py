@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from scot_core import encoders
+from scot_core.config.settings import settings
 from scot_core.errors import ConfigError, ModelError
-from scot_core.settings import settings
 from tests.lavis import weights
 
 FILES = ("eva_vit_g.pth", "blip2_pretrained.pth", "bert-base-uncased/config.json", "bert-base-uncased/vocab.txt")

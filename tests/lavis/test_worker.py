@@ -11,10 +11,10 @@ import pytest
 
 from scot_core import encoders
 from scot_core.config import CaptionsConfig
+from scot_core.config.settings import settings
 from scot_core.lake import Dataset, Identity, Lake
-from scot_core.settings import settings
-from scot_core.stages.captions import DrawCatalogue
-from scot_core.stages.embed import decode, vectors_by_id
+from scot_core.stages.captions.catalogue import DrawCatalogue
+from scot_core.stages.embed.datasets import decode, vectors_by_id
 from scot_core.stages.step import run_here
 from tests.flows.conftest import Served
 from tests.flows.conftest import served as served

@@ -1,0 +1,96 @@
+"""Flows run in this process, with a server of their own where none is configured: `scot run`, `scot benchmark`."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scot.embedded import embedded_server, wait_until_healthy
+from scot_core.config import EmbedConfig, PublishedConfig
+from scot_core.stages.progress import LISTENERS, Listener, Stopped
+
+if TYPE_CHECKING:  # Prefect is imported while its server starts
+    from prefect.client.schemas.objects import State
+
+CACHED = "Cached"
+
+
+def run_inline(
+    profile: str, overrides: Sequence[str], *, until: str | None, lake: str, listeners: Sequence[Listener]
+) -> bool:
+    """The flow `regenerate`. Returns True where every stage was cached. Raises what a stage raised."""
+
+    def regenerate() -> State:
+        from flows.regenerate import regenerate
+
+        return regenerate(profile, list(overrides), until=until, lake=lake, return_state=True)
+
+    return _run(regenerate, listeners).name == CACHED
+
+
+def benchmark_inline(
+    config: PublishedConfig,
+    combiner: str | None,
+    encoder: EmbedConfig | None,
+    *,
+    lake: str,
+    listeners: Sequence[Listener],
+) -> str:
+    """The flow `benchmark`. Returns the key of its rows. Raises what a step raised."""
+
+    def benchmark() -> State:
+        from flows.benchmark import benchmark
+
+        return benchmark(config, combiner, encoder, lake, return_state=True)
+
+    state = _run(benchmark, listeners)
+    return str(state.message).partition("=")[2]
+
+
+def _run(flow: Callable[[], State], listeners: Sequence[Listener]) -> State:
+    # what a stage raises is raised here too; Prefect's own copy of it would only say it twice
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+    with ExitStack() as stack:
+        url = None if _configured() else stack.enter_context(embedded_server())
+        if url is not None:
+            os.environ["PREFECT_API_URL"] = url
+        from prefect.exceptions import CrashedRun
+
+        importlib.import_module("flows.common")  # torch and Prefect load while the server starts
+        if url is not None:
+            wait_until_healthy(url)
+            stack.enter_context(_without_heartbeats())
+        token = LISTENERS.set(tuple(listeners))
+        stack.callback(LISTENERS.reset, token)
+        try:
+            state = flow()
+            if not state.is_completed():
+                state.result()
+        except (CrashedRun, Stopped) as error:  # how Ctrl-C may come back out of Prefect
+            raise KeyboardInterrupt from error
+        return state
+
+
+def _configured() -> bool:
+    """True where the environment or the active Prefect profile names a server."""
+    if os.environ.get("PREFECT_API_URL"):
+        return True
+    home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
+    if not (home / "profiles.toml").exists():
+        return False  # asking Prefect itself would mean importing it before its server starts
+    from prefect.settings import PREFECT_API_URL
+
+    return bool(PREFECT_API_URL.value())
+
+
+@contextmanager
+def _without_heartbeats() -> Iterator[None]:
+    """A heartbeat is for a server that outlives its runs; its thread adds a second to every flow."""
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        yield

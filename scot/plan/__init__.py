@@ -1,0 +1,78 @@
+"""What a profile would do, without doing any of it: what is cached, how much work is left, what it costs at least,
+the prompts as they would be sent, and what is missing on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from scot.plan.needs import missing
+from scot.plan.state import State, look
+from scot.plan.work import Work, work
+from scot_core.config import Pipeline
+from scot_core.lake import Dataset, Lake
+from scot_core.stages.replies.read import CAPTION_COLUMNS
+from scot_core.stages.seed.ask import choose
+from scot_core.triplets import EXAMPLES, chat_messages, local_prompt
+
+PROMPTS = 3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The answer, stage by stage. `left` holds the work of stages that are not cached."""
+
+    works: Sequence[Work]
+    states: Sequence[State]
+    prompts: Sequence[Sequence[Mapping[str, str]]]
+    """Three chat prompts of the seed stage, message by message."""
+    local_prompts: Sequence[str]
+    """The same captions as the tuned model gets them."""
+    captions_from: str
+    missing: Sequence[str]
+
+    @property
+    def left(self) -> list[Work]:
+        cached = {state.stage for state in self.states if state.state == "cached"}
+        return [stage for stage in self.works if stage.stage not in cached]
+
+    def as_json(self) -> dict[str, Any]:
+        stages = [
+            {**asdict(stage), "state": state.state, "detail": state.detail}
+            for stage, state in zip(self.works, self.states, strict=True)
+        ]
+        return {
+            "stages": stages,
+            "prompts": self.prompts,
+            "local_prompts": self.local_prompts,
+            "captions_from": self.captions_from,
+            "missing": self.missing,
+        }
+
+
+def make_plan(lake: Lake, pipeline: Pipeline) -> Plan:
+    """Look at lake and machine; nothing is run, written or sent.
+
+    Raises LakeError where the lake is damaged.
+    """
+    found = look(lake, pipeline)
+    works = work(pipeline, found.known)
+    cached = {state.stage for state in found.states if state.state == "cached"}
+    captions, origin = _captions(found.captions, pipeline)
+    return Plan(
+        works,
+        found.states,
+        [chat_messages(caption, pipeline.seed.prompt) for caption in captions],
+        [local_prompt(caption) for caption in captions],
+        origin,
+        missing(pipeline, [stage for stage in works if stage.stage not in cached], lake.url),
+    )
+
+
+def _captions(dataset: Dataset | None, pipeline: Pipeline) -> tuple[list[str], str]:
+    """Three captions: the first of those that seeds would be asked for, where captions are in the lake."""
+    if dataset is None or dataset.rows < PROMPTS:
+        return [caption for caption, _, _ in EXAMPLES[:PROMPTS]], "the worked examples, since no captions are here yet"
+    rows = dataset.read(CAPTION_COLUMNS).to_pylist()
+    return [row["caption"] for row in choose(rows, PROMPTS, pipeline.seed.seed)], dataset.name

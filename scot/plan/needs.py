@@ -1,0 +1,98 @@
+"""What a profile needs that this machine lacks, each with how to get it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+from scot.doctor import benchmark_data
+from scot.plan.work import Work
+from scot_core.captions import sources
+from scot_core.config import Pipeline
+from scot_core.config.settings import settings
+from scot_core.encoders import spec_of
+from scot_core.encoders import weights as encoder_weights
+from scot_core.encoders.pretrained import ROWS
+from scot_core.errors import ScotError
+from scot_core.llm.local import weights as llm_weights
+
+GPU_GB, CPU_GB = 16, 6  # memory for a 7-billion-parameter model in 4 bits and its batch; for the small profiles
+CPU_WILL_DO = 1.0  # seconds at a GPU's peak are hours of a few cores, which reach some ten-thousandth of it
+
+
+def missing(pipeline: Pipeline, works: Sequence[Work], lake_url: str) -> list[str]:
+    """One sentence a thing that is not here; empty where a run could start. `works` are the stages still to do."""
+    return [
+        *_data(pipeline),
+        *_key(pipeline, {work.stage for work in works}),
+        *_weights(pipeline),
+        *_machine(pipeline, works, lake_url),
+    ]
+
+
+def _data(pipeline: Pipeline) -> Iterator[str]:
+    if pipeline.captions.source != "catalogue":
+        try:
+            yield from (f"captions: {sentence}" for sentence in sources.missing(pipeline.captions))
+        except ScotError as error:
+            yield f"captions: {error}"
+    for name in pipeline.benchmark.names:
+        if name != "catalogue" and not (found := benchmark_data(name)).ok:
+            yield f"{found.what}: {found.found}"
+
+
+def _key(pipeline: Pipeline, left: Collection[str]) -> Iterator[str]:
+    asked = {"seed": pipeline.seed.endpoint.base_url, "generate": pipeline.generate.endpoint.base_url}
+    servers = {url for stage, url in asked.items() if url and stage in left}
+    if servers and not settings().api_key.get_secret_value():
+        where = " and ".join(sorted(servers))
+        yield f"key: SCOT_API_KEY is not set; {where} may ask for one (a Prefect Secret block scot-api-key will do)"
+
+
+def _weights(pipeline: Pipeline) -> Iterator[str]:
+    tuned, embed = pipeline.finetune, pipeline.embed
+    try:
+        revision = llm_weights.weights_revision(tuned.base, tuned.revision)
+        name = llm_weights.resolve(tuned.base)
+        if not Path(name).is_dir() and not _in_cache(name, revision):
+            yield f"weights: {name} is not on this machine: `hf download {name} --revision {revision}`"
+    except ScotError as error:
+        yield f"weights: {error}"
+    try:
+        spec_of(embed.encoder, revision=embed.revision, pooling=embed.pooling, precision=embed.precision)
+        row = ROWS.get(embed.encoder)
+        if row is not None:
+            place = encoder_weights.place(embed.encoder, row.hub, row.commit, embed.revision)
+            if place.folder is None and not _in_cache(place.hub, place.revision):
+                yield f"weights: encoder {embed.encoder} is not on this machine: `{place.command}`"
+    except ScotError as error:
+        yield f"weights: {error}"
+
+
+def _in_cache(hub: str, revision: str) -> bool:
+    """True where the hub's cache on this machine has these weights' configuration, which is fetched with them."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(hub, "config.json", revision=revision), str)
+
+
+def _machine(pipeline: Pipeline, works: Sequence[Work], lake_url: str) -> Iterator[str]:
+    import torch
+
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    if memory < CPU_GB:
+        yield f"memory: {memory:.0f} GB here, {CPU_GB} GB needed"
+    seconds = 3600 * sum(work.gpu_hours or 0 for work in works)
+    if seconds > CPU_WILL_DO and not torch.cuda.is_available():
+        yield f"GPU: none here; the stages above need at least {seconds / 60:.1f} minutes of one"
+    elif seconds > CPU_WILL_DO and (room := torch.cuda.get_device_properties(0).total_memory / 1e9) < GPU_GB:
+        yield f"GPU: {room:.0f} GB of memory, {GPU_GB} GB needed"
+    if "://" not in lake_url:
+        place = Path(lake_url).resolve()
+        while not place.exists():
+            place = place.parent
+        needed, free = sum(work.disk_gb for work in works), shutil.disk_usage(place).free / 1e9
+        if free < needed:
+            yield f"disk: {free:.0f} GB free at {place}, {needed:.0f} GB needed"

@@ -1,0 +1,115 @@
+"""What is in the lake of a profile already: the recipes are walked until something is not there, and nothing runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from scot.plan.work import Known
+from scot_core.config import Pipeline
+from scot_core.errors import LakeError, ScotError
+from scot_core.lake import Dataset, Lake
+from scot_core.stages import recipes
+from scot_core.stages.step import Step
+
+
+class NotThereError(Exception):
+    """The first step of a stage that is not committed."""
+
+    def __init__(self, step: Step) -> None:
+        super().__init__(step.name)
+        self.step = step
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How far a stage is: `cached`, `begun` (some shards are there), `to do`, or `waits` for the one before."""
+
+    stage: str
+    state: str
+    detail: str = ""
+
+
+@dataclass
+class Found:
+    """What the walk met."""
+
+    states: list[State]
+    captions: Dataset | None = None
+    triplets: Dataset | None = None
+
+    @property
+    def known(self) -> Known:
+        """Counts of what was met."""
+        if self.captions is None:
+            return Known()
+        table = self.captions.read(["image_id", "caption"])
+        lengths = [len(text.encode()) for text in table["caption"].to_pylist()]
+        return Known(
+            pairs=table.num_rows,
+            images=len(set(table["image_id"].to_pylist())),
+            caption_bytes=sum(lengths) / max(len(lengths), 1),
+            triplets=None if self.triplets is None else self.triplets.rows,
+        )
+
+
+def look(lake: Lake, pipeline: Pipeline) -> Found:
+    """Walk the stages in order; what needs a dataset that is not there waits. Raises LakeError for a damaged lake."""
+    found = Found([])
+    walk = _walk(lake, pipeline, found)
+    waiting = False
+    for stage in type(pipeline).model_fields:
+        if waiting:
+            found.states.append(State(stage, "waits"))
+            continue
+        try:
+            next(walk)
+            found.states.append(State(stage, "cached"))
+        except NotThereError as there:
+            found.states.append(_begun(stage, there.step))
+            waiting = True
+        except LakeError:
+            raise
+        except ScotError as error:  # data, weights or a key that this machine lacks: said under what is missing
+            found.states.append(State(stage, "to do", str(error).split("\n")[0]))
+            waiting = True
+    return found
+
+
+def _walk(lake: Lake, pipeline: Pipeline, found: Found) -> Iterator[None]:
+    """One stage at each turn."""
+    pictures = recipes.captions(_committed, lake, pipeline.captions)
+    found.captions = pictures.captions
+    yield
+    seeds = recipes.seed(_committed, lake, pipeline.seed, pictures.captions)
+    yield
+    adapters = recipes.finetune(_committed, lake, pipeline.finetune, pictures.captions, seeds)
+    yield
+    triplets = recipes.generate(_committed, lake, pipeline.generate, pictures.captions, adapters)
+    found.triplets = triplets
+    yield
+    vectors = recipes.embed(_committed, lake, pipeline.embed, pictures, triplets)
+    yield
+    combiners = recipes.train(_committed, lake, pipeline.train, triplets, vectors)
+    yield
+    recipes.benchmark(_committed, lake, pipeline.benchmark, combiners, triplets, vectors)
+    yield
+
+
+def _committed(step: Step) -> tuple[Dataset, ...]:
+    found = step.committed()
+    if found is None:
+        raise NotThereError(step)
+    return found
+
+
+def _begun(stage: str, step: Step) -> State:
+    """Shards are counted by their files: asking the step for its shards may read all of its input."""
+    identity = step.outputs[-1]
+    names = step.lake.storage.names(f"{identity.table}/{identity.key}")
+    parts = sum(name.startswith("part-") and name.endswith(".parquet") for name in names)
+    kept = "_journal" in names
+    if not parts and not kept:
+        return State(stage, "to do", step.name)
+    what = f"parts of {step.name!r} that are there: {parts:,}" if parts else f"{step.name!r} has replies in its journal"
+    return State(stage, "begun", what)

@@ -1,0 +1,212 @@
+"""How much work each stage of a profile is: rows, calls, tokens, money, hours and disk, from counts and rates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scot.plan import rates
+from scot_core.catalogue.world import SPLITS
+from scot_core.config import CaptionsConfig, CocoConfig, Pipeline, TrainConfig
+from scot_core.triplets import EXAMPLES, chat_messages, json_reply, local_completion, local_prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One stage's amount of work. None where it does not apply or nothing documented says."""
+
+    stage: str
+    rows: int
+    unit: str
+    shards: int
+    calls: int | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    usd: float | None = None
+    gpu_hours: float | None = None
+    """At least: arithmetic over the peak of one GPU."""
+    cpu_hours: float | None = None
+    """Hours of one core; of two where the catalogue's own small models work."""
+    disk_gb: float = 0.0
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Counts of what is in the lake already; None where it is not."""
+
+    pairs: int | None = None
+    images: int | None = None
+    caption_bytes: float | None = None
+    triplets: int | None = None
+
+
+def work(pipeline: Pipeline, known: Known) -> list[Work]:
+    """One entry a stage, in order."""
+    pairs, images, disk, note = _captions(pipeline.captions)
+    pairs, images = known.pairs or pairs, known.images or images
+    caption = known.caption_bytes or _mean([len(example) for example, _, _ in EXAMPLES])
+    small = pipeline.captions.source == "catalogue"
+    cores = images / rates.CATALOGUE_PER_SECOND["draw"] if small else images / rates.JPEGS_PER_CORE_SECOND
+    shards = math.ceil(pairs / pipeline.captions.shard_rows)
+    return [
+        Work("captions", pairs, "pairs", shards, cpu_hours=cores / 3600, disk_gb=disk / 1e9, note=note),
+        _seed(pipeline, caption),
+        _finetune(pipeline, caption),
+        _generate(pipeline, caption, pairs),
+        _embed(pipeline, known.triplets or pairs, images),
+        _train(pipeline),
+        _benchmark(pipeline),
+    ]
+
+
+def _captions(config: CaptionsConfig) -> tuple[int, int, float, str]:
+    """Pairs, distinct images, bytes on disk, and how they were counted."""
+    if config.source == "catalogue":
+        images = config.count + len(SPLITS) * config.queries_per_split + config.gallery
+        return config.count, images, images * rates.CATALOGUE_IMAGE_BYTES, "with the benchmark's own images"
+    if config.source == "folder":
+        count = config.folder.count or 0
+        return count, count, 0.0, "as many as the table has" if not count else ""
+    pairs, images, disk = 0, 0, 0.0
+    for source in ("coco", "flickr30k", "abo") if config.source == "paper" else (config.source,):
+        there = _coco_images(config.coco) if source == "coco" else rates.IMAGES[source]
+        captions = rates.CAPTIONS_PER_IMAGE[source]
+        drawn = min(getattr(config, source).count or there * captions, there * captions)
+        distinct = drawn if config.captions_per_image == "one" else _distinct(there, captions, drawn)
+        pairs, images = pairs + drawn, images + distinct
+        disk += distinct * rates.IMAGE_BYTES[source]
+    return pairs, images, disk, f"about {images:,} different images"
+
+
+def _coco_images(config: CocoConfig) -> int:
+    splits = ("train", "val") if config.split == "all" else (config.split,)
+    return sum(rates.COCO_IMAGES[config.year, split] for split in splits)
+
+
+def _distinct(images: int, captions: int, drawn: int) -> int:
+    """Expected different images among pairs drawn without looking at the image."""
+    return round(images * (1 - (1 - drawn / (images * captions)) ** captions))
+
+
+def _seed(pipeline: Pipeline, caption: float) -> Work:
+    config = pipeline.seed
+    messages = chat_messages("", config.prompt)
+    prompt = round(config.count * _tokens(sum(len(m["content"].encode()) for m in messages) + caption))
+    written = round(config.count * _tokens(_growth(json_reply) * caption))
+    price, discount = config.endpoint.price, config.endpoint.batch_discount if config.mode == "batch" else 1.0
+    usd = None if price is None else discount * (prompt * price.prompt + written * price.completion) / 1e6
+    return Work(
+        "seed", config.count, "replies", math.ceil(config.count / config.shard_rows), config.count, prompt,
+        written, usd,
+        cpu_hours=None if config.endpoint.base_url else config.count / rates.CATALOGUE_PER_SECOND["ask"] / 3600,
+        note=f"{config.endpoint.model}, {config.mode}" if config.endpoint.base_url else "loopback",
+    )  # fmt: skip
+
+
+def _finetune(pipeline: Pipeline, caption: float) -> Work:
+    config = pipeline.finetune
+    examples = config.steps * config.batch_size * config.gradient_accumulation
+    tokens = examples * _example_tokens(caption)
+    parameters = llm_parameters(config.base)
+    hours = None if parameters is None else rates.TUNING * parameters * tokens / rates.PEAK_FLOPS / 3600
+    small = parameters is not None and parameters < 1e8
+    note = f"{config.base}, {examples / max(pipeline.seed.count, 1):.1f} times over the seeds"
+    return Work(
+        "finetune", config.steps, "steps", 1, prompt_tokens=round(tokens), gpu_hours=None if small else hours,
+        cpu_hours=config.steps / rates.CATALOGUE_PER_SECOND["tune"] / 3600 if small else None,
+        disk_gb=0.001 if small else config.rank * rates.ADAPTER_BYTES_PER_RANK / 1e9, note=note,
+    )  # fmt: skip
+
+
+def _generate(pipeline: Pipeline, caption: float, pairs: int) -> Work:
+    config = pipeline.generate
+    prompt = pairs * _tokens(len(local_prompt("")) + caption)
+    written = pairs * _tokens(_growth(local_completion) * caption)
+    parameters = llm_parameters(pipeline.finetune.base)
+    hours = None if parameters is None else rates.FORWARD * parameters * (prompt + written) / rates.PEAK_FLOPS / 3600
+    small = parameters is not None and parameters < 1e8
+    again = f"at most {config.attempts} times as many, with rejects" if config.attempts > 1 else ""
+    return Work(
+        "generate", pairs, "replies", math.ceil(pairs / config.shard_rows), pairs, round(prompt), round(written),
+        gpu_hours=None if small else hours,
+        cpu_hours=pairs / rates.CATALOGUE_PER_SECOND["write"] / 3600 if small else None, note=again,
+    )  # fmt: skip
+
+
+def _embed(pipeline: Pipeline, triplets: int, images: int) -> Work:
+    config = pipeline.embed
+    texts = 3 * triplets
+    flops = rates.IMAGE_FLOPS.get(config.encoder)
+    small = config.encoder == "catalogue"
+    hours = None if flops is None or small else images * flops / rates.PEAK_FLOPS / 3600
+    seconds = images / rates.CATALOGUE_PER_SECOND["images"] + texts / rates.CATALOGUE_PER_SECOND["texts"]
+    decoding = images / rates.JPEGS_PER_CORE_SECOND
+    disk = (images + texts) * rates.VECTOR_DIM.get(config.encoder, 768) * 4 / 1e9
+    return Work(
+        "embed", images + texts, "vectors", math.ceil((images + texts) / config.shard_rows), gpu_hours=hours,
+        cpu_hours=(seconds if small else decoding) / 3600, disk_gb=disk, note=f"{config.encoder}, texts at most",
+    )  # fmt: skip
+
+
+def _train(pipeline: Pipeline) -> Work:
+    config, dim = pipeline.train, rates.VECTOR_DIM.get(pipeline.embed.encoder, 768)
+    flops = 3 * rates.FORWARD * combiner_parameters(config, dim) * config.batch_size * config.steps * len(config.seeds)
+    small = pipeline.embed.encoder == "catalogue"
+    return Work(
+        "train", config.steps * len(config.seeds), "steps", len(config.seeds),
+        gpu_hours=None if small else flops / rates.PEAK_FLOPS / 3600,
+        cpu_hours=config.steps * len(config.seeds) / rates.CATALOGUE_PER_SECOND["train"] / 3600 if small else None,
+        disk_gb=len(config.seeds) * 4 * combiner_parameters(config, dim) / 1e9,
+        note=f"loss {config.loss}, batches of {config.batch_size:,}",
+    )  # fmt: skip
+
+
+def _benchmark(pipeline: Pipeline) -> Work:
+    names = pipeline.benchmark.names
+    images = sum(rates.BENCHMARK_IMAGES.get(name, 0) for name in names)
+    if "circo-test" in names and "circo" not in names:
+        images += rates.BENCHMARK_IMAGES["circo"]
+    if not images:
+        return Work("benchmark", len(SPLITS) * pipeline.captions.queries_per_split, "queries", 1, note="catalogue")
+    flops = rates.IMAGE_FLOPS.get(pipeline.embed.encoder)
+    return Work(
+        "benchmark", images, "images", math.ceil(images / 1000),
+        gpu_hours=None if flops is None else images * flops / rates.PEAK_FLOPS / 3600,
+        cpu_hours=images / rates.JPEGS_PER_CORE_SECOND / 3600,
+        disk_gb=images * rates.VECTOR_DIM.get(pipeline.embed.encoder, 768) * 4 / 1e9, note=", ".join(names),
+    )  # fmt: skip
+
+
+def llm_parameters(base: str) -> float | None:
+    """Of a model that `rates` knows, or of a folder, whose weights have two bytes each as they are published."""
+    folder = Path(base).expanduser()
+    if base in rates.LLM_PARAMETERS or not folder.is_dir():
+        return rates.LLM_PARAMETERS.get(base)
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors")) / rates.PUBLISHED_BYTES or None
+
+
+def combiner_parameters(config: TrainConfig, dim: int) -> int:
+    """Weights of the Combiner's six linear layers: two projections, two branches of two, as CLIP4Cir's (§3.2)."""
+    projection, hidden = config.projection_dim, config.hidden_dim
+    return 2 * dim * projection + 2 * (2 * projection * hidden) + hidden * dim + hidden
+
+
+def _example_tokens(caption: float) -> float:
+    return _tokens(len(local_prompt("")) + caption + _growth(local_completion) * caption)
+
+
+def _growth(written: object) -> float:
+    """Bytes of a completion for each byte of its caption, over the prompt's worked examples."""
+    assert callable(written)
+    return _mean([len(written(m, u)) / len(caption) for caption, m, u in EXAMPLES])
+
+
+def _tokens(size: float) -> float:
+    return size / rates.BYTES_PER_TOKEN
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,60 @@
+"""Configuration of every stage, and the profiles that put them together.
+
+Each stage has one frozen model. What changes a stage's result is part of its dataset's fingerprint; a field
+marked `Execution` only says how the work is done (workers, time-outs) and is left out.
+"""
+
+from scot_core.config.base import EXECUTION, Config, Execution, StageConfig, validated
+from scot_core.config.captions import (
+    AboConfig,
+    CaptionsConfig,
+    CocoConfig,
+    Flickr30kConfig,
+    FolderConfig,
+    PublishedPairs,
+)
+from scot_core.config.endpoints import TEACHER, EndpointConfig, ServerConfig
+from scot_core.config.overrides import with_overrides
+from scot_core.config.profiles import PROFILES, STAGES, last_stage, profile
+from scot_core.config.stages import (
+    PUBLISHED,
+    BenchmarkConfig,
+    EmbedConfig,
+    FinetuneConfig,
+    GenerateConfig,
+    Pipeline,
+    PublishedConfig,
+    SeedConfig,
+    TrainConfig,
+)
+
+__all__ = [
+    "EXECUTION",
+    "PROFILES",
+    "PUBLISHED",
+    "STAGES",
+    "TEACHER",
+    "AboConfig",
+    "BenchmarkConfig",
+    "CaptionsConfig",
+    "CocoConfig",
+    "Config",
+    "EmbedConfig",
+    "EndpointConfig",
+    "Execution",
+    "FinetuneConfig",
+    "Flickr30kConfig",
+    "FolderConfig",
+    "GenerateConfig",
+    "Pipeline",
+    "PublishedConfig",
+    "PublishedPairs",
+    "SeedConfig",
+    "ServerConfig",
+    "StageConfig",
+    "TrainConfig",
+    "last_stage",
+    "profile",
+    "validated",
+    "with_overrides",
+]

@@ -1,0 +1,65 @@
+"""Configuration of servers that are asked for replies: OpenAI-compatible ones, whoever runs them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from scot_core.config.base import Config, Execution, Positive
+from scot_core.config.prices import BATCH_DISCOUNT, Price, price_of
+from scot_core.errors import ConfigError
+
+TEACHER = "catalogue-teacher-1"
+
+
+class ServerConfig(Config):
+    """An OpenAI-compatible server and one of its models. Its identity is `name` where one is given, else `base_url`.
+
+    Prices are those of `scot_core.config.prices` where none are given.
+    """
+
+    name: str | None = None
+    base_url: str = ""
+    model: str
+    concurrency: Positive = Execution(16)
+    requests_per_minute: int | None = Execution(None, gt=0)
+    tokens_per_minute: int | None = Execution(None, gt=0)
+    timeout_s: float = Execution(60.0, gt=0)
+    attempts: int = Execution(6, gt=0)
+    usd_per_million_prompt: float | None = Execution(None, ge=0)
+    usd_per_million_completion: float | None = Execution(None, ge=0)
+
+    @model_validator(mode="after")
+    def _no_secret_in_the_address(self) -> ServerConfig:
+        if "@" in self.base_url or "?" in self.base_url:
+            raise ConfigError(
+                "endpoint.base_url holds a user name, a password or a query, and would be shown in manifests: "
+                "give the address alone, and the key in SCOT_API_KEY"
+            )
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        sent = {name: value for name, value in super().identity().items() if name != "base_url"}
+        return {**sent, "name": self.name or self.base_url.rstrip("/") or TEACHER}
+
+    @property
+    def price(self) -> Price | None:
+        """US dollars for a million tokens; None where neither this configuration nor the table says."""
+        prompt, written = price_of(self.model) or (None, None)
+        if self.usd_per_million_prompt is not None:
+            prompt = self.usd_per_million_prompt
+        if self.usd_per_million_completion is not None:
+            written = self.usd_per_million_completion
+        return None if prompt is None or written is None else Price(prompt, written)
+
+
+class EndpointConfig(ServerConfig):
+    """A server that is asked for chat completions. Without a base URL it is the loopback server of the catalogue.
+
+    `batch_discount` is the share of its prices that its Batch API asks for.
+    """
+
+    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
+    max_tokens: Positive = 256
+    batch_discount: float = Execution(BATCH_DISCOUNT, ge=0, le=1)

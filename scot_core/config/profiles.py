@@ -1,0 +1,85 @@
+"""The profiles: configurations of whole regenerations, by name."""
+
+from __future__ import annotations
+
+from scot_core import paper
+from scot_core.config.captions import AboConfig, CaptionsConfig, CocoConfig, Flickr30kConfig
+from scot_core.config.endpoints import EndpointConfig
+from scot_core.config.stages import (
+    BenchmarkConfig,
+    EmbedConfig,
+    FinetuneConfig,
+    GenerateConfig,
+    Pipeline,
+    SeedConfig,
+    TrainConfig,
+)
+from scot_core.errors import ConfigError
+
+STAGES: tuple[str, ...] = tuple(Pipeline.model_fields)
+
+PROFILES: dict[str, Pipeline] = {
+    # every stage for real, in a minute: what the tests run
+    "smoke": Pipeline(
+        captions=CaptionsConfig(count=400, queries_per_split=40, gallery=900, shard_rows=100),
+        seed=SeedConfig(count=240, shard_rows=80),
+        finetune=FinetuneConfig(steps=40, batch_size=24, held_out=48),
+        generate=GenerateConfig(shard_rows=200, batch_size=100),
+        embed=EmbedConfig(shard_rows=500),
+        train=TrainConfig(steps=120, batch_size=128, seeds=(0,)),
+        benchmark=BenchmarkConfig(resamples=500),
+    ),
+    "catalogue": Pipeline(),
+    # what the paper did (§4), with its data, a key and a GPU: docs/paper.md
+    "paper": Pipeline(
+        captions=CaptionsConfig(
+            source="paper",
+            coco=CocoConfig(count=paper.TRAINING_PAIRS["coco"]),
+            flickr30k=Flickr30kConfig(count=paper.TRAINING_PAIRS["flickr30k"]),
+            abo=AboConfig(count=paper.TRAINING_PAIRS["abo"]),
+        ),
+        seed=SeedConfig(
+            count=paper.SEED_TRIPLETS,
+            endpoint=EndpointConfig(name="openai", base_url="https://api.openai.com/v1", model="gpt-4o"),
+            mode="batch",
+            max_usd=50.0,
+        ),
+        finetune=FinetuneConfig(
+            base="tiiuae/falcon-7b-instruct",
+            steps=188,  # three times over the seeds
+            batch_size=8,
+            gradient_accumulation=8,
+            learning_rate=2e-4,
+            max_new_tokens=128,
+            evaluation_batch_size=64,
+        ),
+        generate=GenerateConfig(max_new_tokens=128, batch_size=128),
+        embed=EmbedConfig(encoder="blip2", precision="bfloat16", shard_rows=1000),
+        train=TrainConfig(
+            projection_dim=paper.PROJECTION_DIM,
+            hidden_dim=paper.HIDDEN_DIM,
+            dropout=paper.DROPOUT,
+            steps=2850,  # ten times over 292,000 triplets
+            batch_size=paper.BATCH_SIZE,
+            learning_rate=paper.LEARNING_RATE,
+            alpha_pos=paper.ALPHA_POS,
+            alpha_neg=paper.ALPHA_NEG,
+            margin=paper.MARGIN,
+        ),
+        benchmark=BenchmarkConfig(names=("fashioniq", "cirr", "cirr-test1", "circo", "circo-test")),
+    ),
+}
+
+
+def profile(name: str) -> Pipeline:
+    """A profile by name. Raises ConfigError naming the profiles there are."""
+    if name not in PROFILES:
+        raise ConfigError(f"there is no profile {name!r}; the profiles are {', '.join(PROFILES)}")
+    return PROFILES[name]
+
+
+def last_stage(until: str | None) -> str:
+    """Raises ConfigError for a stage that does not exist."""
+    if until is not None and until not in STAGES:
+        raise ConfigError(f"there is no stage {until!r}; the stages are {', '.join(STAGES)}")
+    return until or STAGES[-1]

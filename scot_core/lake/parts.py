@@ -1,0 +1,85 @@
+"""The Parquet files of a dataset: how they are written, whose they are, and how some columns of one are read.
+
+Every part carries the fingerprint of its dataset in its footer, and a checksum in each of its pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from scot_core.errors import LakeError
+from scot_core.lake.fingerprint import digest
+from scot_core.lake.storage import Storage
+
+FOOTER_KEY = b"scot.fingerprint"
+FOOTER_BYTES = 1 << 16  # read from a part's end at first; its footer is seldom longer
+WHOLE_BELOW = 1 << 22  # bytes; a smaller part is read whole, whatever is wanted of it
+UNREADABLE = (pa.ArrowException, OSError, ValueError)  # what pyarrow raises for a damaged part
+_TAIL = 8  # bytes after the footer: its length, and Parquet's magic number
+
+
+@dataclass(frozen=True, slots=True)
+class Footer:
+    """What the end of a part says: `size` is that of the footer with its tail."""
+
+    fingerprint: str
+    rows: int
+    size: int
+
+
+def encode(table: pa.Table, fingerprint: str) -> bytes:
+    """The file of a part."""
+    metadata = {**(table.schema.metadata or {}), FOOTER_KEY: fingerprint.encode()}
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd", write_page_checksum=True)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def read_footer(data: bytes) -> Footer | None:
+    """The footer at the end of a part; None where there is no whole one."""
+    try:
+        footer = pq.read_metadata(pa.BufferReader(data))
+        fingerprint = (footer.metadata or {}).get(FOOTER_KEY, b"").decode()
+        return Footer(fingerprint, footer.num_rows, _footer_size(data))
+    except UNREADABLE:
+        return None
+
+
+def footer_of(storage: Storage, name: str) -> Footer | None:
+    """The footer of a file, without reading the rest of it."""
+    end = storage.read(name, last=FOOTER_BYTES)
+    size = _footer_size(end)
+    if size > FOOTER_BYTES and end.endswith(b"PAR1"):
+        end = storage.read(name, last=size)
+    return read_footer(end)
+
+
+def entry_of(name: str, data: bytes, footer: Footer) -> dict[str, Any]:
+    """What a manifest says of a part."""
+    end = {"bytes": footer.size, "digest": digest(data[-footer.size :])}
+    return {"name": name, "rows": footer.rows, "bytes": len(data), "digest": digest(data), "footer": end}
+
+
+def read_columns(storage: Storage, path: str, entry: Mapping[str, Any], columns: Sequence[str]) -> pa.Table | None:
+    """Some columns of a committed part, without reading the others; None where it is not what was committed.
+
+    The footer is checked against its digest in the manifest, and every page against its own checksum.
+    """
+    try:
+        if storage.size(path) != entry["bytes"]:
+            return None
+        if digest(storage.read(path, last=entry["footer"]["bytes"])) != entry["footer"]["digest"]:
+            return None
+        with storage.open(path) as file:
+            return pq.ParquetFile(file, page_checksum_verification=True).read(list(columns))
+    except (LakeError, *UNREADABLE):
+        return None
+
+
+def _footer_size(end: bytes) -> int:
+    return int.from_bytes(end[-_TAIL:-4], "little") + _TAIL

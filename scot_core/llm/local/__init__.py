@@ -1,0 +1,1 @@
+"""Language models loaded on this machine: 4-bit weights, LoRA, writing."""

@@ -1,0 +1,326 @@
+"""LoRA on a 4-bit causal language model (§4.2): the paper's way to a writer of its own.
+
+The loss is on the completion alone. The batch of a step is a function of seed and step, and dropout is
+off, so a run resumed from its last checkpoint ends with the same bytes as one that was never stopped (on the
+same machine; a batch that had to be split for want of memory, which is logged, may move the last bits).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import random
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+from transformers import PreTrainedTokenizerBase
+
+from scot_core.errors import ConfigError, DataError, ModelError
+from scot_core.llm.local import train_state
+from scot_core.llm.local.generator import FourBitCheck, is_four_bit, let_go, load_base
+
+# Every linear layer of a Falcon block; a model without these names gets all its linear layers adapted.
+FALCON_LAYERS: Final = ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")
+_WARM_UP: Final = 20  # steps
+_LENGTH_WINDOW: Final = 8  # batches sorted by length together
+_CHECKPOINTED_SIZE: Final = 1_000_000_000  # parameters from which activations are recomputed to save memory
+_IGNORED: Final = -100
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LoraSettings:
+    """How to finetune; the defaults suit the small Falcon.
+
+    Raises:
+        ConfigError: a number that must be positive is not.
+    """
+
+    r: int = 16
+    alpha: int = 32
+    steps: int = 250
+    batch_size: int = 48
+    learning_rate: float = 6e-3
+    seed: int = 0
+    checkpoint_every: int = 50
+    gradient_accumulation: int = 1
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if name != "seed" and not value > 0:
+                raise ConfigError(f"finetune: {name} is {value}, it must be above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneResult:
+    """What a finetune did.
+
+    Attributes:
+        adapter: PEFT folder (adapter_model.safetensors, adapter_config.json); absent when not finished.
+        finished: False when `should_stop` ended it early; its checkpoint is kept.
+        steps: optimizer steps done.
+        losses: mean loss of a completion token, one number for each step, those before a resume included.
+        seconds: of this call, loading included.
+        trained_parameters: of the adapter.
+        check: that the base is 4-bit.
+    """
+
+    adapter: Path
+    finished: bool
+    steps: int
+    losses: tuple[float, ...]
+    seconds: float
+    trained_parameters: int
+    check: FourBitCheck
+
+
+@dataclass(frozen=True, slots=True)
+class _Example:
+    prompt: list[int]
+    completion: list[int]
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.completion)
+
+
+def _tokenised(examples: Sequence[tuple[str, str]], tokenizer: PreTrainedTokenizerBase) -> list[_Example]:
+    if not examples:
+        raise DataError("finetune: there are no examples; the seed stage kept none")
+    prompts = tokenizer([prompt for prompt, _ in examples]).input_ids
+    # The boundary of prompt and completion is one of tokens too: what generation sees is what was trained.
+    completions = tokenizer([completion for _, completion in examples], add_special_tokens=False).input_ids
+    end = int(tokenizer.eos_token_id)
+    return [_Example(list(p), [*c, end]) for p, c in zip(prompts, completions, strict=True)]
+
+
+class _Schedule:
+    """Which examples make up each batch: a function of seed and position alone.
+
+    An epoch is shuffled, sorted by length in windows of a few batches, and its batches are shuffled again.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        self._lengths = lengths
+        self._size = min(batch_size, len(lengths))
+        self._seed = seed
+        self._epoch = -1
+        self._batches: list[list[int]] = []
+
+    def batch(self, position: int) -> list[int]:
+        """Indices of the examples of one batch."""
+        per_epoch = len(self._lengths) // self._size
+        epoch, index = divmod(position, per_epoch)
+        if epoch != self._epoch:
+            self._epoch, self._batches = epoch, self._shuffled(epoch)
+        return self._batches[index]
+
+    def _shuffled(self, epoch: int) -> list[list[int]]:
+        rng = random.Random(f"{self._seed} {epoch}")
+        order = rng.sample(range(len(self._lengths)), len(self._lengths))
+        order = order[: len(order) // self._size * self._size]
+        window = self._size * _LENGTH_WINDOW
+        batches = []
+        for start in range(0, len(order), window):
+            members = sorted(order[start : start + window], key=lambda i: (self._lengths[i], i))
+            batches += [members[i : i + self._size] for i in range(0, len(members), self._size)]
+        rng.shuffle(batches)
+        return batches
+
+
+def _tensors(batch: Sequence[_Example], pad: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Token ids, attention mask and labels, (B, L) int64 each. Masked by length: the padding may be the end token."""
+    longest = max(map(len, batch))
+    ids = torch.full((len(batch), longest), pad)
+    mask = torch.zeros(len(batch), longest, dtype=torch.long)
+    labels = torch.full((len(batch), longest), _IGNORED)
+    for row, example in enumerate(batch):
+        ids[row, : len(example)] = torch.tensor(example.prompt + example.completion)
+        mask[row, : len(example)] = 1
+        labels[row, len(example.prompt) : len(example)] = torch.tensor(example.completion)
+    return ids, mask, labels
+
+
+def _adapted(model: Any, base: str, settings: LoraSettings) -> Any:
+    """The model with fresh LoRA matrices, in training mode."""
+    large = sum(p.numel() for p in model.parameters()) * 2 > _CHECKPOINTED_SIZE
+    model = prepare_model_for_kbit_training(
+        model, use_gradient_checkpointing=large, gradient_checkpointing_kwargs={"use_reentrant": False}
+    )
+    layers = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    lora = LoraConfig(
+        r=settings.r,
+        lora_alpha=settings.alpha,
+        lora_dropout=0.0,
+        target_modules=list(FALCON_LAYERS) if layers.issuperset(FALCON_LAYERS) else "all-linear",
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed)
+        model = get_peft_model(model, lora)
+    # The name as it was given: an adapter says nothing of the machine it was made on.
+    model.peft_config["default"].base_model_name_or_path = base
+    model.train()
+    return model
+
+
+def learning_rate(step: int, settings: LoraSettings) -> float:
+    """Linear warm-up over 20 steps, then linear to nothing."""
+    return settings.learning_rate * min(1.0, (step + 1) / _WARM_UP) * (1 - step / settings.steps)
+
+
+def _accumulate(model: Any, batches: Sequence[Sequence[_Example]], pad: int, rows: int) -> float:
+    """Add the gradients of one step's batches; every completion token weighs the same. Returns the mean loss.
+
+    At most `rows` examples go through the model together.
+    """
+    device = next(model.parameters()).device
+    count = sum(len(e.completion) for batch in batches for e in batch)
+    total = 0.0
+    for batch in batches:
+        for start in range(0, len(batch), rows):
+            ids, mask, labels = (t.to(device) for t in _tensors(batch[start : start + rows], pad))
+            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
+            wanted = labels[:, 1:]
+            chosen = wanted != _IGNORED
+            loss = torch.nn.functional.cross_entropy(logits[chosen].float(), wanted[chosen], reduction="sum") / count
+            loss.backward()
+            total += loss.item()
+    return total
+
+
+def _step(model: Any, batches: Sequence[Sequence[_Example]], pad: int, rows: int) -> tuple[float, int]:
+    """The gradients and mean loss of one step, and how many examples fit into the device's memory together.
+
+    Splitting a batch leaves its sum of gradients as it is, up to rounding.
+
+    Raises:
+        ModelError: not even one example fits.
+    """
+    while True:
+        try:
+            return _accumulate(model, batches, pad, rows), rows
+        except torch.OutOfMemoryError as error:
+            if rows == 1:
+                longest = max(len(e) for batch in batches for e in batch)
+                raise ModelError(
+                    f"the device's memory does not hold one example of {longest} tokens: use a larger device"
+                ) from error
+        # Outside of the handler, which holds on to the step that failed. Its gradients are of no use.
+        model.zero_grad(set_to_none=True)
+        let_go()
+        rows = max(1, min(rows, max(map(len, batches))) // 2)
+        logger.warning("a batch does not fit into the device's memory: taking %d examples together", rows)
+
+
+def _digest(examples: Sequence[tuple[str, str]]) -> str:
+    text = json.dumps([list(pair) for pair in examples], ensure_ascii=False)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _save_adapter(model: Any, out: Path) -> None:
+    unfinished = out / "_unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    # LoRA leaves the embeddings alone; left to find that out by itself, PEFT asks the hub
+    model.save_pretrained(unfinished, save_embedding_layers=False)
+    config = json.loads((unfinished / "adapter_config.json").read_text())
+    for name, value in config.items():  # PEFT keeps layer names as a set, whose order changes from run to run
+        if isinstance(value, list):
+            config[name] = sorted(value)
+    (unfinished / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True))
+    # Last the file that says that there is an adapter; PEFT's own model card is left behind.
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        (unfinished / name).replace(out / name)
+    shutil.rmtree(unfinished)
+
+
+def _report(progress: Callable[[int, float], object] | None, step: int, loss: float) -> None:
+    if progress is not None:
+        progress(step, loss)
+
+
+def finetune(
+    base: str,
+    examples: Sequence[tuple[str, str]],
+    out: Path,
+    *,
+    settings: LoraSettings,
+    revision: str | None = None,
+    device: str | None = None,
+    progress: Callable[[int, float], object] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> FinetuneResult:
+    """Train a LoRA adapter on a 4-bit base, from the last checkpoint under `out/_checkpoint` if there is one.
+
+    Args:
+        base: as `local.load_base`.
+        examples: (prompt, completion) texts; the end-of-sequence token is added to the completion.
+        out: the adapter's folder.
+        settings: how to train.
+        revision: the commit of a hub id.
+        device: as `local.load_base`.
+        progress: called with (steps done, loss) after each step, and at once for each step of a checkpoint.
+        should_stop: asked after each step; True writes a checkpoint and returns.
+
+    Raises:
+        ModelError: the base cannot be loaded or is not 4-bit; the checkpoint cannot be read; the loss is no
+            longer a number; the device's memory does not hold one example.
+        ConfigError: a hub id without a commit.
+        DataError: no examples.
+    """
+    began = time.monotonic()
+    out.mkdir(parents=True, exist_ok=True)
+    loaded, tokenizer = load_base(base, revision=revision, device=device)
+    check = is_four_bit(loaded)
+    tokens = _tokenised(examples, tokenizer)
+    model = _adapted(loaded, base, settings)
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    optimizer = torch.optim.AdamW(parameters.values(), lr=settings.learning_rate, weight_decay=0.0)
+    note = {"base": base, "revision": revision, "examples": _digest(examples), **asdict(settings)}
+    start, losses = train_state.load(out / "_checkpoint", parameters, optimizer, note)
+    for done, loss in enumerate(losses, 1):
+        _report(progress, done, loss)
+    schedule = _Schedule([len(e) for e in tokens], settings.batch_size, settings.seed)
+    stopped = False
+    rows = settings.batch_size
+    for step in range(start, settings.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, settings)
+        parts = range(step * settings.gradient_accumulation, (step + 1) * settings.gradient_accumulation)
+        batches = [[tokens[i] for i in schedule.batch(part)] for part in parts]
+        loss, rows = _step(model, batches, int(tokenizer.pad_token_id), rows)
+        if not math.isfinite(loss):
+            raise ModelError(
+                f"the loss is {loss} at step {step + 1}: the last checkpoint is kept, but the learning rate of "
+                f"{settings.learning_rate:g} is too high for {base}; lower finetune.learning_rate"
+            )
+        losses.append(loss)
+        torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        _report(progress, step + 1, losses[-1])
+        stopped = should_stop is not None and step + 1 < settings.steps and should_stop()
+        if stopped or (step + 1) % settings.checkpoint_every == 0:
+            train_state.save(out / "_checkpoint", step + 1, parameters, optimizer, note, losses)
+        if stopped:
+            break
+    if not stopped:
+        _save_adapter(model, out)
+        shutil.rmtree(out / "_checkpoint", ignore_errors=True)
+    return FinetuneResult(
+        adapter=out,
+        finished=not stopped,
+        steps=len(losses),
+        losses=tuple(losses),
+        seconds=time.monotonic() - began,
+        trained_parameters=sum(p.numel() for p in parameters.values()),
+        check=check,
+    )

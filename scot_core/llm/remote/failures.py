@@ -1,0 +1,121 @@
+"""What it means when an endpoint does not answer: try again, give up this request, or give up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+from urllib.parse import urlsplit
+
+import openai
+
+from scot_core.errors import EndpointError
+from scot_core.llm import Reply
+from scot_core.llm.remote.chat import EndpointSettings
+from scot_core.llm.remote.limits import retry_after
+
+KEY_VARIABLE: Final = "SCOT_API_KEY"
+_RETRYABLE: Final = frozenset({408, 409, 429})  # and 5xx
+_ROW_STATUS: Final = frozenset({400, 413, 422})  # this request is turned down, another may not be
+_LONGEST_WAIT_S: Final = 600.0
+_LIKE_A_KEY: Final = 12  # characters: what is shorter (EMPTY, none) is a word that a reply may hold
+
+
+def refusal(status: object, code: object) -> str | None:
+    """Why a request alone was turned down, content_filter or bad_request; None where the status says another thing."""
+    if status not in _ROW_STATUS:
+        return None
+    word = str(code or "")
+    filtered = "content" in word and ("filter" in word or "policy" in word)
+    return "content_filter" if filtered else "bad_request"
+
+
+class RetryableError(Exception):
+    """An attempt that may be repeated. Carries no text of the server: retries are logged.
+
+    Attributes:
+        kind: rate_limit, server, timeout, connection, bad_body or response_format.
+        status: of the response, None where there was none.
+        wait_s: how long the server asks to be left alone, None where it does not say.
+    """
+
+    def __init__(self, kind: str, status: int | None = None, wait_s: float | None = None) -> None:
+        super().__init__(kind if status is None else f"{kind} ({status})")
+        self.kind, self.status, self.wait_s = kind, status, wait_s
+
+
+class GoneError(EndpointError):
+    """An endpoint that failed every attempt: it may be back later."""
+
+
+class Failures:
+    """Failures of one endpoint, in words that never hold its key."""
+
+    def __init__(self, settings: EndpointSettings, api_key: str) -> None:
+        self._settings = settings
+        self.api_key = api_key.strip()
+
+    def __repr__(self) -> str:
+        return f"Failures({self.where})"
+
+    @property
+    def where(self) -> str:
+        """The base URL, without credentials."""
+        parts = urlsplit(self._settings.base_url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+    def error(self, what: str) -> EndpointError:
+        """An error that says where, and that nothing is lost."""
+        return EndpointError(self._said(what))
+
+    def _said(self, what: str) -> str:
+        return f"{self.where} {what} (replies that arrived are kept)"
+
+    def turned_down(self, error: openai.APIStatusError) -> str:
+        """The kind of failure of a request that the server will not answer, though it may answer others.
+
+        Raises:
+            RetryableError: it may answer the same request later.
+            EndpointError: it will not answer any.
+        """
+        status, code = error.status_code, str(error.code or "")
+        if (kind := refusal(status, code)) is not None:
+            return kind
+        if code == "insufficient_quota" or status == 402:
+            raise self.error("says that the account has no money left: top it up, then run again")
+        if status in (401, 403):
+            raise self.error(f"refuses the key ({status}): set {KEY_VARIABLE} to one that may use this model")
+        if status == 404:
+            raise self.error(f"knows no model {self._settings.model!r}, or the base URL is wrong (404)")
+        if status not in _RETRYABLE and status < 500:
+            raise self.error(f"answered {status}: {self.quote(error)}")
+        wait_s = retry_after(error.response.headers)
+        if wait_s is not None and wait_s > _LONGEST_WAIT_S:
+            raise self.error(f"answered {status} and asks to wait {wait_s:.0f} s: run again then")
+        raise RetryableError("rate_limit" if status == 429 else "server", status, wait_s)
+
+    def gone(self, failure: RetryableError) -> GoneError:
+        """The error for an endpoint that failed every attempt."""
+        times = f"{self._settings.attempts} times in a row"
+        waited = f"{self._settings.timeout_s:g} s"
+        what = {
+            "rate_limit": f"answered 429 {times}: lower concurrency or requests_per_minute, or run again later",
+            "connection": f"could not be reached or dropped the connection {times}: is it up, is base_url right?",
+            "timeout": f"did not answer within {waited}, {times}: raise timeout_s, or run again later",
+            "bad_body": f"answered with something else than what was asked for {times}: is base_url right?",
+        }
+        return GoneError(self._said(what.get(failure.kind, f"answered {failure.status} {times}: run again later")))
+
+    def quote(self, error: openai.APIStatusError) -> str:
+        """What the server said, without the key, shortened."""
+        return self.spoken(error.body.get("message", "") if isinstance(error.body, dict) else error.body or "")
+
+    def spoken(self, words: object) -> str:
+        """Words of the server, without the key, shortened."""
+        text = str(words)
+        return (text.replace(self.api_key, "***") if self.api_key else text)[:200]
+
+    def without_key(self, reply: Reply) -> Reply:
+        """A reply that never holds the key, whatever the server makes of its requests."""
+        if len(self.api_key) < _LIKE_A_KEY or self.api_key not in reply.text:
+            return reply
+        return replace(reply, text=reply.text.replace(self.api_key, "***"))

@@ -1,0 +1,106 @@
+"""Which Combiner is measured: one of the lake, or a folder of weights such as a converted CLIP4Cir checkpoint."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from scot_core.combiner import CONFIG_FILE, Combiner
+from scot_core.config import EmbedConfig, validated
+from scot_core.errors import ConfigError, LakeError
+from scot_core.lake import Dataset, Lake
+from scot_core.lake.fingerprint import digest
+from scot_core.stages.embed.datasets import made_by, require_made_by, spec_for
+from scot_core.stages.train import combiners_in
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Combiners that are measured as one method: `load` gives them by the name of their run."""
+
+    method: str
+    origin: str
+    fingerprint: str
+    load: Callable[[], Mapping[str, Combiner]]
+    dataset: Dataset | None = None
+
+
+def choose_combiner(lake: Lake, wanted: str | None, encoder: EmbedConfig | None) -> tuple[Chosen | None, EmbedConfig]:
+    """A Combiner and the encoder to measure it with.
+
+    Args:
+        lake: where trained Combiners are.
+        wanted: a key of table `combiners`, or a folder with `model.safetensors` and `config.json`; None takes the
+            newest that was trained on the encoder, and none where the encoder is given and there is no such.
+        encoder: None takes the encoder that the Combiner was trained on.
+
+    Raises:
+        ConfigError: a folder without an encoder, or a Combiner of another encoder.
+        LakeError: no such Combiner.
+        ModelError: weights, of the Combiner or the encoder, that are not here, damaged or no longer the same.
+    """
+    if wanted is not None and lake.table("combiners").find(wanted) is None:
+        return _from_folder(wanted, encoder)
+    known = lake.table("combiners").datasets() if wanted is None else [lake.table("combiners").latest(key=wanted)]
+    if encoder is None:
+        if not known:
+            raise LakeError(
+                f"{lake.url} holds no Combiner: run `scot run` first, or name an encoder to measure baselines"
+            )
+        return _of_lake(known[-1]), trained_on(lake, known[-1])
+    spec = spec_for(encoder)
+    fitting = [dataset for dataset in known if made_by(embeddings_of(lake, dataset)) == spec]
+    if fitting:
+        return _of_lake(fitting[-1]), encoder
+    if wanted is not None:
+        made = made_by(embeddings_of(lake, known[0]))
+        raise ConfigError(
+            f"the Combiner {wanted} was trained on encoder {made.name} ({made.pooling}, {made.precision}), not on "
+            f"{spec.name} ({spec.pooling}, {spec.precision}) as it is here: leave --encoder out"
+        )
+    return None, encoder
+
+
+def embeddings_of(lake: Lake, combiners: Dataset) -> Dataset:
+    """The embeddings of images that a dataset of Combiners was trained on. Raises LakeError where they are gone."""
+    key = next(name.split("/")[1] for name in combiners.manifest["inputs"] if name.startswith("embeddings/"))
+    return lake.table("embeddings").latest(key=key)
+
+
+def trained_on(lake: Lake, combiners: Dataset) -> EmbedConfig:
+    """The encoder that a dataset of Combiners was trained on, with the very weights.
+
+    Raises ModelError where those are not here, or what is here would give other vectors.
+    """
+    embeddings = embeddings_of(lake, combiners)
+    config = embeddings.manifest["config"]
+    found = {name: config[name] for name in EmbedConfig().identity() if name in config}
+    used = validated(EmbedConfig, {**found, "revision": made_by(embeddings).revision})
+    require_made_by(embeddings, spec_for(used))
+    return used
+
+
+def _of_lake(dataset: Dataset) -> Chosen:
+    def load() -> dict[str, Combiner]:
+        with tempfile.TemporaryDirectory() as folder:
+            return {f"seed-{seed}": combiner for seed, combiner in combiners_in(dataset, Path(folder)).items()}
+
+    return Chosen(str(dataset.manifest["config"]["loss"]), dataset.key, dataset.fingerprint, load, dataset)
+
+
+def _from_folder(place: str, encoder: EmbedConfig | None) -> tuple[Chosen, EmbedConfig]:
+    folder = Path(place).expanduser().absolute()
+    if not folder.is_dir():
+        raise LakeError(f"{place!r} is neither a key of table `combiners` nor a folder with a Combiner's weights")
+    if encoder is None:
+        raise ConfigError(f"the Combiner in {folder} does not say which encoder it was trained on: name it (--encoder)")
+    combiner = Combiner.load(folder)
+    if combiner.feature_dim != (dim := spec_for(encoder).dim):
+        raise ConfigError(
+            f"the Combiner in {folder} takes vectors of {combiner.feature_dim}, encoder {encoder.encoder} gives {dim}: "
+            "choose the encoder that it was trained on (--encoder)"
+        )
+    print_ = digest((folder / CONFIG_FILE).read_bytes())  # holds the digest of the weights, which `load` has checked
+    return Chosen("combiner", f"{folder.name}-{print_[:12]}", print_, lambda: {folder.name: combiner}), encoder

@@ -1,0 +1,80 @@
+"""Composed retrieval on the catalogue: SCOT beside the baselines of §4.3."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from scot_core.benchmarks import Benchmark
+from scot_core.benchmarks.baselines import BASELINES, choose_weight, weighted
+from scot_core.benchmarks.catalogue import Catalogue, from_queries
+from scot_core.catalogue.queries import make
+from scot_core.config import BenchmarkConfig
+from scot_core.lake import Dataset, Identity, Lake
+from scot_core.lake.fingerprint import fingerprint
+from scot_core.stages.benchmark.measure import Measure, Measured, Method, Vectors, composed
+from scot_core.stages.embed.datasets import encoder_of, vectors_by_id
+from scot_core.stages.train import combiners_in, training_set
+
+WEIGHT_SAMPLE = 2000  # triplets that the weight of image+text is chosen on
+
+
+class MeasureCatalogue(Measure):
+    """The catalogue's own benchmark, with the weight of image+text chosen on training data."""
+
+    name = "measure composed retrieval"
+    own_runs = 2
+
+    def __init__(
+        self, lake: Lake, config: BenchmarkConfig, combiners: Dataset, triplets: Dataset,
+        images: Dataset, texts: Dataset, gallery: Dataset,
+    ) -> None:  # fmt: skip
+        self._encoder = str(gallery.manifest["config"]["encoder"])
+        super().__init__(lake, Measured("catalogue", self._encoder, config.resamples, config.seed))
+        self.config, self._combiners, self._triplets = config, combiners, triplets
+        self._images, self._texts, self._gallery = images, texts, gallery
+        self._loss = str(combiners.manifest["config"]["loss"])
+
+    @property
+    def outputs(self) -> Sequence[Identity]:
+        used = {"benchmark": "catalogue", "resamples": self.config.resamples, "seed": self.config.seed}
+        config = {**used, "weight_sample": WEIGHT_SAMPLE}
+        inputs = [self._combiners, self._triplets, self._images, self._texts, self._gallery]
+        identity = fingerprint("benchmark", BenchmarkConfig.STAGE_VERSION, config, [d.fingerprint for d in inputs])
+        stage, source = f"benchmark-catalogue-{self._loss}", str(self._combiners.manifest["source"])
+        return [Identity("benchmarks", source, stage, identity, config, [d.name for d in inputs])]
+
+    def methods(self) -> Iterator[tuple[Benchmark, Vectors, Method]]:
+        benchmark = catalogue_benchmark(self.lake, self._gallery)
+        images, texts, gallery = query_vectors(benchmark, self._gallery)
+        baselines = [Method(name, [compose(images, texts)]) for name, compose in BASELINES.items()]
+        weight = self._weight()
+        tuned = Method(f"image+text, weight {weight:.2f}", [weighted(images, texts, weight)])
+        with tempfile.TemporaryDirectory() as folder:
+            combiners = combiners_in(self._combiners, Path(folder))
+        own = Method(self._loss, [composed(c, images, texts) for c in combiners.values()])
+        for method in (*baselines, tuned, own):
+            yield benchmark, gallery, method
+
+    def _weight(self) -> float:
+        """The text's weight, chosen on training triplets: no query of the benchmark is looked at."""
+        data = training_set(self._triplets, self._images, self._texts)
+        triplets = (data.image, data.modification, data.modified_caption)
+        image, text, target = (vectors[:WEIGHT_SAMPLE].numpy() for vectors in triplets)
+        return choose_weight(image, text, target, vectors_by_id([self._images])[1])
+
+
+def catalogue_benchmark(lake: Lake, gallery: Dataset) -> Catalogue:
+    """The benchmark whose images a dataset of embeddings holds, drawn anew from its captions' configuration."""
+    table, key = str(gallery.manifest["inputs"][0]).split("/")
+    config = lake.table(table).latest(key=key).manifest["config"]
+    return from_queries(make(config["queries_per_split"], config["gallery"]))
+
+
+def query_vectors(benchmark: Benchmark, embeddings: Dataset) -> tuple[Vectors, Vectors, Vectors]:
+    """V and T_m of every query, and the gallery's vectors: (Q, D), (Q, D) and (G, D) float32."""
+    row, vectors = vectors_by_id([embeddings])
+    images = vectors[[row[query.reference] for query in benchmark.queries]]
+    texts = encoder_of(embeddings).embed_texts([query.modification for query in benchmark.queries])
+    return images, texts, vectors[[row[image_id] for image_id in benchmark.gallery]]

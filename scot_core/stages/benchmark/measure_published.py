@@ -1,0 +1,90 @@
+"""Rows of a published benchmark, or the files that its evaluation server takes (§4.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from scot_core.benchmarks import Benchmark
+from scot_core.benchmarks.baselines import BASELINES
+from scot_core.benchmarks.submission import to_bytes
+from scot_core.config import PublishedConfig
+from scot_core.lake import Dataset, Identity, Lake
+from scot_core.lake.fingerprint import fingerprint
+from scot_core.lake.schema import text_id
+from scot_core.stages.benchmark.chosen import Chosen
+from scot_core.stages.benchmark.measure import Measure, Measured, Method, Vectors, composed
+from scot_core.stages.embed.benchmarks import Published
+from scot_core.stages.embed.datasets import vectors_by_id
+
+
+class MeasurePublished(Measure):
+    """Baselines and Combiner on one published benchmark, or the files that its evaluation server takes."""
+
+    def __init__(
+        self, lake: Lake, config: PublishedConfig, published: Published, images: Dataset, texts: Dataset,
+        chosen: Chosen | None,
+    ) -> None:  # fmt: skip
+        encoder = str(images.manifest["config"]["encoder"])
+        super().__init__(lake, Measured(config.name, encoder, config.resamples, config.seed))
+        self.config, self.published, self._chosen = config, published, chosen
+        self._images, self._texts = images, texts
+        self.name = f"measure {config.name}"
+        self.own_runs = 0 if chosen is None else 1
+
+    @property
+    def outputs(self) -> Sequence[Identity]:
+        vectors = [self._images, self._texts]
+        inputs = [*vectors, *([self._chosen.dataset] if self._chosen and self._chosen.dataset else [])]
+        config = {**self.config.identity(), "combiner": self._chosen.origin if self._chosen else None}
+        prints = [
+            *(d.fingerprint for d in vectors),
+            self.published.text,
+            *([self._chosen.fingerprint] if self._chosen else []),
+        ]
+        identity = fingerprint("benchmark", PublishedConfig.STAGE_VERSION, config, prints)
+        method = self._chosen.method if self._chosen else "baselines"
+        stage = f"benchmark-{self._measured.encoder}-{method}"
+        return [Identity("benchmarks", self.config.name, stage, identity, config, [d.name for d in inputs])]
+
+    def methods(self) -> Iterator[tuple[Benchmark, Vectors, Method]]:
+        row, vectors = vectors_by_id([self._images])
+        whole = self.published.whole
+        lost = [image for image in whole.image_ids if image not in row]
+        benchmark = whole.without(lost) if lost else whole
+        gallery = vectors[[row[image] for image in benchmark.gallery]]
+        images = np.zeros((len(whole.queries), vectors.shape[1]), np.float32)  # zero where the reference is lost
+        asked = [place for place, query in enumerate(whole.queries) if query.reference in row]
+        images[asked] = vectors[[row[whole.queries[place].reference] for place in asked]]
+        text_row, text_vectors = vectors_by_id([self._texts])
+        texts = text_vectors[[text_row[text_id(query.modification)] for query in whole.queries]]
+        for method, runs in self._composed(images, texts).items():
+            if self.published.hidden:
+                self._write_submissions(method, benchmark, gallery, runs)
+            yield benchmark, gallery, Method(method, list(runs.values()))
+
+    def _composed(self, images: Vectors, texts: Vectors) -> dict[str, dict[str, Vectors]]:
+        """Query vectors of every method, by run."""
+        methods = {name: {"": compose(images, texts)} for name, compose in BASELINES.items()}
+        if self._chosen is not None:
+            runs = self._chosen.load().items()
+            methods[self._chosen.method] = {run: composed(combiner, images, texts) for run, combiner in runs}
+        return methods
+
+    def is_done(self, shard: int) -> bool:
+        return super().is_done(shard) and (self._files.is_dir() or not self.published.hidden)
+
+    @property
+    def _files(self) -> Path:
+        return self.draft(self.outputs[0]).work_folder() / "files"
+
+    def _write_submissions(
+        self, method: str, benchmark: Benchmark, gallery: Vectors, runs: Mapping[str, Vectors]
+    ) -> None:
+        for run, vectors in runs.items():
+            for name, content in benchmark.submission(vectors, gallery).items():
+                path = self._files / method / run / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(to_bytes(name, content))

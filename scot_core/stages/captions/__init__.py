@@ -1,0 +1,30 @@
+"""Stage captions: captioned images into the lake (§4.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scot_core.config import CaptionsConfig
+from scot_core.lake import Dataset, Lake
+from scot_core.stages.step import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """Captioned images, and the images of the source's benchmark where it has one."""
+
+    captions: Dataset
+    galleries: Dataset | None
+
+
+def captions(run: Run, lake: Lake, config: CaptionsConfig) -> Pictures:
+    """Draws the catalogue, or reads what lies in files."""
+    if config.source == "catalogue":
+        from scot_core.stages.captions.catalogue import DrawCatalogue
+
+        galleries, drawn = run(DrawCatalogue(lake, config))
+        return Pictures(drawn, galleries)
+    from scot_core.stages.captions.read import ReadCaptions
+
+    _, read = run(ReadCaptions(lake, config))
+    return Pictures(read, None)

@@ -1,0 +1,30 @@
+"""Stage embed: frozen encoders over images and texts (§3.1, eq. 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scot_core.config import EmbedConfig
+from scot_core.lake import Dataset, Lake
+from scot_core.stages.captions import Pictures
+from scot_core.stages.embed.datasets import EmbedImages, EmbedTexts
+from scot_core.stages.step import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """Embeddings of the captioned images, of the triplets' texts, and of the benchmark's images."""
+
+    images: Dataset
+    texts: Dataset
+    gallery: Dataset | None
+
+
+def embed(run: Run, lake: Lake, config: EmbedConfig, pictures: Pictures, triplets: Dataset) -> Embeddings:
+    """Every image and every different text once."""
+    (images,) = run(EmbedImages(lake, config, pictures.captions))
+    (texts,) = run(EmbedTexts(lake, config, triplets))
+    if pictures.galleries is None:
+        return Embeddings(images, texts, None)
+    (gallery,) = run(EmbedImages(lake, config, pictures.galleries))
+    return Embeddings(images, texts, gallery)

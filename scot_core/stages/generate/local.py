@@ -1,0 +1,116 @@
+"""Triplets for every caption, written by the tuned language model (§4.2: 290,000)."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from scot_core.config import GenerateConfig
+from scot_core.lake import Dataset, Identity, Lake
+from scot_core.lake.fingerprint import fingerprint
+from scot_core.llm.local.devices import devices as devices_here
+from scot_core.llm.local.writers import Job, Weights, Writers
+from scot_core.stages.finetune import adapter_folder
+from scot_core.stages.replies.read import CAPTION_COLUMNS, read_replies, reply_columns, usage_of
+from scot_core.stages.step import Step, Tick, shard_sizes
+from scot_core.triplets import PARSER_VERSION, local_prompt
+
+
+class Write(Step):
+    """One try of the tuned model: every caption, or those that all earlier tries were rejected for.
+
+    Shards and batches are fixed in advance and every row has its own random numbers, so a run that was
+    interrupted ends with the same bytes as one that was not, whichever of several devices of one kind wrote a shard.
+    """
+
+    stage, unit = "generate", "replies"
+
+    def __init__(
+        self, lake: Lake, config: GenerateConfig, captions: Dataset, adapters: Dataset,
+        earlier: Sequence[Dataset] = (), devices: Sequence[str] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(lake)
+        self._devices = tuple(devices or devices_here())
+        self.parallel = len(self._devices)
+        self._held = ExitStack()
+        self._writers: Writers | None = None
+        self.config, self._captions, self._adapters, self._earlier = config, captions, adapters, earlier
+        self._source = str(captions.manifest["source"])
+        self.attempt = len(earlier) + 1
+        self.name = "write triplets" if self.attempt == 1 else f"try {self.attempt} for rejects"
+
+    @property
+    def outputs(self) -> Sequence[Identity]:
+        config: dict[str, Any] = {**self.config.identity(), "attempt": self.attempt}
+        del config["attempts"]  # how many more there may be changes nothing in this one
+        if self._earlier:  # what was rejected, and so what is tried again, depends on how replies are read
+            config["parser"] = PARSER_VERSION
+        inputs = [self._captions, self._adapters, *self._earlier]
+        identity = fingerprint("generate", GenerateConfig.STAGE_VERSION, config, [d.fingerprint for d in inputs])
+        stage = "generate" if self.attempt == 1 else f"generate-try{self.attempt}"
+        return [Identity("replies", self._source, stage, identity, config, [d.name for d in inputs])]
+
+    @cached_property
+    def _rows(self) -> list[Mapping[str, Any]]:
+        rows = self._captions.read(CAPTION_COLUMNS).to_pylist()
+        if not self._earlier:
+            return list(rows)
+        readings = read_replies(rows, [d.read() for d in self._earlier], "lines")
+        return [reading.caption for reading in readings if reading.reason is not None]
+
+    def shards(self) -> Sequence[int]:
+        return shard_sizes(len(self._rows), self.config.shard_rows)
+
+    def work(self, shard: int, tick: Tick) -> None:
+        size = self.config.shard_rows
+        rows = self._rows[shard * size : (shard + 1) * size]
+        seeds = [row_seed(self.config.seed, self.attempt, row["pair_id"]) for row in rows]
+        job = Job(
+            [local_prompt(row["caption"]) for row in rows],
+            seeds,
+            temperature=self.config.temperature,
+            max_new_tokens=self.config.max_new_tokens,
+            batch_size=self.config.batch_size,
+        )
+        replies = self._open().write(job, tick)
+        merged = [
+            {**row, **asdict(reply), "seed": seed, "usd": 0.0}
+            for row, reply, seed in zip(rows, replies, seeds, strict=True)
+        ]
+        model = f"{self._adapters.manifest['config']['base']}+{self._adapters.key}"
+        self.draft(self.outputs[0]).write_part(shard, reply_columns(merged, "generate", model, self.attempt))
+
+    def finish(self) -> None:
+        draft = self.draft(self.outputs[0])
+        count = len(self.shards())
+        usage = usage_of((draft.read_part(shard) for shard in range(count)), self.seconds)
+        draft.commit(count, rows_in=len(self._rows), usage=usage)
+
+    def _open(self) -> Writers:
+        """The writers, and a copy of the adapter for as long as one of them may still have to load it."""
+        with self._lock:
+            if self._writers is None:
+                work = self.draft(self.outputs[0]).work_folder()  # what a kill leaves there goes with the commit
+                folder = Path(self._held.enter_context(tempfile.TemporaryDirectory(dir=work)))
+                config = self._adapters.manifest["config"]
+                weights = Weights(config["base"], adapter_folder(self._adapters, folder), config["revision"])
+                self._writers = self._held.enter_context(Writers(weights, self._devices))
+            return self._writers
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._held.close()
+        self._writers = None
+
+
+def row_seed(seed: int, attempt: int, pair_id: str) -> int:
+    """Seed of one row's random numbers: it depends on nothing but these three."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{attempt}/{pair_id}".encode(), digest_size=7).digest(), "big")

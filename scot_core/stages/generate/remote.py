@@ -1,0 +1,61 @@
+"""Triplets for every caption from an OpenAI-compatible server that serves the tuned model, such as vLLM (§4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from pydantic import SecretStr
+
+from scot_core.config import GenerateConfig
+from scot_core.lake import Dataset, Identity, Lake
+from scot_core.lake.fingerprint import fingerprint
+from scot_core.llm.remote.chat import TextRequest
+from scot_core.stages.generate.local import Write, row_seed
+from scot_core.stages.replies.ask import ask_and_keep, endpoint_settings, key_or
+from scot_core.stages.replies.read import reply_columns
+from scot_core.stages.step import Tick
+from scot_core.triplets import local_prompt
+
+# Where a server does not end a reply by itself, this does: a model that goes on writes the next caption.
+STOP: Final = ("\ncaption:",)
+
+
+class WriteRemotely(Write):
+    """One try of the tuned model behind an endpoint: the same prompts, seeds and rows as where it is loaded here.
+
+    Replies are journalled as they arrive. Their key holds the server's name and model beside the adapter they are
+    said to come from; that the server serves that adapter is for whoever starts it.
+    """
+
+    def __init__(
+        self, lake: Lake, config: GenerateConfig, captions: Dataset, adapters: Dataset,
+        earlier: Sequence[Dataset] = (), api_key: SecretStr | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(lake, config, captions, adapters, earlier, devices=("endpoint",))
+        self._key = api_key
+
+    @property
+    def outputs(self) -> Sequence[Identity]:
+        (here,) = super().outputs
+        sent = {name: value for name, value in here.config.items() if name != "batch_size"}  # the server batches
+        config = {**sent, "stop": list(STOP)}
+        inputs = [d.fingerprint for d in (self._captions, self._adapters, *self._earlier)]
+        return [replace(here, fingerprint=fingerprint("generate.remote", 1, config, inputs), config=config)]
+
+    def work(self, shard: int, tick: Tick) -> None:
+        size = self.config.shard_rows
+        rows = self._rows[shard * size : (shard + 1) * size]
+        seeds = {row["pair_id"]: row_seed(self.config.seed, self.attempt, row["pair_id"]) for row in rows}
+        requests = [
+            TextRequest(row["pair_id"], local_prompt(row["caption"]), seeds[row["pair_id"]], STOP) for row in rows
+        ]
+        draft = self.draft(self.outputs[0])
+        endpoint = endpoint_settings(
+            self.config.endpoint, temperature=self.config.temperature, max_tokens=self.config.max_new_tokens
+        )
+        kept = ask_and_keep(draft, shard, endpoint, key_or(self._key), requests, tick)
+        merged = [{**row, **kept[row["pair_id"]], "seed": seeds[row["pair_id"]]} for row in rows]
+        model = f"{self._adapters.manifest['config']['base']}+{self._adapters.key}"
+        draft.write_part(shard, reply_columns(merged, "generate", model, self.attempt))

@@ -1,0 +1,106 @@
+"""Replies of an endpoint, journalled as they arrive: what every step that asks one has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from pydantic import SecretStr
+
+from scot_core.config import ServerConfig
+from scot_core.config.settings import settings
+from scot_core.lake import Draft
+from scot_core.lake.storage import Journal
+from scot_core.llm import Reply
+from scot_core.llm.remote.chat import EndpointSettings, Request
+from scot_core.llm.remote.endpoint import ask
+from scot_core.stages.step import Tick
+
+Record = dict[str, Any]  # of a journal: id, the fields of a reply, usd
+
+
+def endpoint_settings(
+    server: ServerConfig, *, temperature: float, max_tokens: int, max_usd: float | None = None
+) -> EndpointSettings:
+    """How to treat a server. A model whose price nobody knows costs nothing here."""
+    price = server.price
+    return EndpointSettings(
+        base_url=server.base_url,
+        model=server.model,
+        temperature=temperature,
+        max_tokens=max_tokens,
+        timeout_s=server.timeout_s,
+        attempts=server.attempts,
+        concurrency=server.concurrency,
+        requests_per_minute=server.requests_per_minute,
+        tokens_per_minute=server.tokens_per_minute,
+        usd_per_million_prompt=price.prompt if price else 0.0,
+        usd_per_million_completion=price.completion if price else 0.0,
+        max_usd=max_usd,
+    )
+
+
+def key_or(given: SecretStr | None) -> str:
+    """The key that was handed over, else that of the environment."""
+    return (given or settings().api_key).get_secret_value()
+
+
+def kept_records(draft: Draft, shard: int) -> dict[str, Record]:
+    """What is in a shard's journal, by request id."""
+    return {record["id"]: record for record in draft.journal(shard).records()}
+
+
+def keep(draft: Draft, shard: int, replies: Iterable[tuple[str, Reply, float]]) -> int:
+    """Append replies to a shard's journal, those apart that are in it; returns how many were."""
+    known, journal, count = kept_records(draft, shard), draft.journal(shard), 0
+    try:
+        for request_id, reply, usd in replies:
+            if request_id not in known:
+                known[request_id] = {"id": request_id, **asdict(reply), "usd": usd}
+                journal.append(known[request_id])
+                count += 1
+    finally:
+        journal.close()
+    return count
+
+
+def ask_and_keep(
+    draft: Draft,
+    shard: int,
+    endpoint: EndpointSettings,
+    api_key: str,
+    requests: Sequence[Request],
+    tick: Tick,
+    spent_usd: float = 0.0,
+) -> dict[str, Record]:
+    """Ask for what is not in a shard's journal yet; returns all of it, by request id.
+
+    Raises what `ask` raises; what was answered until then is in the journal. Raises LakeError where another run is
+    asking for the same on this disk.
+    """
+    journal = draft.journal(shard)
+    with journal.alone():
+        return _ask(draft, shard, journal, endpoint, api_key, requests, tick, spent_usd)
+
+
+def _ask(
+    draft: Draft, shard: int, journal: Journal, endpoint: EndpointSettings, api_key: str,
+    requests: Sequence[Request], tick: Tick, spent_usd: float,
+) -> dict[str, Record]:  # fmt: skip
+    kept = kept_records(draft, shard)
+    tick(len(kept))
+
+    def on_reply(request_id: str, reply: Reply, usd: float) -> None:
+        record = {"id": request_id, **asdict(reply), "usd": usd}
+        journal.append(record)
+        kept[request_id] = record
+        tick(1)
+
+    try:
+        missing = [request for request in requests if request.id not in kept]
+        if missing:
+            ask(endpoint, api_key, missing, on_reply=on_reply, spent_usd=spent_usd)
+    finally:
+        journal.close()
+    return kept

@@ -1,0 +1,139 @@
+"""From replies to triplets and rejects: a pure reading of what a model said (§3.2, eq. 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from scot_core.lake import Dataset, Identity, Lake, Usage
+from scot_core.lake.fingerprint import fingerprint
+from scot_core.stages.step import Step, Tick
+from scot_core.triplets import PARSER_VERSION, Rejection, Style, duplicates, read_reply
+
+CAPTION_COLUMNS = ("pair_id", "source", "image_id", "caption")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What became of one caption: a triplet, or the reason why not."""
+
+    caption: Mapping[str, Any]
+    model: str
+    tries: int
+    raw: str
+    modification: str | None
+    modified_caption: str | None
+    reason: str | None
+
+
+def read_replies(captions: Sequence[Mapping[str, Any]], attempts: Sequence[pa.Table], style: Style) -> list[Reading]:
+    """One reading for every caption that was asked, in the order of the first attempt.
+
+    `attempts` holds the replies of each try; the first acceptable one counts. Within a try, later rows that
+    repeat a modification for the same caption are duplicates; so are those of a later try.
+    """
+    by_id = {row["pair_id"]: row for row in captions}
+    asked = [row["pair_id"] for row in attempts[0].to_pylist()]
+    readings: dict[str, Reading] = {}
+    for table in attempts:
+        replies = {row["pair_id"]: row for row in table.to_pylist()}
+        waiting = [i for i in asked if i in replies and (i not in readings or readings[i].reason is not None)]
+        tried = [_read(by_id[i], replies[i], readings.get(i), style) for i in waiting]
+        kept = [reading for reading in readings.values() if reading.reason is None]
+        repeated = duplicates([(r.caption["caption"], r.modification) for r in [*kept, *tried]])[len(kept) :]
+        for reading, again in zip(tried, repeated, strict=True):
+            readings[reading.caption["pair_id"]] = _rejected(reading, "duplicate") if again else reading
+    return [readings[i] for i in asked]
+
+
+def _read(caption: Mapping[str, Any], reply: Mapping[str, Any], before: Reading | None, style: Style) -> Reading:
+    tries = 1 if before is None else before.tries + 1
+    result = read_reply(caption["caption"], reply["text"], reply["finish_reason"], style)
+    if isinstance(result, Rejection):
+        return Reading(caption, reply["model"], tries, reply["text"], None, None, result.reason)
+    return Reading(caption, reply["model"], tries, reply["text"], result.modification, result.modified_caption, None)
+
+
+def _rejected(reading: Reading, reason: str) -> Reading:
+    return Reading(reading.caption, reading.model, reading.tries, reading.raw, None, None, reason)
+
+
+class ReadReplies(Step):
+    """Triplets and rejects from the replies of one or more attempts. Rows in = triplets + rejects."""
+
+    name = "read the replies"
+
+    def __init__(
+        self, lake: Lake, stage: str, kind: Literal["seed", "generated"], style: Style,
+        captions: Dataset, attempts: Sequence[Dataset],
+    ) -> None:  # fmt: skip
+        super().__init__(lake)
+        self.stage, self._kind, self._style = stage, kind, style
+        self._captions, self._attempts = captions, attempts
+        self._source = str(captions.manifest["source"])
+
+    @property
+    def outputs(self) -> Sequence[Identity]:
+        config = {"parser": PARSER_VERSION, "style": self._style, "kind": self._kind}
+        inputs = [d.fingerprint for d in self._attempts]
+        identity = fingerprint(f"{self.stage}.read", 1, config, inputs)
+        names = [d.name for d in self._attempts]
+        return [Identity(t, self._source, self.stage, identity, config, names) for t in ("rejects", "triplets")]
+
+    def shards(self) -> Sequence[int]:
+        return [self._attempts[0].rows]
+
+    def work(self, shard: int, tick: Tick) -> None:
+        captions = self._captions.read(CAPTION_COLUMNS).to_pylist()
+        readings = read_replies(captions, [d.read() for d in self._attempts], self._style)
+        rejects, triplets = (self.draft(identity) for identity in self.outputs)
+        rejects.write_part(shard, self._reject_columns([r for r in readings if r.reason is not None]))
+        triplets.write_part(shard, self._triplet_columns([r for r in readings if r.reason is None]))
+        tick(len(readings))
+
+    def finish(self) -> None:
+        rejects, triplets = (self.draft(identity) for identity in self.outputs)
+        rejected = rejects.read_part(0).num_rows
+        usage = Usage(seconds=self.seconds)
+        rejects.commit(1, rows_in=rejected, usage=usage)
+        triplets.commit(1, rows_in=self._attempts[0].rows, rejected=rejected, usage=usage)
+
+    def _triplet_columns(self, readings: Sequence[Reading]) -> dict[str, Any]:
+        return {
+            **{name: [r.caption[name] for r in readings] for name in CAPTION_COLUMNS},
+            "kind": [self._kind] * len(readings),
+            "modification": [r.modification for r in readings],
+            "modified_caption": [r.modified_caption for r in readings],
+            "model": [r.model for r in readings],
+        }
+
+    def _reject_columns(self, readings: Sequence[Reading]) -> dict[str, Any]:
+        return {
+            "pair_id": [r.caption["pair_id"] for r in readings],
+            "source": [r.caption["source"] for r in readings],
+            "stage": [self.stage] * len(readings),
+            "reason": [r.reason for r in readings],
+            "raw": [r.raw for r in readings],
+            "tries": [r.tries for r in readings],
+        }
+
+
+def reply_columns(rows: Sequence[Mapping[str, Any]], stage: str, model: str, attempt: int) -> dict[str, Any]:
+    """Columns of `replies` from rows of (pair_id, source, seed, reply fields, usd)."""
+    own = ("pair_id", "source", "seed", "text", "finish_reason", "prompt_tokens", "completion_tokens", "usd")
+    columns: dict[str, Any] = {name: [row[name] for row in rows] for name in own}
+    return {**columns, "stage": [stage] * len(rows), "model": [model] * len(rows), "attempt": [attempt] * len(rows)}
+
+
+def usage_of(parts: Iterator[pa.Table], seconds: float) -> Usage:
+    """Tokens and money of replies."""
+    prompt = completion = 0
+    usd = 0.0
+    for part in parts:
+        prompt += sum(part["prompt_tokens"].to_pylist())
+        completion += sum(part["completion_tokens"].to_pylist())
+        usd += sum(part["usd"].to_pylist())
+    return Usage(seconds, prompt, completion, round(usd, 6))

@@ -1,0 +1,167 @@
+"""Seed triplets from a strong model behind an OpenAI-compatible endpoint (§4.2: 4,000 from GPT-4).
+
+Money is a hard stop. Where `max_usd` ends before the captions do, the replies it bought are committed as a
+dataset of their own, whose other rows are rejects with the reason `budget_reached`; the journal they came
+from stays, so that a later run with more money asks for the rest alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from functools import cached_property
+from types import TracebackType
+from typing import Final
+
+from pydantic import SecretStr
+
+from scot_core.config import TEACHER, SeedConfig
+from scot_core.errors import BudgetReached, ConfigError, EndpointError
+from scot_core.lake import Dataset, Identity, Lake
+from scot_core.lake.storage import Journal
+from scot_core.llm import Reply
+from scot_core.llm.remote.chat import EndpointSettings
+from scot_core.stages.replies.ask import Record, ask_and_keep, kept_records, key_or
+from scot_core.stages.replies.read import reply_columns, usage_of
+from scot_core.stages.seed.ledger import Ledger
+from scot_core.stages.seed.work import SeedWork, choose
+from scot_core.stages.step import Step, Tick
+
+__all__ = ["AskForSeeds", "choose", "require_whole"]
+
+BUDGET_REACHED: Final = "budget_reached"
+_NOT_ASKED: Final = {**asdict(Reply("", BUDGET_REACHED, 0, 0)), "usd": 0.0}
+
+
+class AskForSeeds(Step):
+    """One reply for every chosen caption, journalled as it arrives: a kill never pays twice.
+
+    In mode batch nothing is asked here: the replies have been collected, and are written and committed.
+    """
+
+    stage, name, unit = "seed", "ask for seed triplets", "replies"
+
+    def __init__(self, lake: Lake, config: SeedConfig, captions: Dataset, api_key: SecretStr | None = None) -> None:
+        super().__init__(lake)
+        self.config = config
+        self._seeds = SeedWork(lake, config, captions)
+        self._key = api_key
+        self._open = ExitStack()
+
+    @property
+    def outputs(self) -> Sequence[Identity]:
+        return [self._seeds.identity]
+
+    def committed(self) -> tuple[Dataset, ...] | None:
+        """All replies; else those that a budget not larger than an earlier one has bought."""
+        found = super().committed()
+        if found is not None or self.config.max_usd is None:
+            return found
+        stops = list(self._stops.records())
+        if not stops:
+            return None
+        partial = self._seeds.partial_identity()
+        count = partial.config["answered"]
+        if not any(s["answered"] == count and s["max_usd"] >= self.config.max_usd for s in stops):
+            return None
+        bought = self.lake.find(partial)
+        return None if bought is None else (bought,)
+
+    def shards(self) -> Sequence[int]:
+        return self._seeds.sizes
+
+    def work(self, shard: int, tick: Tick) -> None:
+        seeds = self._seeds
+        kept = self._collected(shard, tick) if self.config.mode == "batch" else self._ask(shard, tick)
+        if len(kept) == len(seeds.rows(shard)):  # else the budget is reached: `finish` commits what it bought
+            self._write(self.outputs[0], shard, seeds.merged(shard, kept))
+
+    def _collected(self, shard: int, tick: Tick) -> dict[str, Record]:
+        kept = kept_records(self._seeds.draft, shard)
+        if self.config.max_usd is None and len(kept) < len(self._seeds.rows(shard)):
+            raise EndpointError("not every reply of the batches has been collected: run the stage again")
+        tick(len(kept))
+        return kept
+
+    def _ask(self, shard: int, tick: Tick) -> dict[str, Record]:
+        seeds, ledger = self._seeds, Ledger(self.lake, self._seeds.draft)
+        if not ledger.is_settled(shard):
+            raise EndpointError(
+                "a batch with these captions is still open, asking now would pay for them twice: "
+                "collect it first, with seed.mode batch"
+            )
+        spent = 0.0 if self.config.max_usd is None else seeds.spent() + ledger.set_aside(but=shard)
+        try:
+            return ask_and_keep(
+                seeds.draft, shard, self._endpoint, key_or(self._key), seeds.requests(shard), tick, spent
+            )
+        except BudgetReached:
+            return kept_records(seeds.draft, shard)
+
+    def finish(self) -> None:
+        draft, shards = self._seeds.draft, range(len(self.shards()))
+        if not all(draft.has_part(shard) for shard in shards):
+            self._commit_what_was_paid_for()
+            return
+        usage = usage_of((draft.read_part(shard) for shard in shards), self.seconds)
+        draft.commit(len(shards), rows_in=self.config.count, usage=usage)
+
+    def _commit_what_was_paid_for(self) -> None:
+        """Raises BudgetReached where nothing was."""
+        seeds, shards = self._seeds, range(len(self.shards()))
+        identity = seeds.partial_identity()
+        if not identity.config["answered"]:
+            raise BudgetReached(
+                f"seed.max_usd of ${self.config.max_usd or 0:.2f} does not pay for a single request: raise it"
+            )
+        draft = self.draft(identity)
+        for shard in shards:
+            kept = kept_records(seeds.draft, shard)
+            if seeds.draft.has_part(shard):
+                kept = {row["pair_id"]: row for row in seeds.draft.read_part(shard).to_pylist()}
+            self._write(identity, shard, seeds.merged(shard, kept, _NOT_ASKED))
+        usage = usage_of((draft.read_part(shard) for shard in shards), self.seconds)
+        draft.commit(len(shards), rows_in=self.config.count, usage=usage)
+        stops = self._stops
+        stops.append({"max_usd": self.config.max_usd, "answered": identity.config["answered"]})
+        stops.close()
+
+    def _write(self, identity: Identity, shard: int, rows: Sequence[Record]) -> None:
+        self.draft(identity).write_part(shard, reply_columns(rows, "seed", self.config.endpoint.model, 1))
+
+    @property
+    def _stops(self) -> Journal:
+        """Where a budget ended before, and after how many replies."""
+        return self.lake.storage.journal(f"{self._seeds.draft.folder}/_journal/stops")
+
+    @cached_property
+    def _endpoint(self) -> EndpointSettings:
+        endpoint = self.config.endpoint
+        return self._seeds.endpoint(endpoint.base_url or self._loopback())
+
+    def _loopback(self) -> str:
+        if self.config.endpoint.model != TEACHER:
+            raise ConfigError(
+                "seed.endpoint.base_url is empty: set it to an OpenAI-compatible server, such as https://api.openai.com/v1"
+            )
+        from scot_core.catalogue.teacher import serve
+
+        return self._open.enter_context(serve())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+
+def require_whole(replies: Dataset, triplets: Dataset, config: SeedConfig) -> None:
+    """Raises BudgetReached where a budget cut the replies short, unless `config.accept_partial`."""
+    answered = replies.manifest["config"].get("answered")
+    if answered is None or config.accept_partial:
+        return
+    usd = replies.manifest["usage"]["usd"]
+    raise BudgetReached(
+        f"seed.max_usd is reached: ${usd:.4f} paid for {answered:,} of {config.count:,} seeds, committed as "
+        f"{triplets.name}. Raise it to go on (nothing is paid twice), or set seed.accept_partial to use these"
+    )

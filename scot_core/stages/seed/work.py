@@ -1,0 +1,138 @@
+"""What the steps of the seed stage know in common: whom to ask what, what is answered, what it has cost."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from scot_core.config import SeedConfig
+from scot_core.errors import ConfigError
+from scot_core.lake import Dataset, Draft, Identity, Lake
+from scot_core.lake.fingerprint import canonical_json, digest, fingerprint
+from scot_core.llm.remote.chat import ChatRequest, EndpointSettings
+from scot_core.stages.replies.ask import Record, endpoint_settings, kept_records
+from scot_core.stages.replies.read import CAPTION_COLUMNS
+from scot_core.stages.step import shard_sizes
+from scot_core.triplets import PROMPT_VERSION, RESPONSE_FORMAT, chat_messages
+
+
+def choose(captions: Sequence[Mapping[str, Any]], count: int, seed: int) -> list[Mapping[str, Any]]:
+    """A seeded sample that depends on ids alone, in the order of the captions.
+
+    Raises ConfigError where more are asked for than there are.
+    """
+    if count > len(captions):
+        raise ConfigError(f"seed.count is {count}, but there are only {len(captions)} captions")
+    ranked = sorted(captions, key=lambda row: hashlib.blake2b(f"{seed}/{row['pair_id']}".encode()).digest())
+    chosen = {row["pair_id"] for row in ranked[:count]}
+    return [row for row in captions if row["pair_id"] in chosen]
+
+
+class SeedWork:
+    """The captions to ask for, shard by shard, and the replies there are: in parts that are done, else in journals."""
+
+    def __init__(self, lake: Lake, config: SeedConfig, captions: Dataset) -> None:
+        self.config = config
+        self._lake, self._captions = lake, captions
+        self._costs: dict[int, float] = {}  # of shards that are done
+
+    @cached_property
+    def identity(self) -> Identity:
+        """The replies to every request. What is sent is part of it, not how (chat or batch) nor for how much."""
+        messages = chat_messages("{caption}", self.config.prompt)
+        config = {
+            **self.config.identity(),
+            "prompt_version": PROMPT_VERSION,
+            "messages": messages,
+            "response_format": RESPONSE_FORMAT,
+        }
+        identity = fingerprint("seed", SeedConfig.STAGE_VERSION, config, [self._captions.fingerprint])
+        return self._named(identity, config)
+
+    def partial_identity(self) -> Identity:
+        """The replies there are now: a dataset of its own, other than that of more replies."""
+        ids = sorted(i for shard in range(self.shards) for i in self.answered(shard))
+        config = {
+            **self.identity.config,
+            "answered": len(ids),
+            "answers": digest(canonical_json(ids)),
+        }
+        return self._named(fingerprint("seed.partial", 1, config, [self.identity.fingerprint]), config)
+
+    def _named(self, identity: str, config: Mapping[str, Any]) -> Identity:
+        source = str(self._captions.manifest["source"])
+        return Identity("replies", source, "seed", identity, config, [self._captions.name])
+
+    @property
+    def draft(self) -> Draft:
+        return self._lake.draft(self.identity)
+
+    @property
+    def committed(self) -> Dataset | None:
+        return self._lake.find(self.identity)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Rows of each shard."""
+        return shard_sizes(self.config.count, self.config.shard_rows)
+
+    @property
+    def shards(self) -> int:
+        return len(self.sizes)
+
+    @cached_property
+    def _chosen(self) -> list[Mapping[str, Any]]:
+        rows = self._captions.read(CAPTION_COLUMNS).to_pylist()
+        return choose(rows, self.config.count, self.config.seed)
+
+    def rows(self, shard: int) -> list[Mapping[str, Any]]:
+        size = self.config.shard_rows
+        return self._chosen[shard * size : (shard + 1) * size]
+
+    def requests(self, shard: int) -> list[ChatRequest]:
+        """One for every row of a shard."""
+        return [
+            ChatRequest(
+                row["pair_id"], chat_messages(row["caption"], self.config.prompt), self.config.seed, RESPONSE_FORMAT
+            )
+            for row in self.rows(shard)
+        ]
+
+    def missing(self, shard: int) -> list[ChatRequest]:
+        """The requests of a shard that have no reply yet."""
+        answered = self.answered(shard)
+        return [request for request in self.requests(shard) if request.id not in answered]
+
+    def answered(self, shard: int) -> set[str]:
+        """Ids of the rows of a shard that have a reply."""
+        if self.draft.has_part(shard):
+            return set(self.draft.read_part(shard)["pair_id"].to_pylist())
+        return set(kept_records(self.draft, shard))
+
+    def merged(self, shard: int, kept: Mapping[str, Record], missing: Mapping[str, Any] | None = None) -> list[Record]:
+        """Rows of a shard with their replies, those without one with `missing` in its place."""
+        seed = {"seed": self.config.seed}
+        return [{**row, **(kept.get(row["pair_id"]) or missing or {}), **seed} for row in self.rows(shard)]
+
+    def spent(self) -> float:
+        """Dollars that all shards have cost so far, whether they are done or were stopped halfway."""
+        return sum(self._cost(shard) for shard in range(self.shards))
+
+    def _cost(self, shard: int) -> float:
+        if shard not in self._costs:
+            if not self.draft.has_part(shard):
+                return float(sum(record["usd"] for record in self.draft.journal(shard).records()))
+            self._costs[shard] = float(sum(self.draft.read_part(shard)["usd"].to_pylist()))
+        return self._costs[shard]
+
+    def endpoint(self, base_url: str) -> EndpointSettings:
+        """How to treat the server at `base_url`."""
+        config = self.config.endpoint
+        return endpoint_settings(
+            config.model_copy(update={"base_url": base_url}),
+            temperature=config.temperature,
+            max_tokens=config.max_tokens,
+            max_usd=self.config.max_usd,
+        )
