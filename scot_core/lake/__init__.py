@@ -1,0 +1,62 @@
+"""The lake: Parquet datasets that are committed whole or do not exist.
+
+Layout: `<table>/<key>/part-00000.parquet …` and, written last, `_manifest.json`, which is the commit.
+Readers go through manifests and nothing else; a file without its manifest does not exist. Every part
+carries the fingerprint of its dataset (see `parts`), so an interrupted run keeps its finished parts.
+Weights (safetensors, JSON) lie beside the parts and are listed and checked the same way.
+"""
+
+from __future__ import annotations
+
+import os
+
+from scot_core.lake.dataset import Dataset, Identity, Record, Usage
+from scot_core.lake.draft import Draft
+from scot_core.lake.manifest import MANIFEST
+from scot_core.lake.schema import TABLES
+from scot_core.lake.storage import Storage
+from scot_core.lake.table import Table
+from scot_core.lake.views import render_views
+
+__all__ = ["Dataset", "Draft", "Identity", "Lake", "Record", "Table", "Usage"]
+
+
+class Lake:
+    """A lake at a path or any fsspec URL."""
+
+    def __init__(self, url: str | os.PathLike[str]) -> None:
+        self.storage = Storage(os.fspath(url))
+        self.url = self.storage.url
+
+    def table(self, name: str) -> Table:
+        """Raises ConfigError for a table that does not exist."""
+        return Table(self.storage, name)
+
+    def find(self, identity: Identity) -> Dataset | None:
+        """The committed dataset of an identity, its files checked for presence and size; or None."""
+        dataset = self.table(identity.table).find(identity.key)
+        if dataset is not None:
+            dataset.check()
+        return dataset
+
+    def draft(self, identity: Identity) -> Draft:
+        return Draft(self.storage, identity)
+
+    def datasets(self) -> list[Dataset]:
+        """Every committed dataset of every table, oldest first."""
+        everything = [dataset for name in TABLES for dataset in self.table(name).datasets()]
+        return sorted(everything, key=lambda dataset: str(dataset.manifest["created_at"]))
+
+    def uncommitted(self) -> list[str]:
+        """`<table>/<key>` of what was begun but has no manifest yet."""
+        folders = [f"{table}/{key}" for table in TABLES for key in self.storage.names(table)]
+        return [folder for folder in folders if not self.storage.exists(f"{folder}/{MANIFEST}")]
+
+    def write_views(self) -> None:
+        """Refresh `views.sql` at the root, for any DuckDB started there."""
+        views = render_views([(dataset.table, dataset.manifest) for dataset in self.datasets()], root="")
+        self.storage.write("views.sql", views.encode())
+
+    def check_writable(self) -> None:
+        """Raises LakeError, before any work is done, where nothing can be written."""
+        self.storage.write(".scot", b'{"format": 1}\n')
