@@ -13,17 +13,13 @@ from typing import Final
 
 # ---- §4.1, training data: image-text pairs as printed (189K, 45K, 58K, "totaling 290K"; they add up to 292K) ----
 TRAINING_PAIRS: Final = {"coco": 189_000, "flickr30k": 45_000, "abo": 58_000}
-TRAINING_PAIRS_TOTAL: Final = 290_000
 
 # ---- §4.2, textual triplets ----
 SEED_TRIPLETS: Final = 4_000
-SEED_MODEL: Final = "GPT-4"
 TRIPLETS: Final = 290_000
-TRIPLET_MODEL: Final = "Falcon-7B, instruction-tuned, 4-bit, LoRA"
 
 # ---- §4.2, training; the Combiner's sizes are those of CLIP4Cir ("the same hyperparameters as the original work"),
 # whose released code has projection 4 x 640, hidden 8 x 640 and dropout 0.5 ----
-OPTIMIZER: Final = "AdamW"
 BATCH_SIZE: Final = 1024
 LEARNING_RATE: Final = 1e-4
 ALPHA_POS: Final = 10.0
@@ -32,25 +28,12 @@ MARGIN: Final = 0.2
 PROJECTION_DIM: Final = 2560
 HIDDEN_DIM: Final = 5120
 DROPOUT: Final = 0.5
-ENCODER: Final = "BLIP-2 (EVA-CLIP ViT-G/14, LAVIS), frozen"
-
-EQUATIONS: Final = {
-    "scot_core.losses.scot_loss": "eqs 4, 6, 7, 8, 9",
-    "scot_core.losses.scot_loss_without_margin": "eqs 4, 5, 8 without 6, 9",
-    "scot_core.losses.scot_loss_without_captions": "eqs 4, 6, 7, 9",
-    "scot_core.losses.infonce_loss": "eq. 1, image-to-text part, composed to text",
-    "scot_core.combiner.Combiner": "f_c of §3.2",
-}
 
 # ---- Benchmarks: queries and gallery images of the published files (FashionIQ, CIRR and CIRCO repositories) ----
 FASHIONIQ_VAL: Final = {"dress": (2017, 3817), "shirt": (2038, 6346), "toptee": (1961, 5373)}
 CIRR_SIZES: Final = {"val": (4181, 2297), "test1": (4148, 2315)}
 CIRCO_QUERIES: Final = {"val": 220, "test": 800}
 CIRCO_GALLERY: Final = 123_403
-
-# ---- §4.4, item 3 and Figure 6: FashionIQ's average R@10 without and with ABO ----
-FASHIONIQ_R10_WITHOUT_ABO: Final = 37.21
-FASHIONIQ_R10_WITH_ABO: Final = 38.45
 
 CITATION: Final = "arXiv 2501.08347"
 

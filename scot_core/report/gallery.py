@@ -9,14 +9,14 @@ from itertools import zip_longest
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image
 
 from scot_core.benchmarks.catalogue import from_queries
 from scot_core.catalogue.queries import CatalogueQueries, Query, make
 from scot_core.catalogue.world import ATTRIBUTES, Product
-from scot_core.lake import Dataset, Lake
+from scot_core.lake import Dataset
 from scot_core.report.choice import shuffled
-from scot_core.report.lineage import Lineage, trace
+from scot_core.report.lineage import Lineage
 from scot_core.report.pictures import images_of
 from scot_core.retrieval import top_k
 from scot_core.stages.benchmark.measure import composed
@@ -137,56 +137,3 @@ def _answer(combiners: Dataset, embeddings: Dataset, pictures: Dataset) -> _Answ
     with torch.inference_mode():
         weights = combiner.modality_weight(torch.from_numpy(images), torch.from_numpy(texts))
     return _Answers(drawn, found.tolist(), weights.tolist(), seed)
-
-
-WIDTH, MARGIN, TILE, SPACE, FRAME = 1200, 28, 136, 17, 5  # pixels of the picture
-ROW, HEAD = TILE + 32, 48
-INK, MUTED, LINE, GREEN = "#1c2430", "#667080", "#e3e7ec", "#1a9850"
-
-
-def gallery_picture(lake: Lake, count: int = 5) -> Image.Image:
-    """The gallery of the catalogue's newest benchmark as one picture, 1200 pixels wide: reference, text, best five.
-
-    Raises LakeError where the lake holds none.
-    """
-    found = gallery(trace(lake, lake.table("benchmarks").latest(source="catalogue")), count)
-    sheet = Image.new("RGB", (WIDTH, MARGIN + HEAD + ROW * len(found.examples)), "white")
-    draw = ImageDraw.Draw(sheet)
-    first = WIDTH - MARGIN - SHOWN * TILE - (SHOWN - 1) * SPACE
-    heads = ((MARGIN, "reference"), (MARGIN + TILE + 24, "modification text"), (first, "best five, right ones framed"))
-    for x, text in heads:
-        draw.text((x, MARGIN), text, MUTED, ImageFont.load_default(17))
-    for number, example in enumerate(found.examples):
-        top = MARGIN + HEAD + number * ROW
-        draw.line((MARGIN, top - 16, WIDTH - MARGIN, top - 16), LINE)
-        _paste(sheet, example.reference, MARGIN, top, None)
-        _write(draw, example, MARGIN + TILE + 24, top, first - TILE - MARGIN - 48)
-        for place, hit in enumerate(example.hits):
-            _paste(sheet, hit.image, first + place * (TILE + SPACE), top, hit.right)
-    return sheet
-
-
-def _paste(sheet: Image.Image, image: Image.Image, x: int, y: int, right: bool | None) -> None:
-    fitted = ImageOps.pad(image, (TILE, TILE), Image.Resampling.BICUBIC, "white")
-    sheet.paste(fitted, (x, y))
-    width, colour = (FRAME, GREEN) if right else (1, LINE)
-    edges = (x - width, y - width, x + TILE + width - 1, y + TILE + width - 1)
-    ImageDraw.Draw(sheet).rectangle(edges, outline=colour, width=width)
-
-
-def _write(draw: ImageDraw.ImageDraw, example: Example, x: int, y: int, width: int) -> None:
-    """The text, wrapped, with the weights of text and image as a bar below it."""
-    font, small = ImageFont.load_default(21), ImageFont.load_default(15)
-    lines = [""]
-    for word in example.modification.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if draw.textlength(longer, font) <= width:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    for number, line in enumerate(lines[:4]):
-        draw.text((x, y + 4 + number * 25), line, INK, font)
-    bar = y + TILE - 10
-    draw.text((x, bar - 24), f"weight of the text {example.modality_weight:.2f}", MUTED, small)
-    draw.rectangle((x, bar, x + width - 1, bar + 7), LINE)
-    draw.rectangle((x, bar, x + round(example.modality_weight * width) - 1, bar + 7), MUTED)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
 
-from scot_core.catalogue.grammar import Verdict, judge
 from scot_core.lake import Dataset
 from scot_core.report.choice import shuffled
 from scot_core.report.lineage import Lineage
 from scot_core.report.pictures import images_of
+from scot_core.sources import RIGHT, judge_of
 
 RAW_SHOWN = 110  # characters of a rejected reply
 COLUMNS = ["pair_id", "image_id", "caption", "modification", "modified_caption"]
@@ -75,7 +75,7 @@ class Writing:
 
     @property
     def right_share(self) -> float | None:
-        return 100 * self.verdicts.get(Verdict.RIGHT, 0) / max(self.kept, 1) if self.verdicts else None
+        return 100 * self.verdicts.get(RIGHT, 0) / max(self.kept, 1) if self.verdicts else None
 
     @property
     def per_minute(self) -> float | None:
@@ -89,7 +89,7 @@ def writing(lineage: Lineage, triplets: Dataset) -> Writing | None:
         return None
     usage = [d.manifest["usage"] for d in attempts]
     rejects = lineage.find("rejects", key=triplets.key)
-    rows = triplets.read(COLUMNS).to_pylist()
+    rows, verdict_on = triplets.read(COLUMNS).to_pylist(), _verdicts(triplets)
     return Writing(
         stage=str(triplets.manifest["stage"]),
         model=str(attempts[0].read_part(0, ["model"])["model"][0]),
@@ -101,7 +101,7 @@ def writing(lineage: Lineage, triplets: Dataset) -> Writing | None:
         usd=sum(float(u["usd"]) for u in usage),
         seconds=sum(float(u["seconds"]) for u in usage),
         reasons=reasons(rejects.read(["reason", "raw"]).to_pylist()) if rejects is not None else (),
-        verdicts=Counter(_verdict(row) for row in rows) if _is_judged(triplets) else {},
+        verdicts=Counter(verdict for row in rows if (verdict := verdict_on(row)) is not None),
     )
 
 
@@ -120,12 +120,11 @@ def samples(lineage: Lineage, triplets: Dataset, count: int) -> list[Sample]:
     if captions is None:
         return []
     rows = shuffled(triplets.read(COLUMNS).to_pylist(), lambda row: str(row["pair_id"]))[:count]
-    image = images_of(captions, {row["image_id"] for row in rows})
+    image, verdict_on = images_of(captions, {row["image_id"] for row in rows}), _verdicts(triplets)
     found = []
     for row in rows:
         before, after = compare(row["caption"], row["modified_caption"])
-        verdict = _verdict(row) if _is_judged(triplets) else None
-        found.append(Sample(image[row["image_id"]], before, row["modification"], after, verdict))
+        found.append(Sample(image[row["image_id"]], before, row["modification"], after, verdict_on(row)))
     return found
 
 
@@ -140,12 +139,10 @@ def compare(before: str, after: str) -> tuple[list[Piece], list[Piece]]:
     return pieces
 
 
-def _is_judged(triplets: Dataset) -> bool:
-    return bool(triplets.manifest["source"] == "catalogue")
-
-
-def _verdict(row: Mapping[str, Any]) -> str:
-    return str(judge(row["caption"], row["modification"], row["modified_caption"]))
+def _verdicts(triplets: Dataset) -> Callable[[Mapping[str, Any]], str | None]:
+    """What a judge of the triplets' source says of a row; None where there is no judge."""
+    judge = judge_of(str(triplets.manifest["source"]))
+    return lambda row: judge and judge(row["caption"], row["modification"], row["modified_caption"])
 
 
 def _short(text: str) -> str:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scot_core.catalogue.grammar import Verdict, judge
 from scot_core.config import FinetuneConfig
 from scot_core.errors import DataError
 from scot_core.lake import Dataset, Identity, Lake, Usage
 from scot_core.lake.fingerprint import fingerprint
 from scot_core.llm import Reply
 from scot_core.llm.local.weights import weights_revision
+from scot_core.sources import RIGHT, Judge, judge_of
 from scot_core.stages.replies.read import CAPTION_COLUMNS
 from scot_core.stages.seed.ask import choose
 from scot_core.stages.step import Run, Step, Tick
@@ -40,7 +40,7 @@ class Quality:
     right_of_kept: float | None
 
 
-def quality(captions: Sequence[str], replies: Sequence[Reply], *, judged: bool) -> Quality:
+def quality(captions: Sequence[str], replies: Sequence[Reply], judge: Judge | None) -> Quality:
     """How good replies are: they parse; the filters keep them; the edit is real, applied, and nothing else changed."""
     counts: Counter[str] = Counter()
     for caption, reply in zip(captions, replies, strict=True):
@@ -48,14 +48,14 @@ def quality(captions: Sequence[str], replies: Sequence[Reply], *, judged: bool) 
         if isinstance(parsed, Rejection):
             continue
         kept = not isinstance(read_reply(caption, reply.text, reply.finish_reason, "lines"), Rejection)
-        right = judged and judge(caption, parsed.modification, parsed.modified_caption) is Verdict.RIGHT
+        right = judge is not None and judge(caption, parsed.modification, parsed.modified_caption) == RIGHT
         counts.update(parsed=1, kept=kept, right=right, both=kept and right)
     share = 100 / len(replies)
     return Quality(
         parsed=counts["parsed"] * share,
         kept=counts["kept"] * share,
-        right=counts["right"] * share if judged else None,
-        right_of_kept=100 * counts["both"] / max(counts["kept"], 1) if judged else None,
+        right=counts["right"] * share if judge else None,
+        right_of_kept=100 * counts["both"] / max(counts["kept"], 1) if judge else None,
     )
 
 
@@ -145,7 +145,7 @@ class Finetune(Step):
             batch_size=self.config.evaluation_batch_size,
         )
         let_go()
-        return quality([row["caption"] for row in rows], replies, judged=self._source == "catalogue")
+        return quality([row["caption"] for row in rows], replies, judge_of(self._source))
 
     def _columns(self, losses: Sequence[tuple[int, float]], before: Quality, after: Quality) -> dict[str, Any]:
         rows: list[tuple[str, int, str, float]] = [("train", step, "loss", loss) for step, loss in losses]

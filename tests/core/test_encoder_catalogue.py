@@ -223,7 +223,7 @@ def test_an_unknown_name_is_answered_with_those_that_exist() -> None:
 
 
 def test_missing_and_damaged_weights_are_told_apart(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"missing.*pretrain_encoder"):
+    with pytest.raises(ModelError, match=r"missing.*pretraining\.encoder"):
         CatalogueEncoder.from_directory(tmp_path)
     config, weights = (SHIPPED / CONFIG).read_bytes(), (SHIPPED / WEIGHTS).read_bytes()
     (tmp_path / CONFIG).write_bytes(config)

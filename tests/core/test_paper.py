@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-
 import pytest
 
 from scot_core import paper
@@ -49,9 +47,3 @@ def test_every_row_has_its_source_and_is_listed_once() -> None:
     for table in (paper.TABLE_1, paper.TABLE_2, paper.TABLE_3):
         assert len({(row.setting, row.backbone, row.method) for row in table}) == len(table)
         assert all(row.source.startswith("Table ") for row in table)
-
-
-def test_equations_name_code_that_exists() -> None:
-    for name in paper.EQUATIONS:
-        module, _, function = name.rpartition(".")
-        assert callable(getattr(importlib.import_module(module), function))

@@ -24,7 +24,7 @@ from scot_core.lake import Dataset, Identity, Lake, Usage
 from scot_core.lake.fingerprint import fingerprint
 from scot_core.lake.schema import pair_id
 from scot_core.report import diagram, write_report
-from scot_core.report.gallery import GREEN, choose, gallery_picture, note
+from scot_core.report.gallery import choose, note
 from scot_core.report.lineage import trace
 from scot_core.report.results import Results, headline
 from scot_core.report.samples import Piece, compare, reasons
@@ -219,13 +219,6 @@ def test_lineage_holds_all_inputs_and_counts_work_once(lake: Lake) -> None:
     rejects = sum(d.manifest["usage"]["seconds"] for d in lake.table("rejects").datasets())
     everything = sum(d.manifest["usage"]["seconds"] for d in lake.datasets())
     assert lineage.seconds == pytest.approx(everything - shared - rejects)
-
-
-def test_picture_frames_the_right_images(lake: Lake) -> None:
-    picture = gallery_picture(lake, 3)
-    assert picture.width == 1200
-    green = tuple(int(GREEN[i : i + 2], 16) for i in (1, 3, 5))
-    assert any(colour == green for _, colour in picture.getcolors(1 << 24) or [])
 
 
 # ------------------------------------------------------------------------------------- the result in words
