@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from scot_core.catalogue import world
+from scot_core.catalogue.grammar import read_caption
 from scot_core.lake import Lake
 from tests.flows.conftest import ROOT
 from tests.published import write_cirr, write_fashioniq
@@ -41,6 +43,27 @@ def undisturbed(environment: dict[str, str], tmp_path_factory: pytest.TempPathFa
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-3000:]
     assert "R@1 on catalogue" in run.stdout and "report:" in run.stdout
     return lake, time.monotonic() - started
+
+
+def _held_out(caption: str) -> str | None:
+    """The split that a caption gives away: `type` or `combination`; None where it names nothing held out."""
+    said = read_caption(caption)
+    if said.get("type") in world.HELD_TYPES:
+        return "type"
+    return "combination" if world.is_held(said.get("type"), said.get("colour"), said.get("pattern")) else None
+
+
+def test_what_the_readme_calls_held_out_is_in_no_training_image_and_no_seed_triplet(
+    undisturbed: tuple[Path, float],
+) -> None:
+    lake = Lake(undisturbed[0])
+
+    def shown(table: str, column: str, **filters: str) -> set[str | None]:
+        return {_held_out(text) for text in lake.table(table).latest(**filters).read([column])[column].to_pylist()}
+
+    assert shown("captions", "caption") == {None}
+    assert shown("triplets", "modified_caption", stage="seed") == {None}
+    assert "type" not in shown("triplets", "modified_caption", stage="generate")
 
 
 def test_killed_runs_end_with_the_same_parts(
