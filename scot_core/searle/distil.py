@@ -13,11 +13,12 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from scot_core.errors import ConfigError, DataError, ShapeError
 from scot_core.searle import checkpoint
 from scot_core.searle.checkpoint import Curve
-from scot_core.searle.objectives import distillation_loss, squared_distance
+from scot_core.searle.objectives import distillation_loss
 from scot_core.searle.oti import REPORT_EVERY, StepListener, phrase_distances
 from scot_core.searle.phi import Phi
 from scot_core.searle.sentences import Phrase
@@ -30,8 +31,9 @@ WIDENING = 4
 
 @dataclass(frozen=True)
 class PhiConfig:
-    """Defaults are those of SEARLE's `train_phi.py`, which are the paper's. Ablations: `lambda_gpt` 0 leaves L_gpt
-    out, `distance` "l2" takes the squared distance for NT-Xent. Raises ConfigError for a value that cannot be."""
+    """Defaults are those of SEARLE's `train_phi.py`, whose half precision is left out. Ablations: `lambda_gpt` 0
+    leaves L_gpt out, `distance` "l2" takes the mean squared difference for NT-Xent. Raises ConfigError for a value
+    that cannot be."""
 
     epochs: int = 100
     batch_size: int = 256
@@ -128,7 +130,7 @@ def distill(
 
 def _distance(target: Tensor, words: Tensor, config: PhiConfig) -> Tensor:
     if config.distance == "l2":
-        return squared_distance(target, words)
+        return functional.mse_loss(words, target)
     return distillation_loss(target, words, temperature=config.temperature)
 
 

@@ -34,12 +34,6 @@ def distillation_loss(oti_tokens: Tensor, phi_tokens: Tensor, *, temperature: fl
     return functional.cross_entropy(logits.masked_fill(own, -torch.inf), partner)
 
 
-def squared_distance(oti_tokens: Tensor, phi_tokens: Tensor) -> Tensor:
-    """Ablation: mean squared difference over all B·W entries in place of NT-Xent. Raises ShapeError likewise."""
-    oti, phi = _pair(oti_tokens, phi_tokens)
-    return functional.mse_loss(phi, oti)
-
-
 def cosine_distances(left: Tensor, right: Tensor) -> Tensor:
     """1 - cos of rows that belong together, (B, D) each -> (B,)."""
     full = torch.promote_types(torch.promote_types(left.dtype, right.dtype), torch.float32)

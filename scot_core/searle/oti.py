@@ -20,8 +20,8 @@ StepListener = Callable[[int, float], None]
 
 @dataclass(frozen=True)
 class OtiConfig:
-    """Defaults are those of SEARLE's `oti_inversion.py`, which are the paper's. `lambda_gpt` 0 is the ablation without
-    L_gpt. Raises ConfigError for a value that cannot be."""
+    """Defaults are those of SEARLE's `oti_inversion.py`, whose half precision is left out. `lambda_gpt` 0 is the
+    ablation without L_gpt. Raises ConfigError for a value that cannot be."""
 
     steps: int = 350
     learning_rate: float = 2e-2

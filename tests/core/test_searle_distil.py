@@ -118,4 +118,4 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     assert run(tmp_path, replace(CONFIG, lambda_gpt=0.0), phrases={}).curve
     for change in ({"epochs": 0}, {"temperature": 0.0}, {"lambda_gpt": -1.0}, {"distance": "l1"}):
         with pytest.raises(ConfigError):
-            PhiConfig(**change)  # type: ignore[arg-type]
+            PhiConfig(**change)

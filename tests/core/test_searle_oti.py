@@ -171,4 +171,4 @@ def test_what_does_not_fit_is_refused() -> None:
         run(SHORT, image=images().index_fill(0, torch.tensor([1]), torch.nan))
     for change in ({"steps": 0}, {"learning_rate": 0.0}, {"lambda_gpt": -1.0}, {"ema_decay": 1.0}):
         with pytest.raises(ConfigError, match=next(iter(change))):
-            OtiConfig(**change)  # type: ignore[arg-type]
+            OtiConfig(**change)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
@@ -38,6 +38,7 @@ def test_a_sentence_has_exactly_one_pseudo_word() -> None:
     assert len(set(TEMPLATES)) == 24
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_a_users_dollar_stays_text(modification: str) -> None:
     sentence = query_sentence(modification)
@@ -80,6 +81,7 @@ def test_concepts_are_ranked_by_the_mean_of_their_templates() -> None:
         concept_vectors(embed, [])
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.integers(1, 9), st.integers(0, 99))
 def test_the_nearest_concepts_are_those_of_a_full_sort(k: int, seed: int) -> None:
     generator = np.random.default_rng(seed)
