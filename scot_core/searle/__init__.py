@@ -1,0 +1,48 @@
+"""SEARLE (arXiv 2303.15247): composed retrieval without triplets, by turning an image into a word.
+
+`invert` finds a pseudo-word for each of many images without labels, `distill` teaches `Phi` to give them at once, and
+`compose` puts that of a reference image into a sentence with the modification.
+"""
+
+from scot_core.searle.concepts import concept_vectors, nearest_concepts, vocabulary
+from scot_core.searle.distil import Distilled, PhiConfig, distill
+from scot_core.searle.objectives import distillation_loss
+from scot_core.searle.oti import OtiConfig, invert
+from scot_core.searle.phi import Phi
+from scot_core.searle.queries import compose, compose_both_orders
+from scot_core.searle.sentences import (
+    TEMPLATES,
+    Phrase,
+    Sentence,
+    clean_phrase,
+    phrase_prompt,
+    phrases_of,
+    query_sentence,
+)
+from scot_core.searle.towers import CatalogueTower, ClipTower, PseudoWordTower, text_features
+
+__all__ = [
+    "TEMPLATES",
+    "CatalogueTower",
+    "ClipTower",
+    "Distilled",
+    "OtiConfig",
+    "Phi",
+    "PhiConfig",
+    "Phrase",
+    "PseudoWordTower",
+    "Sentence",
+    "clean_phrase",
+    "compose",
+    "compose_both_orders",
+    "concept_vectors",
+    "distill",
+    "distillation_loss",
+    "invert",
+    "nearest_concepts",
+    "phrase_prompt",
+    "phrases_of",
+    "query_sentence",
+    "text_features",
+    "vocabulary",
+]

@@ -1,0 +1,143 @@
+"""Optimisation-based textual inversion: a pseudo-word for each image, found by gradient descent."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scot_core.errors import ConfigError, DataError, ShapeError
+from scot_core.searle.objectives import cosine_distances
+from scot_core.searle.sentences import TEMPLATES, Phrase
+from scot_core.searle.towers import PseudoWordTower
+
+REPORT_EVERY = 10
+StepListener = Callable[[int, float], None]
+
+
+@dataclass(frozen=True)
+class OtiConfig:
+    """Defaults are those of SEARLE's `oti_inversion.py`, whose half precision is left out. `lambda_gpt` 0 is the
+    ablation without L_gpt. Raises ConfigError for a value that cannot be."""
+
+    steps: int = 350
+    learning_rate: float = 2e-2
+    weight_decay: float = 0.01
+    lambda_cos: float = 1.0
+    lambda_gpt: float = 0.5
+    ema_decay: float = 0.99
+    init_std: float = 0.02
+    concepts: int = 15  # of an image, nearest first; those beyond are not read
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "learning_rate", "lambda_cos", "concepts"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} of a textual inversion must be positive, not {getattr(self, name)}")
+        for name in ("weight_decay", "lambda_gpt", "init_std"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"{name} of a textual inversion must not be negative, not {getattr(self, name)}")
+        if not 0 <= self.ema_decay < 1:
+            raise ConfigError(f"ema_decay of a textual inversion must be in [0, 1), not {self.ema_decay}")
+
+
+def invert(
+    tower: PseudoWordTower,
+    ids: Sequence[str],
+    image_features: Tensor,
+    concepts: Sequence[Sequence[str]],
+    phrases: Mapping[str, Sequence[Phrase]],
+    config: OtiConfig,
+    seed: int,
+    on_step: StepListener = lambda step, loss: None,
+) -> Tensor:
+    """Pseudo-words (B, W) for a batch of images: the moving average of each over the steps, on the tower's device.
+
+    At each step an image meets one template, drawn at random, and one phrase, drawn from all phrases of its first
+    `config.concepts` concepts. L_cos is the cosine distance between image and template with the pseudo-word, L_gpt
+    that between the phrase and the phrase with the pseudo-word in the concept's place; the loss is their weighted mean.
+    The average begins at the initial pseudo-word, as SEARLE's does, and is what SEARLE keeps, distils and queries with.
+
+    What is drawn for an image depends on its id and the seed; losses are summed over the batch and not averaged, so
+    that AdamW's epsilon meets the same gradient whatever the batch. So an image has the same pseudo-word in any batch,
+    up to rounding.
+
+    Args:
+        ids: of the images.
+        image_features: (B, D), normalised or not. float64 is computed in float64, all else in float32.
+        concepts: names of each image's concepts, nearest first; those without phrases are passed over.
+        phrases: of each concept, from `phrases_of`. Neither is read where `config.lambda_gpt` is 0.
+        on_step: called with steps done and mean loss, every `REPORT_EVERY` steps and at the end.
+
+    Raises:
+        ShapeError: arguments that do not fit together.
+        DataError: an image without a phrase, or whose pseudo-word does not stay finite.
+    """
+    if image_features.ndim != 2 or not len(ids) == len(image_features) == len(concepts):
+        raise ShapeError(
+            f"{len(ids)} ids, {len(concepts)} lists of concepts and image features {tuple(image_features.shape)}; "
+            "all must be of the same images, and the features (B, D)"
+        )
+    dtype = torch.promote_types(image_features.dtype, torch.float32)
+    image = image_features.detach().to(tower.device, dtype, copy=True)
+    choices = [_phrases(name, its, phrases, config) for name, its in zip(ids, concepts, strict=True)]
+    draws = [_draw(seed, name, tower.word_dim, len(its), config) for name, its in zip(ids, choices, strict=True)]
+    first = torch.stack([draw.first for draw in draws]) if draws else torch.empty(0, tower.word_dim)
+    words = first.to(tower.device, dtype).requires_grad_()
+    average = words.detach().clone()
+    optimizer = torch.optim.AdamW([words], lr=config.learning_rate, weight_decay=config.weight_decay)
+    for step in range(config.steps if draws else 0):
+        templates = [TEMPLATES[draw.templates[step]] for draw in draws]
+        losses = config.lambda_cos * cosine_distances(tower.features(templates, words), image)
+        if config.lambda_gpt:
+            drawn = [its[draw.phrases[step]] for its, draw in zip(choices, draws, strict=True)]
+            losses = losses + config.lambda_gpt * phrase_distances(tower, drawn, words)
+        losses = losses / (config.lambda_cos + config.lambda_gpt)
+        optimizer.zero_grad(set_to_none=True)
+        losses.sum().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        average.lerp_(words.detach(), 1 - config.ema_decay)
+        if (step + 1) % REPORT_EVERY == 0 or step + 1 == config.steps:
+            on_step(step + 1, float(losses.detach().mean()))
+    if lost := torch.nonzero(~average.isfinite().all(dim=1)).flatten().tolist():
+        raise DataError(f"the pseudo-word of image {ids[lost[0]]} is not finite; look at the image's feature")
+    return average
+
+
+def phrase_distances(tower: PseudoWordTower, phrases: Sequence[Phrase], words: Tensor) -> Tensor:
+    """L_gpt, row by row: 1 - cos between phrase i and phrase i with words[i] for its concept, (B, W) -> (B,)."""
+    known = tower.texts([phrase.text for phrase in phrases])
+    return cosine_distances(tower.features([phrase.sentence for phrase in phrases], words), known)
+
+
+@dataclass(frozen=True, slots=True)
+class _Draw:
+    """All that is random about one image: its first pseudo-word (W,), and numbers of templates and phrases by step."""
+
+    first: Tensor
+    templates: list[int]
+    phrases: list[int]
+
+
+def _draw(seed: int, name: str, width: int, phrases: int, config: OtiConfig) -> _Draw:
+    own = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(own) >> 1)
+    first = torch.randn(width, generator=generator) * config.init_std
+    templates = torch.randint(len(TEMPLATES), (config.steps,), generator=generator)
+    drawn = torch.randint(max(1, phrases), (config.steps,), generator=generator)
+    return _Draw(first, templates.tolist(), drawn.tolist())
+
+
+def _phrases(
+    name: str, concepts: Sequence[str], phrases: Mapping[str, Sequence[Phrase]], config: OtiConfig
+) -> list[Phrase]:
+    if not config.lambda_gpt:
+        return []
+    found = [phrase for concept in concepts[: config.concepts] for phrase in phrases.get(concept, ())]
+    if not found:
+        raise DataError(
+            f"image {name} has no phrase: there is none for its concepts {', '.join(concepts[: config.concepts])}"
+        )
+    return found
