@@ -1,0 +1,61 @@
+"""Schedules on a real server: runs are made, a worker takes them, and they end in the lake."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.request import ProxyHandler, Request, build_opener
+
+import pytest
+
+from tests.flows.conftest import Served
+
+LIMIT_S = 240
+SMOKE = {"config": {"source": "catalogue", "count": 60, "gallery": 300, "queries_per_split": 4}}
+
+
+def wait_for(what: Callable[[], bool], limit_s: float = LIMIT_S) -> bool:
+    """True once `what` holds; False where it does not within the limit."""
+    end = time.monotonic() + limit_s
+    while time.monotonic() < end:
+        if what():
+            return True
+        time.sleep(1)
+    return False
+
+
+def ask(served: Served, path: str, body: object = None) -> Any:
+    """The JSON that Prefect's API answers; a request with a body is a POST."""
+    data = None if body is None else json.dumps(body).encode()
+    request = Request(f"{served.environment['PREFECT_API_URL']}/{path}", data, {"Content-Type": "application/json"})
+    with build_opener(ProxyHandler({})).open(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+def states(served: Served, deployment: str) -> list[str]:
+    """The names of the states of a deployment's runs, those that are to start last first."""
+    query = {"deployments": {"name": {"any_": [deployment]}}, "sort": "EXPECTED_START_TIME_DESC", "limit": 200}
+    return [str(run["state"]["name"]) for run in ask(served, "flow_runs/filter", query)]
+
+
+@pytest.fixture
+def cleared(served: Served) -> Iterator[Served]:
+    yield served
+    for name in ("scot/benchmark", "scot/captions"):
+        assert served.prefect("deployment", "schedule", "clear", name, "-y").returncode == 0
+
+
+def test_a_cron_schedule_makes_runs(cleared: Served) -> None:
+    made = cleared.prefect("deployment", "schedule", "create", "scot/benchmark", "--cron", "0 3 * * *")
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert wait_for(lambda: "Scheduled" in states(cleared, "benchmark"))
+
+
+def test_a_scheduled_run_is_taken_by_a_worker_and_completes(cleared: Served) -> None:
+    deployment = ask(cleared, "deployments/name/scot/captions")["id"]
+    schedule = {"interval": 60}
+    ask(cleared, f"deployments/{deployment}/schedules", [{"schedule": schedule, "active": True, "parameters": SMOKE}])
+    assert wait_for(lambda: "Completed" in states(cleared, "captions")), states(cleared, "captions")
+    assert cleared.lake.table("captions").datasets()
