@@ -99,7 +99,7 @@ def load(
     folder = own_folder(name)
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     bert = (folder / BERT[0]).parent
-    model = lavis.build(_weights(_files(folder)), bert, getattr(torch, spec.precision), SAME.tokens, place)
+    model = lavis.build(_weights(_files(folder)), bert, spec, SAME.tokens, place)
     return LavisEncoder(lavis, spec, model, place)
 
 

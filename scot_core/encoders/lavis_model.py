@@ -21,7 +21,7 @@ from lavis.processors.blip_processors import BlipCaptionProcessor, BlipImageEval
 from torch import Tensor, nn
 from transformers import BertTokenizer
 
-from scot_core.encoders.lavis import image_size
+from scot_core.encoders.spec import EncoderSpec
 from scot_core.errors import ModelError
 
 __all__ = ["BlipCaptionProcessor", "BlipImageEvalProcessor", "build"]
@@ -36,13 +36,9 @@ UNUSED = ("Qformer.cls.", "itm_head.", "temp")
 class LocalBlip2(Blip2Qformer):  # type: ignore[misc]
     """LAVIS's `blip2` with its files from a folder, and the vision tower in the precision asked for."""
 
-    def __init__(self, weights: Mapping[str, Tensor], bert: Path, vision_dtype: torch.dtype) -> None:
-        self._weights, self._bert, self._vision_dtype = weights, bert, vision_dtype
-        super().__init__(
-            img_size=image_size(weights),
-            num_query_token=weights["query_tokens"].shape[1],
-            embed_dim=weights["vision_proj.weight"].shape[0],
-        )
+    def __init__(self, weights: Mapping[str, Tensor], bert: Path, spec: EncoderSpec) -> None:
+        self._weights, self._bert, self._vision_dtype = weights, bert, getattr(torch, spec.precision)
+        super().__init__(img_size=spec.image_size, num_query_token=weights["query_tokens"].shape[1], embed_dim=spec.dim)
         del self._weights
 
     def init_tokenizer(self) -> Any:
@@ -84,14 +80,14 @@ class LocalBlip2(Blip2Qformer):  # type: ignore[misc]
         return torch.autocast(self.device.type, self._vision_dtype if reduced else None, enabled=reduced)
 
 
-def build(weights: Mapping[str, Tensor], bert: Path, vision_dtype: torch.dtype, tokens: int, device: str) -> LocalBlip2:
-    """The frozen model, which reads `tokens` tokens of a text. `bert` holds config.json and vocab.txt of
+def build(weights: Mapping[str, Tensor], bert: Path, spec: EncoderSpec, tokens: int, device: str) -> LocalBlip2:
+    """The frozen model of `spec`, which reads `tokens` tokens of a text. `bert` holds config.json and vocab.txt of
     bert-base-uncased.
 
     Raises ModelError for weights that are not all there, or do not fit the config.
     """
     try:
-        model = LocalBlip2(weights, bert, vision_dtype)
+        model = LocalBlip2(weights, bert, spec)
         missing = model.load_state_dict(weights, strict=False).missing_keys
     except (OSError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[-1].strip()
@@ -102,7 +98,7 @@ def build(weights: Mapping[str, Tensor], bert: Path, vision_dtype: torch.dtype, 
     model.eval().requires_grad_(False)
     for layer in model.visual_encoder.modules():  # as LAVIS's convert_weights_to_fp16; autocast keeps the norms exact
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            layer.to(vision_dtype)
+            layer.to(getattr(torch, spec.precision))
     # extract_features gives the tokenizer no limit
     model.tokenizer = partial(model.tokenizer, truncation=True, max_length=tokens)
     return model.to(device)  # type: ignore[no-any-return]
