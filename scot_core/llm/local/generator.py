@@ -26,12 +26,13 @@ from scot_core.llm.local.devices import device as device_here
 from scot_core.llm.local.weights import CATALOGUE_FALCON, SHIPPED, pinned, resolve, weights_revision
 
 try:
-    import bitsandbytes as bnb
     from bitsandbytes.nn.modules import Linear4bit
     from peft import PeftModel
     from peft.tuners.tuners_utils import BaseTunerLayer
     from transformers import BitsAndBytesConfig
     from transformers.models.falcon import modeling_falcon
+
+    from scot_core.llm.local.four_bits import compute_alike, unpacked
 except ImportError as error:  # pragma: no cover - part of every test environment
     raise ModelError(
         f"local language models need transformers, peft and bitsandbytes ({error}): they come with scot"
@@ -114,7 +115,8 @@ def load_base(
     Args:
         name_or_path: `catalogue-falcon`, `smollm2`, a folder, or a hub id.
         revision: the commit of the hub id.
-        device: computes in float32 on "cpu", in bfloat16 on "cuda:0"; None takes the first there is.
+        device: computes in float32 on "cpu", whatever CPU it is (`four_bits`), in bfloat16 on "cuda:0"; None takes the
+            first there is.
 
     Raises:
         ModelError: weights or files are missing, or the model is not 4-bit after loading.
@@ -140,6 +142,8 @@ def load_base(
         tokenizer.pad_token = tokenizer.eos_token
     for parameter in model.parameters():
         parameter.requires_grad_(False)
+    if torch.device(device).type == "cpu":
+        compute_alike(model)
     model.eval()
     return model, tokenizer
 
@@ -195,7 +199,7 @@ def require_four_bit(model: nn.Module, name: str) -> None:
 def _dense(layer: Any, dtype: torch.dtype) -> nn.Linear:
     """A 4-bit layer and its LoRA update as one layer: what the two compute, said once."""
     base: Any = layer.get_base_layer() if isinstance(layer, BaseTunerLayer) else layer
-    weight: torch.Tensor = bnb.functional.dequantize_4bit(base.weight.data, base.weight.quant_state).float()
+    weight = unpacked(base).float()
     if isinstance(layer, BaseTunerLayer):
         adapted: Any = layer
         for adapter in layer.active_adapters:
