@@ -1,6 +1,6 @@
-"""4-bit layers on CPUs: every CPU computes the same, up to float32's rounding.
+"""4-bit layers: whether a model has them, what their weights are, and what they compute on a CPU.
 
-bitsandbytes 0.50 computes otherwise on some, without a word:
+Every CPU computes the same, up to float32's rounding. bitsandbytes 0.50 computes otherwise on some, without a word:
 
 - With AVX512-BF16, a layer in evaluation mode packs its weights anew and multiplies in bfloat16, or fails where its
   widths do not suit that.
@@ -14,13 +14,54 @@ to torch. What bitsandbytes finds out about the CPU then decides nothing.
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from types import MethodType
 from typing import Any
 
 import bitsandbytes as bnb
 import torch
 from bitsandbytes.nn.modules import Linear4bit
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
+from transformers import PreTrainedModel
+
+from scot_core.errors import ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class FourBitCheck:
+    """How many linear layers of a model are 4-bit, and the names of those that are not (the head apart)."""
+
+    quantised: int
+    plain: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Every linear layer but the head is 4-bit, and there is one at all."""
+        return self.quantised > 0 and not self.plain
+
+
+def is_four_bit(model: nn.Module) -> FourBitCheck:
+    """Count the 4-bit linear layers of a model; its output head and LoRA matrices do not count as plain."""
+    head = model.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
+    quantised, plain = 0, []
+    for name, module in model.named_modules():
+        if isinstance(module, Linear4bit):
+            quantised += 1
+        elif isinstance(module, nn.Linear) and module is not head and "lora_" not in name and "lm_head" not in name:
+            plain.append(name)
+    return FourBitCheck(quantised, tuple(plain))
+
+
+def require_four_bit(model: nn.Module, name: str) -> None:
+    """Raise ModelError unless every linear layer of the model, its head apart, is 4-bit."""
+    check = is_four_bit(model)
+    if not check.ok:
+        raise ModelError(
+            f"{name} is not a 4-bit model: {check.quantised} linear layers are quantised, "
+            f"{len(check.plain)} are not "
+            f"({', '.join(check.plain[:3]) or 'there is none'}); bitsandbytes does not replace layers of their class"
+        )
 
 
 def unpacked(layer: Linear4bit) -> torch.Tensor:
@@ -57,3 +98,32 @@ def compute_alike(model: nn.Module) -> None:
     layers: list[Any] = [module for module in model.modules() if isinstance(module, Linear4bit)]
     for layer in layers:
         layer.forward = MethodType(_forward, layer)
+
+
+def _dense(layer: Any, dtype: torch.dtype) -> nn.Linear:
+    """A 4-bit layer and its LoRA update as one layer: what the two compute, said once."""
+    base: Any = layer.get_base_layer() if isinstance(layer, BaseTunerLayer) else layer
+    weight = unpacked(base).float()
+    if isinstance(layer, BaseTunerLayer):
+        adapted: Any = layer
+        for adapter in layer.active_adapters:
+            weight = weight + adapted.get_delta_weight(adapter).float()
+    dense = nn.Linear(weight.shape[1], weight.shape[0], bias=base.bias is not None, device="meta")
+    dense.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
+    if base.bias is not None:
+        dense.bias = nn.Parameter(base.bias.to(dtype), requires_grad=False)
+    return dense
+
+
+def dequantise(model: nn.Module, dtype: torch.dtype = torch.float32) -> None:
+    """Replace every 4-bit layer, with its adapter if it has one, by the dense layer it stands for, in place.
+
+    The model computes the same function as before, up to rounding to `dtype`. 4-bit layers unpack their weights at
+    each token; this does it once.
+    """
+    for name, module in list(model.named_modules()):
+        adapted = isinstance(module, BaseTunerLayer) and isinstance(module.get_base_layer(), Linear4bit)
+        inside = name.endswith("base_layer")
+        if adapted or (isinstance(module, Linear4bit) and not inside):
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, _dense(module, dtype))
