@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
-import torch
-
 from scot_core.encoders.spec import Vectors
-from scot_core.errors import ModelError
-
-logger = logging.getLogger(__name__)
+from scot_core.memory import halved
 
 
 class Fitting:
@@ -27,28 +22,13 @@ class Fitting:
         """
         start = 0
         while start < len(out):
-            rows = slice(start, min(start + self.most, len(out)))
-            if self._fits(out, rows, run):
-                start = rows.stop
-            else:
-                self._halve(rows.stop - rows.start)
+            asked = range(start, min(start + self.most, len(out)))
+            vectors, fit = halved(
+                lambda rows: run(slice(rows[0], rows[-1] + 1)), asked, self._what,
+                advice="free it, choose embed.precision=bfloat16 or another device",
+            )  # fmt: skip
+            out[start : start + fit] = vectors
+            start += fit
+            if fit < len(asked):
+                self.most = fit
         return out
-
-    @staticmethod
-    def _fits(out: Vectors, rows: slice, run: Callable[[slice], Vectors]) -> bool:
-        try:
-            out[rows] = run(rows)
-        except torch.OutOfMemoryError:
-            return False  # the error and the tensors its traceback holds end here, before the next try
-        return True
-
-    def _halve(self, tried: int) -> None:
-        if tried == 1:
-            raise ModelError(
-                f"not even one {self._what} fits into the device's memory: free it, choose embed.precision=bfloat16 "
-                "or another device"
-            )
-        self.most = tried // 2
-        logger.warning("%d %ss at once do not fit into the device's memory: on with %d", tried, self._what, self.most)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()

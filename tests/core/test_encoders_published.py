@@ -241,7 +241,7 @@ def test_one_image_that_does_not_fit_is_an_error_that_says_so() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     encoder.model.vision_model.forward = no_memory
-    with pytest.raises(ModelError, match="not even one image fits"):
+    with pytest.raises(ModelError, match="does not hold one image: free it"):
         encoder.embed_images(pictures(3))
 
 

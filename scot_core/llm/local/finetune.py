@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import math
 import random
 import shutil
@@ -25,7 +24,8 @@ from transformers import PreTrainedTokenizerBase
 
 from scot_core.errors import ConfigError, DataError, ModelError
 from scot_core.llm.local import train_state
-from scot_core.llm.local.generator import FourBitCheck, is_four_bit, let_go, load_base
+from scot_core.llm.local.generator import FourBitCheck, is_four_bit, load_base
+from scot_core.memory import halved
 
 # Every linear layer of a Falcon block; a model without these names gets all its linear layers adapted.
 FALCON_LAYERS: Final = ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")
@@ -33,8 +33,6 @@ _WARM_UP: Final = 20  # steps
 _LENGTH_WINDOW: Final = 8  # batches sorted by length together
 _CHECKPOINTED_SIZE: Final = 1_000_000_000  # parameters from which activations are recomputed to save memory
 _IGNORED: Final = -100
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +176,11 @@ def learning_rate(step: int, settings: LoraSettings) -> float:
 
 
 def _accumulate(model: Any, batches: Sequence[Sequence[_Example]], pad: int, rows: int) -> float:
-    """Add the gradients of one step's batches; every completion token weighs the same. Returns the mean loss.
+    """The gradients of one step's batches; every completion token weighs the same. Returns the mean loss.
 
     At most `rows` examples go through the model together.
     """
+    model.zero_grad(set_to_none=True)  # of the step before, or of a try that did not fit
     device = next(model.parameters()).device
     count = sum(len(e.completion) for batch in batches for e in batch)
     total = 0.0
@@ -205,20 +204,12 @@ def _step(model: Any, batches: Sequence[Sequence[_Example]], pad: int, rows: int
     Raises:
         ModelError: not even one example fits.
     """
-    while True:
-        try:
-            return _accumulate(model, batches, pad, rows), rows
-        except torch.OutOfMemoryError as error:
-            if rows == 1:
-                longest = max(len(e) for batch in batches for e in batch)
-                raise ModelError(
-                    f"the device's memory does not hold one example of {longest} tokens: use a larger device"
-                ) from error
-        # Outside of the handler, which holds on to the step that failed. Its gradients are of no use.
-        model.zero_grad(set_to_none=True)
-        let_go()
-        rows = max(1, min(rows, max(map(len, batches))) // 2)
-        logger.warning("a batch does not fit into the device's memory: taking %d examples together", rows)
+    longest = max(len(example) for batch in batches for example in batch)
+    return halved(
+        lambda together: _accumulate(model, batches, pad, len(together)),
+        range(min(rows, max(map(len, batches)))),
+        f"example of up to {longest} tokens",
+    )
 
 
 def _digest(examples: Sequence[tuple[str, str]]) -> str:
@@ -305,7 +296,6 @@ def finetune(
         losses.append(loss)
         torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
         optimizer.step()
-        optimizer.zero_grad()
         _report(progress, step + 1, losses[-1])
         stopped = should_stop is not None and step + 1 < settings.steps and should_stop()
         if stopped or (step + 1) % settings.checkpoint_every == 0:

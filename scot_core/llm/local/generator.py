@@ -8,10 +8,7 @@ linear layers are a subclass of `nn.Linear` (Falcon's are) otherwise stays in fu
 from __future__ import annotations
 
 import contextlib
-import gc
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,14 +21,14 @@ from scot_core.llm import Reply
 from scot_core.llm.local.decode import Row, decode
 from scot_core.llm.local.devices import device as device_here
 from scot_core.llm.local.weights import CATALOGUE_FALCON, SHIPPED, pinned, resolve, weights_revision
+from scot_core.memory import halved, let_go
 
 try:
-    import bitsandbytes as bnb
-    from bitsandbytes.nn.modules import Linear4bit
     from peft import PeftModel
-    from peft.tuners.tuners_utils import BaseTunerLayer
     from transformers import BitsAndBytesConfig
     from transformers.models.falcon import modeling_falcon
+
+    from scot_core.llm.local.four_bits import FourBitCheck, compute_alike, dequantise, is_four_bit, require_four_bit
 except ImportError as error:  # pragma: no cover - part of every test environment
     raise ModelError(
         f"local language models need transformers, peft and bitsandbytes ({error}): they come with scot"
@@ -55,33 +52,6 @@ __all__ = [
 # (float32), or this share of a GPU's memory (bfloat16): keys, values and logits need the rest.
 _DENSE_BYTES: Final = 4 << 30
 _DENSE_SHARE: Final = 0.6
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class FourBitCheck:
-    """How many linear layers of a model are 4-bit, and the names of those that are not (the head apart)."""
-
-    quantised: int
-    plain: tuple[str, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Every linear layer but the head is 4-bit, and there is one at all."""
-        return self.quantised > 0 and not self.plain
-
-
-def is_four_bit(model: nn.Module) -> FourBitCheck:
-    """Count the 4-bit linear layers of a model; its output head and LoRA matrices do not count as plain."""
-    head = model.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
-    quantised, plain = 0, []
-    for name, module in model.named_modules():
-        if isinstance(module, Linear4bit):
-            quantised += 1
-        elif isinstance(module, nn.Linear) and module is not head and "lora_" not in name and "lm_head" not in name:
-            plain.append(name)
-    return FourBitCheck(quantised, tuple(plain))
 
 
 @contextlib.contextmanager
@@ -114,7 +84,8 @@ def load_base(
     Args:
         name_or_path: `catalogue-falcon`, `smollm2`, a folder, or a hub id.
         revision: the commit of the hub id.
-        device: computes in float32 on "cpu", in bfloat16 on "cuda:0"; None takes the first there is.
+        device: computes in float32 on "cpu", whatever CPU it is (`four_bits`), in bfloat16 on "cuda:0"; None takes the
+            first there is.
 
     Raises:
         ModelError: weights or files are missing, or the model is not 4-bit after loading.
@@ -140,6 +111,8 @@ def load_base(
         tokenizer.pad_token = tokenizer.eos_token
     for parameter in model.parameters():
         parameter.requires_grad_(False)
+    if torch.device(device).type == "cpu":
+        compute_alike(model)
     model.eval()
     return model, tokenizer
 
@@ -171,54 +144,7 @@ def _without_dropout(config: Any) -> Any:
     return config
 
 
-def let_go() -> None:
-    """Give the memory of models that are no longer referred to back to the devices, before the next is loaded."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def require_four_bit(model: nn.Module, name: str) -> None:
-    """Raise ModelError unless every linear layer of the model, its head apart, is 4-bit."""
-    check = is_four_bit(model)
-    if not check.ok:
-        raise ModelError(
-            f"{name} is not a 4-bit model: {check.quantised} linear layers are quantised, "
-            f"{len(check.plain)} are not "
-            f"({', '.join(check.plain[:3]) or 'there is none'}); bitsandbytes does not replace layers of their class"
-        )
-
-
 # ---------------------------------------------------------------------------------------------- writing
-
-
-def _dense(layer: Any, dtype: torch.dtype) -> nn.Linear:
-    """A 4-bit layer and its LoRA update as one layer: what the two compute, said once."""
-    base: Any = layer.get_base_layer() if isinstance(layer, BaseTunerLayer) else layer
-    weight: torch.Tensor = bnb.functional.dequantize_4bit(base.weight.data, base.weight.quant_state).float()
-    if isinstance(layer, BaseTunerLayer):
-        adapted: Any = layer
-        for adapter in layer.active_adapters:
-            weight = weight + adapted.get_delta_weight(adapter).float()
-    dense = nn.Linear(weight.shape[1], weight.shape[0], bias=base.bias is not None, device="meta")
-    dense.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
-    if base.bias is not None:
-        dense.bias = nn.Parameter(base.bias.to(dtype), requires_grad=False)
-    return dense
-
-
-def dequantise(model: nn.Module, dtype: torch.dtype = torch.float32) -> None:
-    """Replace every 4-bit layer, with its adapter if it has one, by the dense layer it stands for, in place.
-
-    The model computes the same function as before, up to rounding to `dtype`. 4-bit layers unpack their weights at
-    each token; this does it once.
-    """
-    for name, module in list(model.named_modules()):
-        adapted = isinstance(module, BaseTunerLayer) and isinstance(module.get_base_layer(), Linear4bit)
-        inside = name.endswith("base_layer")
-        if adapted or (isinstance(module, Linear4bit) and not inside):
-            parent, _, child = name.rpartition(".")
-            setattr(model.get_submodule(parent), child, _dense(module, dtype))
 
 
 def _writes_dense(model: nn.Module, device: torch.device) -> bool:
@@ -300,16 +226,18 @@ class Generator:
         order = sorted(range(len(ids)), key=lambda i: (len(ids[i]), i))
         replies: dict[int, Reply] = {}
         end = int(self.tokenizer.eos_token_id)
+
+        def write(rows: Sequence[Row]) -> list[list[int]]:
+            return decode(self.model, rows, end=end, temperature=temperature, max_new_tokens=max_new_tokens)
+
         # The size that fits is found anew in each call: what a shard says may not depend on the shards before it.
         size = batch_size
         start = 0
         while start < len(order):
+            ahead = [Row(ids[i], seeds[i]) for i in order[start : start + size]]
+            tokens_each = len(ahead[-1].prompt) + max_new_tokens
+            written, size = halved(write, ahead, f"row of up to {tokens_each} tokens")
             members = order[start : start + size]
-            rows = [Row(ids[i], seeds[i]) for i in members]
-            written = _decoded(self.model, rows, end, temperature, max_new_tokens)
-            if written is None:
-                size = _halved(len(members), len(rows[-1].prompt) + max_new_tokens)
-                continue
             for i, tokens in zip(members, written, strict=True):
                 finished = tokens[-1:] == [end]
                 text = self.tokenizer.decode(tokens[:-1] if finished else tokens, skip_special_tokens=True)
@@ -318,25 +246,6 @@ class Generator:
             if progress is not None:
                 progress(len(members))
         return [replies[i] for i in range(len(prompts))]
-
-
-def _decoded(
-    model: Any, rows: Sequence[Row], end: int, temperature: float, max_new_tokens: int
-) -> list[list[int]] | None:
-    """`decode`, or None where the rows do not fit into the device's memory together."""
-    try:
-        return decode(model, rows, end=end, temperature=temperature, max_new_tokens=max_new_tokens)
-    except torch.OutOfMemoryError:
-        return None  # and with the frames of `decode` goes what they held
-
-
-def _halved(rows: int, tokens: int) -> int:
-    """How many rows to try after so many did not fit. Raises ModelError after a single one."""
-    let_go()
-    if rows == 1:
-        raise ModelError(f"the device's memory does not hold one row of {tokens} tokens: use a larger device")
-    logger.warning("%d rows of %d tokens do not fit into the device's memory: writing %d", rows, tokens, rows // 2)
-    return rows // 2
 
 
 def _with_adapter(model: PreTrainedModel, adapter: Path, device: str = "cpu") -> nn.Module:
