@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from typing import Any
 
 from scot_core.catalogue import language, world
 from scot_core.catalogue.teacher import MODEL
-from scot_core.llm.remote.endpoint import ChatRequest, EndpointSettings
+from scot_core.config import ServerConfig
+from scot_core.llm.remote.chat import ChatRequest, Sampling
 from scot_core.triplets import chat_messages
 
 KEY = "sk-canary-5f1d"
 
 
-def settings(url: str, **changes: Any) -> EndpointSettings:
-    usual = EndpointSettings(url, MODEL, timeout_s=10, attempts=3, concurrency=8, backoff_s=0.002)
-    return replace(usual, **{"usd_per_million_prompt": 2.5, "usd_per_million_completion": 10.0, **changes})
+SAMPLING = Sampling(temperature=1.0, max_tokens=256, seed=0)
+
+
+def server(url: str, **changes: Any) -> ServerConfig:
+    usual: dict[str, Any] = {"timeout_s": 10, "attempts": 3, "concurrency": 8, "backoff_s": 0.002}
+    prices = {"usd_per_million_prompt": 2.5, "usd_per_million_completion": 10.0}
+    return ServerConfig(**{"base_url": url, "model": MODEL, **usual, **prices, **changes})
 
 
 def captions(count: int) -> list[str]:
@@ -28,5 +32,7 @@ def captions(count: int) -> list[str]:
     return list(unique)
 
 
-def requests(count: int, response_format: dict[str, Any] | None = None) -> list[ChatRequest]:
-    return [ChatRequest(caption, chat_messages(caption), 0, response_format) for caption in captions(count)]
+def requests(
+    count: int, response_format: dict[str, Any] | None = None, sampling: Sampling = SAMPLING
+) -> list[ChatRequest]:
+    return [ChatRequest(caption, chat_messages(caption), sampling, response_format) for caption in captions(count)]

@@ -14,9 +14,20 @@ TEACHER = "catalogue-teacher-1"
 
 
 class ServerConfig(Config):
-    """An OpenAI-compatible server and one of its models. Its identity is `name` where one is given, else `base_url`.
+    """An OpenAI-compatible server, one of its models, and how to treat them.
 
-    Prices are those of `scot_core.config.prices` where none are given.
+    Its identity is `name` where one is given, else `base_url`. Prices are those of `scot_core.config.prices` where none
+    are given.
+
+    Attributes:
+        base_url: up to and including the version, such as https://api.openai.com/v1.
+        model: as the server names it.
+        concurrency: requests in flight at once.
+        requests_per_minute: None where nothing but the concurrency limits them.
+        tokens_per_minute: of prompts and replies together; None where nothing limits them.
+        timeout_s: seconds to wait for a reply before it is asked for again.
+        attempts: how often one request is sent at most.
+        backoff_s: the first wait after a failure without Retry-After; it doubles up to 60 times itself.
     """
 
     name: str | None = None
@@ -27,6 +38,7 @@ class ServerConfig(Config):
     tokens_per_minute: int | None = Execution(None, gt=0)
     timeout_s: float = Execution(60.0, gt=0)
     attempts: int = Execution(6, gt=0)
+    backoff_s: float = Execution(1.0, gt=0)
     usd_per_million_prompt: float | None = Execution(None, ge=0)
     usd_per_million_completion: float | None = Execution(None, ge=0)
 
@@ -52,6 +64,11 @@ class ServerConfig(Config):
         if self.usd_per_million_completion is not None:
             written = self.usd_per_million_completion
         return None if prompt is None or written is None else Price(prompt, written)
+
+    def usd(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """Cost in US dollars. A model whose price nobody knows costs nothing here."""
+        price = self.price
+        return 0.0 if price is None else (prompt_tokens * price.prompt + completion_tokens * price.completion) / 1e6
 
 
 class EndpointConfig(ServerConfig):

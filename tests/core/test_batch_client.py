@@ -16,7 +16,7 @@ from scot_core.llm import Reply
 from scot_core.llm.remote import batch as batch_module
 from scot_core.llm.remote.batch import Batch, BatchClient
 from scot_core.llm.remote.endpoint import ask
-from tests.endpoints import KEY, requests, settings
+from tests.endpoints import KEY, requests, server
 
 LABEL = {"scot_dataset": "replies/x", "scot_shard": "0", "scot_round": "1"}
 
@@ -34,14 +34,14 @@ def run_batch(client: BatchClient, count: int = 12) -> tuple[Batch, dict[str, Re
 
 
 def open_client(url: str, **changes: Any) -> BatchClient:
-    return BatchClient(settings(url, **changes), KEY)
+    return BatchClient(server(url, **changes), KEY)
 
 
 def test_a_batch_answers_what_chat_answers() -> None:
     chat: dict[str, Reply] = {}
     with serve(faults=Faults(batches=BatchFaults(looks=3))) as url, open_client(url) as client:
         batch, answers = run_batch(client)
-        ask(settings(url), KEY, requests(12), on_reply=lambda name, reply, usd: chat.update({name: reply}))
+        ask(server(url), KEY, requests(12), on_reply=lambda name, reply, usd: chat.update({name: reply}))
     assert batch.status == "completed" and batch.done == 12
     assert answers == chat
 

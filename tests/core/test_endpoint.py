@@ -20,11 +20,11 @@ from scot_core.catalogue.teacher import serve
 from scot_core.catalogue.teacher_faults import Fault, Faults
 from scot_core.errors import BudgetReached, EndpointError
 from scot_core.llm import Reply
-from scot_core.llm.remote.chat import highest_price
-from scot_core.llm.remote.endpoint import ChatRequest, Usage, ask
+from scot_core.llm.remote.chat import ChatRequest, highest_price
+from scot_core.llm.remote.endpoint import Usage, ask
 from scot_core.llm.remote.limits import retry_after
 from scot_core.triplets import RESPONSE_FORMAT, Rejection, read_reply
-from tests.endpoints import KEY, requests, settings
+from tests.endpoints import KEY, SAMPLING, requests, server
 
 
 class Journal(dict[str, Reply]):
@@ -42,7 +42,7 @@ class Journal(dict[str, Reply]):
 
 def ask_all(url: str, wanted: Sequence[ChatRequest], **changes: Any) -> tuple[Journal, Usage]:
     journal = Journal()
-    return journal, ask(settings(url, **changes), KEY, wanted, on_reply=journal)
+    return journal, ask(server(url, **changes), KEY, wanted, on_reply=journal)
 
 
 def answered(url: str) -> dict[str, int]:
@@ -77,7 +77,7 @@ def test_every_reply_is_reported_once_whatever_the_order(undisturbed: Journal) -
 
 
 def test_nothing_to_ask_needs_no_server() -> None:
-    assert ask(settings("http://127.0.0.1:9/v1"), KEY, [], on_reply=Journal()) == Usage()
+    assert ask(server("http://127.0.0.1:9/v1"), KEY, [], on_reply=Journal()) == Usage()
 
 
 def test_it_runs_inside_a_running_loop() -> None:
@@ -142,13 +142,13 @@ def test_a_request_that_breaks_the_server_every_time_becomes_a_row_error() -> No
 def test_a_server_without_response_format_is_asked_without(undisturbed: Journal) -> None:
     journal = Journal()
     with serve(faults=always(Fault.NO_FORMAT)) as url:
-        ask(settings(url), KEY, requests(16, RESPONSE_FORMAT), on_reply=journal)
+        ask(server(url), KEY, requests(16, RESPONSE_FORMAT), on_reply=journal)
     assert journal == undisturbed
 
 
 def test_missing_counts_of_tokens_are_estimated_rather_than_free() -> None:
     completion = {"choices": [{"message": {"content": "twelve bytes"}, "finish_reason": "stop"}]}
-    reply = ChatRequest("a", [{"role": "user", "content": "abcdef"}], 0).read(completion)
+    reply = ChatRequest("a", [{"role": "user", "content": "abcdef"}], SAMPLING).read(completion)
     assert reply == Reply("twelve bytes", "stop", 10, 4)
 
 
@@ -156,7 +156,7 @@ def test_missing_counts_of_tokens_are_estimated_rather_than_free() -> None:
 def test_counts_of_tokens_that_are_none_make_no_completion(count: object) -> None:
     completion = {"choices": [{"message": {"content": "a"}}], "usage": {"prompt_tokens": 1, "completion_tokens": count}}
     with pytest.raises(ValueError, match=r"number|literal"):
-        ChatRequest("a", [{"role": "user", "content": "abcdef"}], 0).read(completion)
+        ChatRequest("a", [{"role": "user", "content": "abcdef"}], SAMPLING).read(completion)
 
 
 # ----------------------------------------------------------------------------------- endpoints that fail
@@ -176,7 +176,7 @@ def test_counts_of_tokens_that_are_none_make_no_completion(count: object) -> Non
 def test_an_endpoint_that_never_answers_is_an_error_and_no_row_is_blamed(fault: Fault, words: str) -> None:
     journal = Journal()
     with serve(faults=always(fault)) as url, pytest.raises(EndpointError, match=words) as error:
-        ask(settings(url), KEY, requests(20), on_reply=journal)
+        ask(server(url), KEY, requests(20), on_reply=journal)
     assert not journal
     assert url in str(error.value)
 
@@ -236,7 +236,7 @@ def test_a_reply_that_was_paid_for_is_reported_before_those_that_were_held_back(
 
     with serve(faults=Faults({Fault.BAD_REQUEST: 0.3})) as url:
         with pytest.raises(OSError, match="no space left"):
-            ask(settings(url, concurrency=1), KEY, [refused, fine], on_reply=fail_at_the_refused)
+            ask(server(url, concurrency=1), KEY, [refused, fine], on_reply=fail_at_the_refused)
         assert answered(url) == {fine.id: 1}
     assert fine.id in kept
 
@@ -252,10 +252,10 @@ def test_what_arrived_before_an_error_is_reported_and_not_asked_again() -> None:
 
     with serve() as url:
         with pytest.raises(OSError, match="no space left"):
-            ask(settings(url), KEY, wanted, on_reply=fail_at_the_tenth)
+            ask(server(url), KEY, wanted, on_reply=fail_at_the_tenth)
         assert set(answered(url)) == set(kept)
         assert 10 <= len(kept) <= 10 + 8
-        ask(settings(url), KEY, [request for request in wanted if request.id not in kept], on_reply=kept)
+        ask(server(url), KEY, [request for request in wanted if request.id not in kept], on_reply=kept)
         assert answered(url) == {request.id: 1 for request in wanted}
 
 
@@ -268,7 +268,7 @@ def test_an_interrupt_keeps_what_was_reported() -> None:
             signal.raise_signal(signal.SIGINT)
 
     with serve() as url, pytest.raises(KeyboardInterrupt):
-        ask(settings(url), KEY, requests(30), on_reply=interrupt_at_the_fifth)
+        ask(server(url), KEY, requests(30), on_reply=interrupt_at_the_fifth)
     assert 5 <= len(journal) < 30
 
 
@@ -281,17 +281,17 @@ def test_the_budget_is_a_hard_stop_that_keeps_what_was_paid() -> None:
     journal = Journal()
     with serve() as url:
         with pytest.raises(BudgetReached, match="raise max_usd"):
-            ask(settings(url, max_usd=max_usd), KEY, wanted, on_reply=journal)
+            ask(server(url), KEY, wanted, on_reply=journal, max_usd=max_usd)
         assert answered(url) == dict.fromkeys(journal, 1)
     assert 0 < journal.usd <= max_usd
-    assert journal.usd > max_usd - 8 * highest_price(settings("http://x"), wanted[0])
+    assert journal.usd > max_usd - 8 * highest_price(server("http://x"), wanted[0])
     assert len(journal) < 40
 
 
 def test_what_was_spent_before_counts() -> None:
     with serve() as url:
         with pytest.raises(BudgetReached):
-            ask(settings(url, max_usd=1.0), KEY, requests(3), on_reply=Journal(), spent_usd=1.0)
+            ask(server(url), KEY, requests(3), on_reply=Journal(), max_usd=1.0, spent_usd=1.0)
         assert answered(url) == {}
 
 
@@ -340,7 +340,7 @@ def test_requests_per_minute_spread_the_requests() -> None:
 def test_the_key_is_in_no_exception_and_no_log(fault: Fault, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with serve(faults=always(fault)) as url, pytest.raises(EndpointError) as error:
-        ask(settings(url), KEY, requests(12, RESPONSE_FORMAT), on_reply=Journal())
+        ask(server(url), KEY, requests(12, RESPONSE_FORMAT), on_reply=Journal())
     said = "".join(traceback.format_exception(error.value)) + repr(error.value) + caplog.text
     said += "".join(repr(record.__dict__) for record in caplog.records)
     assert KEY not in said
@@ -348,5 +348,5 @@ def test_the_key_is_in_no_exception_and_no_log(fault: Fault, caplog: pytest.LogC
 
 def test_a_key_that_cannot_be_sent() -> None:
     with pytest.raises(EndpointError, match="SCOT_API_KEY holds characters") as error:
-        ask(settings("http://127.0.0.1:9/v1"), "sk-…", requests(1), on_reply=Journal())
+        ask(server("http://127.0.0.1:9/v1"), "sk-…", requests(1), on_reply=Journal())
     assert "…" not in str(error.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from scot_core.catalogue.teacher import serve
 from scot_core.catalogue.teacher_faults import Fault, Faults
 from scot_core.llm.remote.endpoint import Usage, ask
 from scot_core.llm.remote.limits import TokenBucket
-from tests.endpoints import KEY, requests, settings
+from tests.endpoints import KEY, SAMPLING, requests, server
 
 
 class Clock:
@@ -78,17 +79,18 @@ def test_what_was_not_used_is_given_back_to_who_waits() -> None:
 def test_tokens_per_minute_spread_the_requests() -> None:
     usage: list[Usage] = []
     with serve() as url:
-        one = ask(settings(url), KEY, requests(1), on_reply=lambda *_: None)
+        one = ask(server(url), KEY, requests(1), on_reply=lambda *_: None)
         tokens = one.prompt_tokens + one.completion_tokens
         start = time.monotonic()
         # two seconds' worth at once, then sixty a second: a hundred and forty take more than a fifth of a second
-        limited = settings(url, tokens_per_minute=tokens * 60 * 60, max_tokens=60)
-        usage.append(ask(limited, KEY, requests(140), on_reply=lambda *_: None))
+        limited = server(url, tokens_per_minute=tokens * 60 * 60)
+        wanted = requests(140, sampling=replace(SAMPLING, max_tokens=60))
+        usage.append(ask(limited, KEY, wanted, on_reply=lambda *_: None))
         assert time.monotonic() - start >= 0.2
     assert usage[0].replies == 140
 
 
 def test_a_request_that_failed_counts_whole_and_the_run_goes_on() -> None:
     with serve(faults=Faults({Fault.RATE_LIMIT: 0.5}, retry_after_s=0.01)) as url:
-        limited = settings(url, tokens_per_minute=6_000_000)
+        limited = server(url, tokens_per_minute=6_000_000)
         assert ask(limited, KEY, requests(16), on_reply=lambda *_: None).replies == 16

@@ -9,9 +9,10 @@ from typing import Any
 import openai
 import stamina
 
+from scot_core.config import ServerConfig
 from scot_core.llm import Reply
-from scot_core.llm.remote.chat import EndpointSettings, Request
-from scot_core.llm.remote.failures import Failures, RetryableError
+from scot_core.llm.remote.chat import Request
+from scot_core.llm.remote.failures import Failures, RetryableError, tries, wait_for
 from scot_core.llm.remote.limits import Pace
 
 logger = logging.getLogger(__name__)
@@ -28,10 +29,10 @@ class Sender:
         last_words: what the server said when it last turned a request down.
     """
 
-    def __init__(self, settings: EndpointSettings, client: openai.AsyncOpenAI, failures: Failures) -> None:
+    def __init__(self, server: ServerConfig, client: openai.AsyncOpenAI, failures: Failures) -> None:
         """Made inside the event loop it works in."""
-        self._settings, self._client, self._failures = settings, client, failures
-        self._pace = Pace(settings.requests_per_minute, settings.tokens_per_minute)
+        self._server, self._client, self._failures = server, client, failures
+        self._pace = Pace(server.requests_per_minute, server.tokens_per_minute)
         self._open_at = 0.0  # loop time before which the server asked to be left alone
         self._takes_format = True
         self.answered = self.retries = 0
@@ -46,19 +47,10 @@ class Sender:
             EndpointError: the endpoint answers nothing.
             RetryableError: `stopping` was set while the request failed.
         """
-        backoff = self._settings.backoff_s
-        retries = stamina.retry_context(
-            on=self._wait_for,
-            attempts=self._settings.attempts,
-            timeout=None,
-            wait_initial=backoff,
-            wait_max=60 * backoff,
-            wait_jitter=backoff,
-        )
         # Replies to other requests when this one failed last, and the time before that.
         answered = before = self.answered
         try:
-            async for attempt in retries:
+            async for attempt in stamina.retry_context(on=self._wait_for, **tries(self._server)):
                 with attempt:
                     self.retries += attempt.num > 1
                     try:
@@ -76,19 +68,16 @@ class Sender:
         raise AssertionError("a retry context ends by returning or raising")
 
     def _wait_for(self, error: Exception) -> bool | float:
-        if not isinstance(error, RetryableError) or self.stopping:
-            return False
-        if error.wait_s is None:
-            return True
-        # The whole endpoint is meant, not this request alone.
-        self._open_at = max(self._open_at, asyncio.get_running_loop().time() + error.wait_s)
-        return error.wait_s
+        wait = not self.stopping and wait_for(error)
+        if not isinstance(wait, bool):  # the whole endpoint is meant, not this request alone
+            self._open_at = max(self._open_at, asyncio.get_running_loop().time() + wait)
+        return wait
 
     async def _attempt(self, request: Request) -> Reply:
         clock = asyncio.get_running_loop().time
         while (closed_for := self._open_at - clock()) > 0:
             await asyncio.sleep(closed_for)
-        set_aside = request.prompt_tokens + self._settings.max_tokens
+        set_aside = request.prompt_tokens + request.sampling.max_tokens
         await self._pace.acquire(set_aside)
         task = asyncio.current_task()
         assert task is not None
@@ -113,7 +102,7 @@ class Sender:
 
     async def _send(self, request: Request) -> Any:
         # Plain JSON both ways: the client's typed parameters and objects take longer than all else here.
-        body = request.body(self._settings)
+        body = request.body(self._server.model)
         if not self._takes_format:
             body.pop("response_format", None)
         return await self._client.post(request.path, cast_to=object, body=body)

@@ -17,11 +17,12 @@ from typing import Any, Final, Self, TypeVar
 import openai
 import stamina
 
+from scot_core.config import ServerConfig
 from scot_core.errors import ConfigError
 from scot_core.llm import Reply
-from scot_core.llm.remote.chat import EndpointSettings, Request
+from scot_core.llm.remote.chat import Request
 from scot_core.llm.remote.connection import connect_here
-from scot_core.llm.remote.failures import Failures, RetryableError, refusal
+from scot_core.llm.remote.failures import Failures, RetryableError, refusal, tries, wait_for
 
 T = TypeVar("T")
 
@@ -60,10 +61,10 @@ class Batch:
 class BatchClient:
     """Calls of the Batch API, each repeated as often as it helps and the settings allow."""
 
-    def __init__(self, settings: EndpointSettings, api_key: str) -> None:
-        self._settings = settings
-        self.failures = Failures(settings, api_key)
-        self._client = connect_here(settings, self.failures)
+    def __init__(self, server: ServerConfig, api_key: str) -> None:
+        self._server = server
+        self.failures = Failures(server, api_key)
+        self._client = connect_here(server, self.failures)
 
     def __enter__(self) -> Self:
         return self
@@ -79,7 +80,7 @@ class BatchClient:
         Raises ConfigError where it is larger than a batch may be.
         """
         lines = [
-            {"custom_id": r.id, "method": "POST", "url": f"/v1{r.path}", "body": r.body(self._settings)}
+            {"custom_id": r.id, "method": "POST", "url": f"/v1{r.path}", "body": r.body(self._server.model)}
             for r in requests
         ]
         data = b"".join(json.dumps(line, ensure_ascii=False).encode() + b"\n" for line in lines)
@@ -151,17 +152,8 @@ class BatchClient:
             after = f"&after={page['data'][-1]['id']}"
 
     def _tried(self, call: Callable[[], T], missing: str) -> T:
-        backoff = self._settings.backoff_s
-        retries = stamina.retry_context(
-            on=_wait_for,
-            attempts=self._settings.attempts,
-            timeout=None,
-            wait_initial=backoff,
-            wait_max=60 * backoff,
-            wait_jitter=backoff,
-        )
         try:
-            for attempt in retries:
+            for attempt in stamina.retry_context(on=wait_for, **tries(self._server)):
                 with attempt:
                     return self._once(call, missing)
         except RetryableError as failure:
@@ -184,12 +176,6 @@ class BatchClient:
             raise self.failures.error(missing)
         self.failures.turned_down(refused)
         raise self.failures.error(f"turned down a batch: {self.failures.quote(refused)}")
-
-
-def _wait_for(error: Exception) -> bool | float:
-    if not isinstance(error, RetryableError):
-        return False
-    return True if error.wait_s is None else error.wait_s
 
 
 def _read(answer: Any) -> Batch:

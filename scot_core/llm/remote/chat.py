@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Protocol
 
+from scot_core.config import ServerConfig
 from scot_core.llm import Reply
 
 # A token of English is four bytes of UTF-8 on average; three bound it from above in practice.
@@ -17,39 +18,23 @@ _BYTES_PER_TOKEN: Final = 3
 _TOKENS_PER_MESSAGE: Final = 8  # role and separators, whatever the chat template
 
 
-@dataclass(frozen=True)
-class EndpointSettings:
-    """An OpenAI-compatible server and how to treat it.
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a completion is drawn.
 
     Attributes:
-        base_url: up to and including the version, such as https://api.openai.com/v1.
-        model: as the server names it.
-        temperature: of the sampling.
-        max_tokens: of a reply.
-        timeout_s: seconds to wait for a reply before it is asked for again.
-        attempts: how often one request is sent at most.
-        concurrency: requests in flight at once.
-        requests_per_minute: None where nothing but the concurrency limits them.
-        tokens_per_minute: of prompts and replies together; None where nothing limits them.
-        usd_per_million_prompt: price of a million prompt tokens.
-        usd_per_million_completion: price of a million completion tokens.
-        max_usd: no request starts that could cost more than what is left of it; None is no limit.
-        backoff_s: the first wait after a failure without Retry-After; it doubles up to 60 times itself.
+        temperature: 0 takes the likeliest token.
+        max_tokens: of the reply, at most.
+        seed: of the draw, for servers that honour one.
     """
 
-    base_url: str
-    model: str
-    temperature: float = 1.0
-    max_tokens: int = 256
-    timeout_s: float = 60.0
-    attempts: int = 6
-    concurrency: int = 16
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    usd_per_million_prompt: float = 0.0
-    usd_per_million_completion: float = 0.0
-    max_usd: float | None = None
-    backoff_s: float = 1.0
+    temperature: float
+    max_tokens: int
+    seed: int
+
+    def body(self, model: str) -> dict[str, Any]:
+        """These fields of a request's body."""
+        return {"model": model, "temperature": self.temperature, "max_tokens": self.max_tokens, "seed": self.seed}
 
 
 class Request(Protocol):
@@ -61,11 +46,14 @@ class Request(Protocol):
     def id(self) -> str: ...
 
     @property
+    def sampling(self) -> Sampling: ...
+
+    @property
     def prompt_tokens(self) -> int:
         """Tokens of the prompt, bounded from above in practice."""
         ...
 
-    def body(self, settings: EndpointSettings) -> dict[str, Any]:
+    def body(self, model: str) -> dict[str, Any]:
         """The JSON body, as the server takes it."""
         ...
 
@@ -82,15 +70,15 @@ class ChatRequest:
 
     id: str
     messages: Sequence[Mapping[str, str]]
-    seed: int
+    sampling: Sampling
     response_format: Mapping[str, Any] | None = None
 
     @property
     def prompt_tokens(self) -> int:
         return sum(_TOKENS_PER_MESSAGE + _tokens(message["content"]) for message in self.messages)
 
-    def body(self, settings: EndpointSettings) -> dict[str, Any]:
-        sent = {**_sampling(settings, self.seed), "messages": list(self.messages)}
+    def body(self, model: str) -> dict[str, Any]:
+        sent = {**self.sampling.body(model), "messages": list(self.messages)}
         return sent if self.response_format is None else {**sent, "response_format": self.response_format}
 
     def read(self, answer: object) -> Reply:
@@ -114,16 +102,16 @@ class TextRequest:
 
     id: str
     prompt: str
-    seed: int
+    sampling: Sampling
     stop: tuple[str, ...] = ()
 
     @property
     def prompt_tokens(self) -> int:
         return _tokens(self.prompt)
 
-    def body(self, settings: EndpointSettings) -> dict[str, Any]:
+    def body(self, model: str) -> dict[str, Any]:
         # top_p is said aloud: servers may take another default from the model's own files
-        sent = {**_sampling(settings, self.seed), "prompt": self.prompt, "top_p": 1.0}
+        sent = {**self.sampling.body(model), "prompt": self.prompt, "top_p": 1.0}
         return {**sent, "stop": list(self.stop)} if self.stop else sent
 
     def read(self, answer: object) -> Reply:
@@ -134,24 +122,9 @@ class TextRequest:
         return _reply(_text(choice["text"] or ""), finish, usage, self)
 
 
-def price(settings: EndpointSettings, prompt_tokens: int, completion_tokens: int) -> float:
-    """Cost in US dollars."""
-    dollars = prompt_tokens * settings.usd_per_million_prompt + completion_tokens * settings.usd_per_million_completion
-    return dollars / 1e6
-
-
-def highest_price(settings: EndpointSettings, request: Request) -> float:
+def highest_price(server: ServerConfig, request: Request) -> float:
     """The most one request can cost in US dollars, in practice: a long prompt and a reply of `max_tokens`."""
-    return price(settings, request.prompt_tokens, settings.max_tokens)
-
-
-def _sampling(settings: EndpointSettings, seed: int) -> dict[str, Any]:
-    return {
-        "model": settings.model,
-        "temperature": settings.temperature,
-        "max_tokens": settings.max_tokens,
-        "seed": seed,
-    }
+    return server.usd(request.prompt_tokens, request.sampling.max_tokens)
 
 
 def _first_choice(answer: object) -> tuple[Mapping[str, Any], Mapping[str, Any]]:

@@ -7,35 +7,35 @@ from urllib.parse import urlsplit
 
 import openai
 
+from scot_core.config import ServerConfig
 from scot_core.errors import EndpointError
-from scot_core.llm.remote.chat import EndpointSettings
 from scot_core.llm.remote.failures import KEY_VARIABLE, Failures
 
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-def connect(settings: EndpointSettings, failures: Failures) -> openai.AsyncOpenAI:
+def connect(server: ServerConfig, failures: Failures) -> openai.AsyncOpenAI:
     """A client for many requests at once. Raises EndpointError where base URL or key cannot be used."""
-    options = _options(settings, failures)
-    return openai.AsyncOpenAI(**options, http_client=openai.DefaultAsyncHttpxClient(**_http(settings)))
+    options = _options(server, failures)
+    return openai.AsyncOpenAI(**options, http_client=openai.DefaultAsyncHttpxClient(**_http(server)))
 
 
-def connect_here(settings: EndpointSettings, failures: Failures) -> openai.OpenAI:
+def connect_here(server: ServerConfig, failures: Failures) -> openai.OpenAI:
     """A client for one request after the other. Raises EndpointError where base URL or key cannot be used."""
-    options = _options(settings, failures)
-    return openai.OpenAI(**options, http_client=openai.DefaultHttpxClient(**_http(settings)))
+    options = _options(server, failures)
+    return openai.OpenAI(**options, http_client=openai.DefaultHttpxClient(**_http(server)))
 
 
-def _options(settings: EndpointSettings, failures: Failures) -> dict[str, Any]:
-    if not _is_address(settings.base_url):
-        raise EndpointError(f"the base URL {settings.base_url!r} is none: it looks like https://api.openai.com/v1")
+def _options(server: ServerConfig, failures: Failures) -> dict[str, Any]:
+    if not _is_address(server.base_url):
+        raise EndpointError(f"the base URL {server.base_url!r} is none: it looks like https://api.openai.com/v1")
     key = failures.api_key
     if not key.isascii() or not key.isprintable():
         raise failures.error(f"takes no such key: {KEY_VARIABLE} holds characters that no key has")
     return {
         "api_key": key or "none",
-        "base_url": settings.base_url,
-        "timeout": settings.timeout_s,
+        "base_url": server.base_url,
+        "timeout": server.timeout_s,
         "max_retries": 0,
     }
 
@@ -48,10 +48,10 @@ def _is_address(url: str) -> bool:
         return False
 
 
-def _http(settings: EndpointSettings) -> dict[str, Any]:
-    parts = urlsplit(settings.base_url)
+def _http(server: ServerConfig) -> dict[str, Any]:
+    parts = urlsplit(server.base_url)
     return {
-        "timeout": settings.timeout_s,
+        "timeout": server.timeout_s,
         "trust_env": parts.hostname not in _LOOPBACK,  # a proxy of the environment cannot reach it
         "verify": parts.scheme == "https",
     }

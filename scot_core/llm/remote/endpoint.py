@@ -12,15 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Final
 
+from scot_core.config import ServerConfig
 from scot_core.errors import BudgetReached
 from scot_core.llm import Reply
 from scot_core.llm.remote.attempts import Sender
-from scot_core.llm.remote.chat import ChatRequest, EndpointSettings, Request, highest_price, price
+from scot_core.llm.remote.chat import Request, highest_price
 from scot_core.llm.remote.connection import connect
 from scot_core.llm.remote.failures import Failures
 from scot_core.llm.remote.limits import Budget
 
-__all__ = ["ChatRequest", "EndpointSettings", "OnReply", "Usage", "ask"]
+__all__ = ["OnReply", "Usage", "ask"]
 
 OnReply = Callable[[str, Reply, float], None]
 
@@ -40,11 +41,12 @@ class Usage:
 
 
 def ask(
-    settings: EndpointSettings,
+    server: ServerConfig,
     api_key: str,
     requests: Sequence[Request],
     *,
     on_reply: OnReply,
+    max_usd: float | None = None,
     spent_usd: float = 0.0,
 ) -> Usage:
     """Ask for completions and report each reply as it arrives, in no particular order.
@@ -54,17 +56,18 @@ def ask(
     connection, bad_body. A `response_format` is given up for servers that refuse it.
 
     Args:
-        settings: the server, sampling, pace, prices and budget.
+        server: where, its model, pace and prices.
         api_key: sent to the server, and nowhere else.
         requests: ids should be unique.
         on_reply: called with id, reply and cost in US dollars, one call at a time.
-        spent_usd: what earlier calls spent of `settings.max_usd`.
+        max_usd: no request starts that could cost more than what is left of it; None is no limit.
+        spent_usd: what earlier calls spent of it.
 
     Raises:
-        BudgetReached: the next request could exceed `settings.max_usd`; replies in flight were reported.
+        BudgetReached: the next request could exceed `max_usd`; replies in flight were reported.
         EndpointError: the server is down, keeps answering 429, refuses the key, or does not know the model.
     """
-    client = _Client(settings, api_key, on_reply, spent_usd)
+    client = _Client(server, api_key, on_reply, Budget(max_usd, spent_usd))
     if not requests:
         return Usage()
     try:
@@ -82,11 +85,10 @@ def ask(
 
 
 class _Client:
-    def __init__(self, settings: EndpointSettings, api_key: str, on_reply: OnReply, spent_usd: float) -> None:
-        self.settings = settings
-        self._failures = Failures(settings, api_key)
+    def __init__(self, server: ServerConfig, api_key: str, on_reply: OnReply, budget: Budget) -> None:
+        self._server, self._budget = server, budget
+        self._failures = Failures(server, api_key)
         self._on_reply = on_reply
-        self._budget = Budget(settings.max_usd, spent_usd)
         self._usage = Usage()
         self._held: list[tuple[Request, Reply]] = []
         self._failed: BaseException | None = None  # why everything is stopping
@@ -98,9 +100,9 @@ class _Client:
         self._running = asyncio.get_running_loop(), task
         self._settled = asyncio.Event()
         waiting = iter(requests)
-        count = min(self.settings.concurrency, len(requests))
-        async with connect(self.settings, self._failures) as openai:
-            self._sender = Sender(self.settings, openai, self._failures)
+        count = min(self._server.concurrency, len(requests))
+        async with connect(self._server, self._failures) as openai:
+            self._sender = Sender(self._server, openai, self._failures)
             workers = [asyncio.create_task(self._work(waiting)) for _ in range(count)]
             try:
                 _, busy = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
@@ -138,7 +140,7 @@ class _Client:
             usd = 0.0
             try:
                 reply = await self._sender.reply(request)
-                usd = price(self.settings, reply.prompt_tokens, reply.completion_tokens)
+                usd = self._server.usd(reply.prompt_tokens, reply.completion_tokens)
             finally:
                 self._budget.settle(highest, usd)
                 self._settled.set()
@@ -147,7 +149,7 @@ class _Client:
                 return
 
     async def _set_aside(self, request: Request) -> float:
-        highest = highest_price(self.settings, request)
+        highest = highest_price(self._server, request)
         while not self._budget.reserve(highest):
             if self._budget.is_idle:
                 raise BudgetReached(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import openai
 
+from scot_core.config import ServerConfig
 from scot_core.errors import EndpointError
 from scot_core.llm import Reply
-from scot_core.llm.remote.chat import EndpointSettings
 from scot_core.llm.remote.limits import retry_after
 
 KEY_VARIABLE: Final = "SCOT_API_KEY"
@@ -43,6 +43,24 @@ class RetryableError(Exception):
         self.kind, self.status, self.wait_s = kind, status, wait_s
 
 
+def tries(server: ServerConfig) -> dict[str, Any]:
+    """How often one request is sent, and how far apart, as `stamina.retry_context` takes it."""
+    return {
+        "attempts": server.attempts,
+        "timeout": None,
+        "wait_initial": server.backoff_s,
+        "wait_max": 60 * server.backoff_s,
+        "wait_jitter": server.backoff_s,
+    }
+
+
+def wait_for(error: Exception) -> bool | float:
+    """Whether to try again: no, in the usual while, or in so many seconds."""
+    if not isinstance(error, RetryableError):
+        return False
+    return True if error.wait_s is None else error.wait_s
+
+
 class GoneError(EndpointError):
     """An endpoint that failed every attempt: it may be back later."""
 
@@ -50,8 +68,8 @@ class GoneError(EndpointError):
 class Failures:
     """Failures of one endpoint, in words that never hold its key."""
 
-    def __init__(self, settings: EndpointSettings, api_key: str) -> None:
-        self._settings = settings
+    def __init__(self, server: ServerConfig, api_key: str) -> None:
+        self._server = server
         self.api_key = api_key.strip()
 
     def __repr__(self) -> str:
@@ -60,7 +78,7 @@ class Failures:
     @property
     def where(self) -> str:
         """The base URL, without credentials."""
-        parts = urlsplit(self._settings.base_url)
+        parts = urlsplit(self._server.base_url)
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
     def error(self, what: str) -> EndpointError:
@@ -85,7 +103,7 @@ class Failures:
         if status in (401, 403):
             raise self.error(f"refuses the key ({status}): set {KEY_VARIABLE} to one that may use this model")
         if status == 404:
-            raise self.error(f"knows no model {self._settings.model!r}, or the base URL is wrong (404)")
+            raise self.error(f"knows no model {self._server.model!r}, or the base URL is wrong (404)")
         if status not in _RETRYABLE and status < 500:
             raise self.error(f"answered {status}: {self.quote(error)}")
         wait_s = retry_after(error.response.headers)
@@ -95,8 +113,8 @@ class Failures:
 
     def gone(self, failure: RetryableError) -> GoneError:
         """The error for an endpoint that failed every attempt."""
-        times = f"{self._settings.attempts} times in a row"
-        waited = f"{self._settings.timeout_s:g} s"
+        times = f"{self._server.attempts} times in a row"
+        waited = f"{self._server.timeout_s:g} s"
         what = {
             "rate_limit": f"answered 429 {times}: lower concurrency or requests_per_minute, or run again later",
             "connection": f"could not be reached or dropped the connection {times}: is it up, is base_url right?",

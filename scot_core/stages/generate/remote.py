@@ -11,9 +11,9 @@ from pydantic import SecretStr
 from scot_core.config import GenerateConfig
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.fingerprint import fingerprint
-from scot_core.llm.remote.chat import TextRequest
+from scot_core.llm.remote.chat import Sampling, TextRequest
 from scot_core.stages.generate.local import Write, row_seed
-from scot_core.stages.replies.ask import ask_and_keep, endpoint_settings, key_or
+from scot_core.stages.replies.ask import ask_and_keep, key_or
 from scot_core.stages.replies.read import reply_columns
 from scot_core.stages.step import Tick
 from scot_core.triplets import local_prompt
@@ -48,14 +48,12 @@ class WriteRemotely(Write):
         size = self.config.shard_rows
         rows = self._rows[shard * size : (shard + 1) * size]
         seeds = {row["pair_id"]: row_seed(self.config.seed, self.attempt, row["pair_id"]) for row in rows}
+        sampling = {i: Sampling(self.config.temperature, self.config.max_new_tokens, seed) for i, seed in seeds.items()}
         requests = [
-            TextRequest(row["pair_id"], local_prompt(row["caption"]), seeds[row["pair_id"]], STOP) for row in rows
+            TextRequest(row["pair_id"], local_prompt(row["caption"]), sampling[row["pair_id"]], STOP) for row in rows
         ]
         draft = self.draft(self.outputs[0])
-        endpoint = endpoint_settings(
-            self.config.endpoint, temperature=self.config.temperature, max_tokens=self.config.max_new_tokens
-        )
-        kept = ask_and_keep(draft, shard, endpoint, key_or(self._key), requests, tick)
+        kept = ask_and_keep(draft, shard, self.config.endpoint, key_or(self._key), requests, tick)
         merged = [{**row, **kept[row["pair_id"]], "seed": seeds[row["pair_id"]]} for row in rows]
         model = f"{self._adapters.manifest['config']['base']}+{self._adapters.key}"
         draft.write_part(shard, reply_columns(merged, "generate", model, self.attempt))

@@ -13,32 +13,11 @@ from scot_core.config.settings import settings
 from scot_core.lake import Draft
 from scot_core.lake.storage import Journal
 from scot_core.llm import Reply
-from scot_core.llm.remote.chat import EndpointSettings, Request
+from scot_core.llm.remote.chat import Request
 from scot_core.llm.remote.endpoint import ask
 from scot_core.stages.step import Tick
 
 Record = dict[str, Any]  # of a journal: id, the fields of a reply, usd
-
-
-def endpoint_settings(
-    server: ServerConfig, *, temperature: float, max_tokens: int, max_usd: float | None = None
-) -> EndpointSettings:
-    """How to treat a server. A model whose price nobody knows costs nothing here."""
-    price = server.price
-    return EndpointSettings(
-        base_url=server.base_url,
-        model=server.model,
-        temperature=temperature,
-        max_tokens=max_tokens,
-        timeout_s=server.timeout_s,
-        attempts=server.attempts,
-        concurrency=server.concurrency,
-        requests_per_minute=server.requests_per_minute,
-        tokens_per_minute=server.tokens_per_minute,
-        usd_per_million_prompt=price.prompt if price else 0.0,
-        usd_per_million_completion=price.completion if price else 0.0,
-        max_usd=max_usd,
-    )
 
 
 def key_or(given: SecretStr | None) -> str:
@@ -68,10 +47,12 @@ def keep(draft: Draft, shard: int, replies: Iterable[tuple[str, Reply, float]]) 
 def ask_and_keep(
     draft: Draft,
     shard: int,
-    endpoint: EndpointSettings,
+    server: ServerConfig,
     api_key: str,
     requests: Sequence[Request],
     tick: Tick,
+    *,
+    max_usd: float | None = None,
     spent_usd: float = 0.0,
 ) -> dict[str, Record]:
     """Ask for what is not in a shard's journal yet; returns all of it, by request id.
@@ -81,12 +62,12 @@ def ask_and_keep(
     """
     journal = draft.journal(shard)
     with journal.alone():
-        return _ask(draft, shard, journal, endpoint, api_key, requests, tick, spent_usd)
+        return _ask(draft, shard, journal, server, api_key, requests, tick, max_usd, spent_usd)
 
 
 def _ask(
-    draft: Draft, shard: int, journal: Journal, endpoint: EndpointSettings, api_key: str,
-    requests: Sequence[Request], tick: Tick, spent_usd: float,
+    draft: Draft, shard: int, journal: Journal, server: ServerConfig, api_key: str,
+    requests: Sequence[Request], tick: Tick, max_usd: float | None, spent_usd: float,
 ) -> dict[str, Record]:  # fmt: skip
     kept = kept_records(draft, shard)
     tick(len(kept))
@@ -100,7 +81,7 @@ def _ask(
     try:
         missing = [request for request in requests if request.id not in kept]
         if missing:
-            ask(endpoint, api_key, missing, on_reply=on_reply, spent_usd=spent_usd)
+            ask(server, api_key, missing, on_reply=on_reply, max_usd=max_usd, spent_usd=spent_usd)
     finally:
         journal.close()
     return kept

@@ -16,12 +16,11 @@ from typing import Final
 
 from pydantic import SecretStr
 
-from scot_core.config import TEACHER, SeedConfig
+from scot_core.config import TEACHER, SeedConfig, ServerConfig
 from scot_core.errors import BudgetReached, ConfigError, EndpointError
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.storage import Journal
 from scot_core.llm import Reply
-from scot_core.llm.remote.chat import EndpointSettings
 from scot_core.stages.replies.ask import Record, ask_and_keep, kept_records, key_or
 from scot_core.stages.replies.read import reply_columns, usage_of
 from scot_core.stages.seed.ledger import Ledger
@@ -94,8 +93,9 @@ class AskForSeeds(Step):
         spent = 0.0 if self.config.max_usd is None else seeds.spent() + ledger.set_aside(but=shard)
         try:
             return ask_and_keep(
-                seeds.draft, shard, self._endpoint, key_or(self._key), seeds.requests(shard), tick, spent
-            )
+                seeds.draft, shard, self._server, key_or(self._key), seeds.requests(shard), tick,
+                max_usd=self.config.max_usd, spent_usd=spent,
+            )  # fmt: skip
         except BudgetReached:
             return kept_records(seeds.draft, shard)
 
@@ -136,9 +136,8 @@ class AskForSeeds(Step):
         return self.lake.storage.journal(f"{self._seeds.draft.folder}/_journal/stops")
 
     @cached_property
-    def _endpoint(self) -> EndpointSettings:
-        endpoint = self.config.endpoint
-        return self._seeds.endpoint(endpoint.base_url or self._loopback())
+    def _server(self) -> ServerConfig:
+        return self._seeds.server(self.config.endpoint.base_url or self._loopback())
 
     def _loopback(self) -> str:
         if self.config.endpoint.model != TEACHER:

@@ -15,12 +15,12 @@ from typing import Final
 
 from pydantic import SecretStr
 
-from scot_core.config import SeedConfig
+from scot_core.config import SeedConfig, ServerConfig
 from scot_core.errors import ConfigError
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.llm import Reply
 from scot_core.llm.remote.batch import BatchClient
-from scot_core.llm.remote.chat import ChatRequest, EndpointSettings, highest_price, price
+from scot_core.llm.remote.chat import ChatRequest, highest_price
 from scot_core.llm.remote.failures import GoneError
 from scot_core.stages.replies.ask import keep, key_or
 from scot_core.stages.seed.ledger import Entry, Ledger
@@ -79,14 +79,14 @@ class _BatchStep(Step):
         return False
 
     @property
-    def _settings(self) -> EndpointSettings:
+    def _server(self) -> ServerConfig:
         base_url = self.config.endpoint.base_url
         if not base_url:
             raise ConfigError("seed.mode batch needs seed.endpoint.base_url, such as https://api.openai.com/v1")
-        return self._seeds.endpoint(base_url)
+        return self._seeds.server(base_url)
 
     def _client(self) -> BatchClient:
-        return BatchClient(self._settings, key_or(self._key))
+        return BatchClient(self._server, key_or(self._key))
 
 
 class SubmitBatches(_BatchStep):
@@ -140,8 +140,8 @@ class SubmitBatches(_BatchStep):
         return missing
 
     def _highest(self, requests: Sequence[ChatRequest]) -> float:
-        discount, settings = self.config.endpoint.batch_discount, self._settings
-        return discount * sum(highest_price(settings, request) for request in requests)
+        discount, server = self.config.endpoint.batch_discount, self._server
+        return discount * sum(highest_price(server, request) for request in requests)
 
 
 class AwaitBatches(_BatchStep):
@@ -249,7 +249,7 @@ class CollectBatches(_BatchStep):
         return left
 
     def _usd(self, reply: Reply) -> float:
-        return self.config.endpoint.batch_discount * price(self._settings, reply.prompt_tokens, reply.completion_tokens)
+        return self.config.endpoint.batch_discount * self._server.usd(reply.prompt_tokens, reply.completion_tokens)
 
 
 def _sleep(seconds: float, tick: Tick) -> None:

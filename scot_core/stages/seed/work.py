@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from scot_core.config import SeedConfig
+from scot_core.config import SeedConfig, ServerConfig
 from scot_core.errors import ConfigError
 from scot_core.lake import Dataset, Draft, Identity, Lake
 from scot_core.lake.fingerprint import canonical_json, digest, fingerprint
-from scot_core.llm.remote.chat import ChatRequest, EndpointSettings
-from scot_core.stages.replies.ask import Record, endpoint_settings, kept_records
+from scot_core.llm.remote.chat import ChatRequest, Sampling
+from scot_core.stages.replies.ask import Record, kept_records
 from scot_core.stages.replies.read import CAPTION_COLUMNS
 from scot_core.stages.step import shard_sizes
 from scot_core.triplets import PROMPT_VERSION, RESPONSE_FORMAT, chat_messages
@@ -93,10 +93,10 @@ class SeedWork:
 
     def requests(self, shard: int) -> list[ChatRequest]:
         """One for every row of a shard."""
+        endpoint = self.config.endpoint
+        sampling = Sampling(endpoint.temperature, endpoint.max_tokens, self.config.seed)
         return [
-            ChatRequest(
-                row["pair_id"], chat_messages(row["caption"], self.config.prompt), self.config.seed, RESPONSE_FORMAT
-            )
+            ChatRequest(row["pair_id"], chat_messages(row["caption"], self.config.prompt), sampling, RESPONSE_FORMAT)
             for row in self.rows(shard)
         ]
 
@@ -127,12 +127,6 @@ class SeedWork:
             self._costs[shard] = float(sum(self.draft.read_part(shard)["usd"].to_pylist()))
         return self._costs[shard]
 
-    def endpoint(self, base_url: str) -> EndpointSettings:
-        """How to treat the server at `base_url`."""
-        config = self.config.endpoint
-        return endpoint_settings(
-            config.model_copy(update={"base_url": base_url}),
-            temperature=config.temperature,
-            max_tokens=config.max_tokens,
-            max_usd=self.config.max_usd,
-        )
+    def server(self, base_url: str) -> ServerConfig:
+        """Whom to ask, at `base_url`."""
+        return self.config.endpoint.model_copy(update={"base_url": base_url})
