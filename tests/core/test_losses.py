@@ -62,10 +62,25 @@ def test_scot_loss_is_eqs_4_to_9_written_out() -> None:
     assert loss.item() == pytest.approx(expected, rel=1e-15)
 
 
-def test_defaults_are_the_papers() -> None:
-    given = scot_loss(*batches(6, 4))
-    named = scot_loss(*batches(6, 4), alpha_pos=paper.ALPHA_POS, alpha_neg=paper.ALPHA_NEG, margin=paper.MARGIN)
-    assert torch.equal(given, named)
+def test_defaults_are_the_papers_and_the_departures_own() -> None:
+    scales = {"alpha_pos": paper.ALPHA_POS, "alpha_neg": paper.ALPHA_NEG}
+    defaults = {
+        "scot": {**scales, "margin": paper.MARGIN},
+        "scot-without-margin": scales,
+        "scot-without-captions": {**scales, "margin": paper.MARGIN},
+        "infonce": {"temperature": 0.05},
+        "infonce-with-captions": {"temperature": 0.05},
+    }
+    for name, loss in LOSSES.items():
+        assert loss(*batches(6, 4)).item() == pytest.approx(loss(*batches(6, 4), **defaults[name]).item(), rel=1e-12)
+
+
+def test_work_is_done_where_the_batches_are() -> None:
+    """Whatever torch's default device is; on the meta device nothing could be compared."""
+    inputs = batches(6, 4)
+    with torch.device("meta"):
+        values = {name: loss(*inputs) for name, loss in LOSSES.items()}
+    assert all(value.item() == pytest.approx(LOSSES[name](*inputs).item()) for name, value in values.items())
 
 
 def test_gradient_follows_from_the_chain_rule() -> None:
@@ -194,7 +209,9 @@ def test_bad_batches_are_refused_naming_both_sides(name: str, change, both_sides
 def test_a_configuration_names_its_loss() -> None:
     inputs = batches(4, 3)
     assert torch.equal(by_name("scot", margin=0.4)(*inputs), scot_loss(*inputs, margin=0.4))
-    with pytest.raises(ConfigError, match="infonce-with-captions"):
+    with pytest.raises(ConfigError, match=r"there is no loss 'triplet'; choose one of scot, .*, infonce-with-captions$"):
         by_name("triplet")
-    with pytest.raises(ConfigError, match=r"margin.*temperature"):
+    with pytest.raises(ConfigError, match=r"'infonce' has no parameter margin; it has temperature$"):
         by_name("infonce", margin=0.4)
+    with pytest.raises(ConfigError, match=r"no parameter a, b; it has alpha_pos, alpha_neg$"):
+        by_name("scot-without-margin", b=1, a=2)

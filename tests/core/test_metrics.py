@@ -55,6 +55,16 @@ def test_average_precision_is_its_definition(labels: list[bool], k: int, unseen:
     assert 0 <= value <= 1
 
 
+def test_each_query_has_a_value_of_its_own() -> None:
+    table, positives = [[4, 0], [-1, 2], [-1, -1]], [2, 5, 1]
+    together = average_precision_at(table, 4, positives)
+    assert together.tolist() == [
+        average_precision_at([row], 4, [n])[0] for row, n in zip(table, positives, strict=True)
+    ]
+    assert together.tolist() == pytest.approx([1 / 2, 1 / 3 / 4, 0])
+    assert together.dtype == recall_at(table, 4).dtype == np.float64
+
+
 def test_average_precision_needs_ground_truth() -> None:
     with pytest.raises(DataError, match="query 1"):
         average_precision_at([[0], [-1]], 5, [1, 0])
@@ -64,8 +74,15 @@ def test_average_precision_needs_ground_truth() -> None:
 
 @pytest.mark.parametrize("k", [0, -3])
 def test_k_must_be_positive(k: int) -> None:
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match=f"at least 1, not {k}"):
         recall_at([0], k)
+    with pytest.raises(ConfigError, match=f"at least 1, not {k}"):
+        average_precision_at([0], k, [1])
+
+
+def test_ranks_are_a_column_or_a_table() -> None:
+    with pytest.raises(ShapeError, match=r"but have shape \(1, 1, 1\)"):
+        recall_at([[[0]]], 1)
 
 
 def test_bootstrap_agrees_with_the_normal_approximation() -> None:
@@ -88,7 +105,7 @@ def test_bootstrap_agrees_with_resampling_one_by_one() -> None:
 
 def test_bootstrap_is_deterministic_and_depends_on_its_seed() -> None:
     values = np.random.default_rng(1).random(50)
-    assert bootstrap_interval(values) == bootstrap_interval(values)
+    assert bootstrap_interval(values) == bootstrap_interval(values, confidence=0.95, resamples=2000, seed=0)
     assert bootstrap_interval(values) != bootstrap_interval(values, seed=1)
 
 
@@ -111,13 +128,14 @@ def test_bootstrap_in_groups_averages_the_groups() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error"),
+    ("arguments", "error", "words"),
     [
-        ({"confidence": 1.0}, ConfigError),
-        ({"resamples": 0}, ConfigError),
-        ({"groups": ["a"]}, ShapeError),
+        ({"confidence": 1.0}, ConfigError, "between 0 and 1, not 1.0"),
+        ({"confidence": 0.0}, ConfigError, "between 0 and 1, not 0.0"),
+        ({"resamples": 0}, ConfigError, "not 0"),
+        ({"groups": ["a"]}, ShapeError, r"\(2,\) and \(1,\)"),
     ],
 )
-def test_bootstrap_refuses_nonsense(arguments: dict[str, Any], error: type) -> None:
-    with pytest.raises(error):
+def test_bootstrap_refuses_nonsense(arguments: dict[str, Any], error: type, words: str) -> None:
+    with pytest.raises(error, match=words):
         bootstrap_interval([1.0, 2.0], **arguments)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
+import tempfile
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
+from scot_core import losses
 from scot_core.combiner import Combiner
 from scot_core.config import TrainConfig
 from scot_core.errors import ConfigError, DataError, ShapeError
@@ -119,18 +125,70 @@ def test_seeds_give_different_weights(undisturbed: Trained, tmp_path: Path) -> N
     assert other.curve[0][0] == undisturbed.curve[0][0]
 
 
-def test_every_row_is_seen_once_an_epoch(tmp_path: Path) -> None:
-    """With a batch as large as the data, two orders of the rows differ in nothing but rounding."""
-    whole = CONFIG.model_copy(update={"batch_size": 4000, "dropout": 0.0, "steps": 5})
-    turned = TrainingSet(
-        *(part.flip(0) for part in (DATA.image, DATA.caption, DATA.modification, DATA.modified_caption))
+@pytest.mark.parametrize("loss", losses.LOSSES)
+def test_it_is_a_plain_loop_over_the_loss_of_the_configuration(tmp_path: Path, loss: str) -> None:
+    """Whole batches without dropout, so that nothing depends on the order of the rows but rounding."""
+    own = {"alpha_pos": 3.0, "alpha_neg": 2.0, "margin": -0.3, "learning_rate": 0.01, "weight_decay": 0.5}
+    config = CONFIG.model_copy(update={"loss": loss, "batch_size": 4000, "dropout": 0.0, "steps": 11, **own})
+    trained = train_combiner(DATA, config, 5, tmp_path)
+    known = inspect.signature(losses.LOSSES[loss]).parameters
+    objective = losses.by_name(
+        loss, **{name: own[name] for name in ("alpha_pos", "alpha_neg", "margin") if name in known}
     )
-    first, second = (
-        train_combiner(data, whole, 0, tmp_path / name) for name, data in (("as it is", DATA), ("turned", turned))
+    torch.manual_seed(5)
+    combiner = Combiner(8, 16, 16, 0.0)
+    optimizer = torch.optim.AdamW(combiner.parameters(), lr=0.01, weight_decay=0.5)
+    curve = []
+    for _ in range(11):
+        value = objective(combiner(DATA.image, DATA.modification), DATA.modified_caption, DATA.caption)
+        curve.append(value.item())
+        optimizer.zero_grad()
+        value.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    assert [step for step, _ in trained.curve] == [10, 11]
+    assert [value for _, value in trained.curve] == pytest.approx(curve[-2:], rel=1e-4, abs=1e-4)
+    for name, value in combiner.state_dict().items():
+        torch.testing.assert_close(_weights(trained)[name], value, rtol=1e-3, atol=1e-3)
+
+
+def test_every_step_has_a_dropout_of_its_own(tmp_path: Path) -> None:
+    """One triplet and no learning to speak of: nothing but the mask differs between two steps."""
+    config = CONFIG.model_copy(update={"learning_rate": 1e-30, "weight_decay": 0.0, "steps": 50})
+    curves = [train_combiner(_data(rows=1), config, seed, tmp_path / str(seed)).curve for seed in (0, 1)]
+    assert all(len({value for _, value in curve}) > 1 for curve in curves)
+    assert curves[0] != curves[1]
+    without = train_combiner(_data(rows=1), config.model_copy(update={"dropout": 0.0}), 0, tmp_path / "without").curve
+    assert [value for _, value in without] == pytest.approx([without[0][1]] * 5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(rows=st.integers(1, 12), size=st.integers(1, 14), seed=st.integers(0, 2**31 - 1))
+def test_an_epoch_draws_every_row_at_most_once_and_whole_batches_of_them(rows: int, size: int, seed: int) -> None:
+    batches: list[list[int]] = []
+
+    def recorded(composed: Tensor, target: Tensor, caption: Tensor) -> Tensor:
+        assert torch.equal(target, caption)  # the parts of a triplet stay together
+        batches.append([int(number) for number in target[:, 0] * rows])
+        return composed.sum()
+
+    numbers = (torch.arange(rows) / rows + 0.5 / rows).unsqueeze(1).expand(rows, 2).contiguous()
+    per_epoch = rows // min(size, rows)
+    config = CONFIG.model_copy(
+        update={"loss": "infonce", "batch_size": size, "steps": 4 * per_epoch, "projection_dim": 2, "hidden_dim": 2}
     )
-    assert first.curve[0][1] == pytest.approx(second.curve[0][1], rel=1e-5)
-    for name, value in _weights(first).items():
-        assert torch.allclose(value, _weights(second)[name], atol=1e-4)
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as work:
+        patch.setitem(losses.LOSSES, "infonce", recorded)
+        train_combiner(TrainingSet(numbers, numbers, numbers, numbers), config, seed, Path(work))
+    epochs = [list(chain(*batches[at : at + per_epoch])) for at in range(0, len(batches), per_epoch)]
+    assert len(epochs) == 4
+    assert {len(batch) for batch in batches} == {min(size, rows)}
+    for epoch in epochs:
+        assert len(set(epoch)) == len(epoch) == per_epoch * min(size, rows)
+        assert set(epoch) <= set(range(rows))
+        if rows % min(size, rows) == 0:
+            assert set(epoch) == set(range(rows))
+    if rows > 6:  # four equal orders of so many rows are no chance
+        assert len(set(map(tuple, epochs))) > 1
 
 
 def test_data_that_cannot_be_trained_on_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 
 import pytest
@@ -149,6 +150,73 @@ def test_replies_that_are_not_whole_are_rejected_by_how_they_ended(finish_reason
 )
 def test_each_filter_has_its_reason(modification: str, modified_caption: str, reason: str) -> None:
     assert read(CAPTION, modification, modified_caption) == reason
+
+
+@pytest.mark.parametrize(
+    ("before", "longest"),
+    [(1, 41), (10, 50), (26, 66), (27, 67), (28, 70), (100, 250), (500, 1000)],
+)
+def test_a_modified_caption_is_between_two_fifths_and_five_halves_as_long(before: int, longest: int) -> None:
+    """Or 40 characters longer, whatever it is of; never above 1000."""
+
+    def is_too_short_or_long(length: int) -> bool:
+        return screen("a" * before, Parsed("make it blue", "b" * length), "stop") == Rejection("length")
+
+    shortest = math.ceil(0.4 * before)
+    assert [is_too_short_or_long(n) for n in (shortest - 1, shortest, longest, longest + 1)] == [
+        True,
+        False,
+        False,
+        True,
+    ]
+
+
+def test_a_modification_has_200_characters_at_most() -> None:
+    modified = CAPTION.replace("red", "blue")
+    assert screen(CAPTION, Parsed("make it blue".ljust(200), modified), "stop") is None
+    assert screen(CAPTION, Parsed("make it blue".ljust(201), modified), "stop") == Rejection("length")
+
+
+@pytest.mark.parametrize(
+    "leak",
+    [
+        "Caption:",
+        "edit =",
+        "MODIFICATION:",
+        "modified_caption:",
+        "modified caption:",
+        "<|im_end|>",
+        "</s>",
+        "```",
+        "json",
+        "{",
+    ],
+)
+def test_what_a_prompt_leaves_in_a_reply_is_a_leak_unless_the_caption_has_it(leak: str) -> None:
+    request, modified = "make it blue", CAPTION.replace("red", "blue")
+    own = f"{CAPTION} {leak}"
+    for parsed in (Parsed(f"{request} {leak}", modified), Parsed(request, f"{modified} {leak}")):
+        assert screen(CAPTION, parsed, "stop") == Rejection("prompt_leak")
+        assert screen(own.lower(), parsed, "stop") != Rejection("prompt_leak")
+    assert screen(own, Parsed(request, f"{modified} {leak.lower()}"), "stop") is None
+
+
+@pytest.mark.parametrize("text", ["an edited photo", "a caption on a sign", "2 < 3 and 4 > 3", "jsons", "modification"])
+def test_what_only_looks_like_a_prompt_is_no_leak(text: str) -> None:
+    assert screen(CAPTION, Parsed(text, CAPTION.replace("red", "blue")), "stop") != Rejection("prompt_leak")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there", "reason"),
+    [
+        ("a lemon slice", "a lemon", "kept"),  # half of a clause may be missing
+        ("a fresh lemon slice in brass", "a fresh lemon", "kept"),
+        ("a fresh lemon slice", "a lemon", "unapplied_edit"),
+        ("a fresh lemon slice", "a fresh lemon", "kept"),
+    ],
+)
+def test_more_than_half_of_a_request_must_be_there(wanted: str, there: str, reason: str) -> None:
+    assert read(CAPTION, f"add {wanted}", f"{CAPTION} and {there}") == reason
 
 
 @pytest.mark.parametrize(
