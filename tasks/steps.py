@@ -16,11 +16,11 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
-from prefect.states import Completed
 
 from scot_core.lake import Dataset
-from scot_core.stages.progress import LISTENERS, Meter, Progress
+from scot_core.stages.progress import LISTENERS, Meter, Progress, Stopped
 from scot_core.stages.step import Step
+from tasks.states import completed, failure_of
 
 
 class ProgressArtifact:
@@ -50,7 +50,7 @@ class ProgressArtifact:
 @task(task_run_name="{name}", cache_policy=NO_CACHE)
 def reuse(step: Step, name: str) -> State:
     """A step that is committed already."""
-    return Completed(name="Cached", message=", ".join(f"{i.table}/{i.key}" for i in step.outputs))
+    return completed(", ".join(f"{i.table}/{i.key}" for i in step.outputs), cached=True)
 
 
 @task(task_run_name="{name}: shard {shard}", cache_policy=NO_CACHE)
@@ -62,7 +62,7 @@ def run_shard(step: Step, shard: int, name: str, meter: Meter, room: threading.S
         except BaseException:
             meter.stop()  # what fails one shard, a dead endpoint say, must not be waited for once a shard
             raise
-    return None if worked else Completed(name="Cached", message="this part is in the lake")
+    return None if worked else completed("this part is in the lake", cached=True)
 
 
 @task(task_run_name="{name}: commit", cache_policy=NO_CACHE)
@@ -71,13 +71,12 @@ def commit(step: Step, name: str) -> list[dict[str, object]]:
     return [asdict(dataset.record) for dataset in step.commit()]
 
 
-def _wait(futures: Sequence[PrefectFuture[State | None]]) -> None:
-    """Raises what the first failed shard raised; those that were only told to stop come after it."""
-    states = [future.wait() or future.state for future in futures]
-    failed = [state for state in states if not state.is_completed()]
-    told = [state for state in failed if "Stopped" in (state.message or "")]
-    for state in [s for s in failed if s not in told] + told:
-        state.result()
+def raise_first_failure(futures: Sequence[PrefectFuture[State | None]]) -> None:
+    """Wait for all; raises what the first failed shard raised: those that were only told to stop come after it."""
+    ends = [failure_of(future.wait() or future.state) for future in futures]
+    failures = [failure for failure in ends if failure is not None]
+    if failures:
+        raise next((failure for failure in failures if not isinstance(failure, Stopped)), failures[0])
 
 
 def run_step(step: Step) -> tuple[Dataset, ...]:
@@ -97,7 +96,7 @@ def run_step(step: Step) -> tuple[Dataset, ...]:
     with step:
         futures = [run_shard.submit(step, shard, step.name, meter, room) for shard in range(len(step.shards()))]
         try:
-            _wait(futures)
+            raise_first_failure(futures)
         except BaseException:
             meter.stop()
             raise
