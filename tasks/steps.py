@@ -9,42 +9,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict
-from uuid import UUID
 
 from prefect import task
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 
 from scot_core.lake import Dataset
-from scot_core.stages.progress import LISTENERS, Meter, Progress, Stopped
+from scot_core.stages.progress import LISTENERS, Meter, Stopped, tell
 from scot_core.stages.step import Step
+from tasks.progress import ProgressArtifact
 from tasks.states import completed, failure_of
-
-
-class ProgressArtifact:
-    """Keeps one progress artifact of a step up to date; made only for steps that last."""
-
-    every_s = 2.0
-
-    def __init__(self) -> None:
-        self._artifact: UUID | None = None
-
-    def begin(self, step: Step, total: int) -> None:
-        self._artifact = None
-
-    def update(self, progress: Progress) -> None:
-        percent = round(100 * progress.share, 1)
-        if self._artifact is None:
-            key = f"{progress.stage}-{progress.name}".lower()
-            slug = "".join(c if c.isalnum() else "-" for c in key).strip("-")
-            self._artifact = create_progress_artifact(percent, key=slug, description=str(progress))
-        else:
-            update_progress_artifact(self._artifact, percent, description=str(progress))
-
-    def end(self, step: Step, cached: bool) -> None:
-        """Nothing is held open."""
 
 
 @task(task_run_name="{name}", cache_policy=NO_CACHE)
@@ -89,11 +64,12 @@ def run_step(step: Step) -> tuple[Dataset, ...]:
     if found is not None:
         reuse(step, step.name)
         for listener in listeners:
-            listener.end(step, cached=True)
+            tell(listener, lambda to: to.end(step, cached=True))
         return found
-    meter = Meter(step, (*listeners, ProgressArtifact()))
+    artifact = ProgressArtifact()
+    meter = Meter(step, (*listeners, artifact))
     room = threading.Semaphore(step.parallel)
-    with step:
+    with step, artifact:
         futures = [run_shard.submit(step, shard, step.name, meter, room) for shard in range(len(step.shards()))]
         try:
             raise_first_failure(futures)
@@ -102,7 +78,7 @@ def run_step(step: Step) -> tuple[Dataset, ...]:
             raise
         commit(step, step.name)
     for listener in listeners:
-        listener.end(step, cached=False)
+        tell(listener, lambda to: to.end(step, cached=False))
     datasets = step.committed()
     assert datasets is not None, "commit() has just written them"
     return datasets
