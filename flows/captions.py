@@ -7,12 +7,12 @@ from prefect.client.schemas.objects import State
 
 from flows.common import Recorder, ended, open_lake
 from scot_core.config import CaptionsConfig
-from scot_core.stages import recipes
+from scot_core.stages.captions import captions as recipe
 
 
 @flow(name="scot", flow_run_name="captions of {config.source}")
 def captions(config: CaptionsConfig = CaptionsConfig(), lake: str | None = None) -> State:
     """Write tables `captions` and, for the catalogue, `galleries`."""
     run = Recorder()
-    pictures = recipes.captions(run, open_lake(lake), config)
+    pictures = recipe(run, open_lake(lake), config)
     return ended(run, galleries=pictures.galleries, captions=pictures.captions)

@@ -1,19 +1,14 @@
-"""What every stage flow does alike: open the lake, find its inputs, end as `Cached` where nothing was to do."""
+"""What every stage flow does alike: open the lake, run steps, end as `Cached` where nothing was to do."""
 
 from __future__ import annotations
 
 from prefect.client.schemas.objects import State
-from prefect.states import Completed
 
 from scot_core.config.settings import settings
-from scot_core.errors import LakeError
 from scot_core.lake import Dataset, Lake
-from scot_core.stages.recipes import Run
-from scot_core.stages.step import Step
+from scot_core.stages.step import Run, Step
+from tasks.states import handing_on
 from tasks.steps import run_step
-
-CACHED = "Cached"
-SEPARATOR = ", "
 
 
 def open_lake(url: str | None) -> Lake:
@@ -21,16 +16,6 @@ def open_lake(url: str | None) -> Lake:
     lake = Lake(url or settings().lake)
     lake.check_writable()
     return lake
-
-
-def given(lake: Lake, table: str, key: str | None, **filters: str) -> Dataset:
-    """An input by its key, or the newest one. Raises LakeError where there is none."""
-    if key is None:
-        return lake.table(table).latest(**filters)
-    dataset = lake.table(table).find(key)
-    if dataset is None:
-        raise LakeError(f"{table}/{key} is not in the lake {lake.url}")
-    return dataset
 
 
 class Recorder:
@@ -45,23 +30,9 @@ class Recorder:
         return self._run(step)
 
 
-def of_source(lake: Lake, table: str, key: str | None, like: Dataset, **filters: str) -> Dataset | None:
-    """An input that not every source has: by its key, else the newest of the source of another input."""
-    source = str(like.manifest["source"])
-    if key is None and not lake.table(table).matching(source=source, **filters):
-        return None
-    return given(lake, table, key, source=source, **filters)
-
-
 def ended(recorder: Recorder, **datasets: Dataset | None) -> State:
-    """The final state of a stage, named `Cached` where every step was. Its message names the datasets' keys,
-    which is all that the next stage needs, in this process or in another.
+    """The final state of a stage, named `Cached` where every step was. It holds the datasets' keys, which is all that
+    the next stage needs, in this process or in another.
     """
-    keys = SEPARATOR.join(f"{name}={dataset.key}" for name, dataset in datasets.items() if dataset)
-    return Completed(name=None if recorder.worked else CACHED, message=keys)
-
-
-def keys_from(state: State) -> dict[str, str]:
-    """The keys that `ended` put into a state, by name."""
-    pairs = (pair.partition("=") for pair in (state.message or "").split(SEPARATOR))
-    return {name: key for name, _, key in pairs}
+    keys = {name: dataset.key for name, dataset in datasets.items() if dataset is not None}
+    return handing_on(keys, cached=not recorder.worked)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.common import Recorder, ended, given, of_source, open_lake
+from flows.common import Recorder, ended, open_lake
+from flows.inputs import for_embed
 from scot_core.config import EmbedConfig
-from scot_core.stages import recipes
-from scot_core.stages.recipes import Pictures
+from scot_core.stages.embed import embed as recipe
 
 
 @flow(name="scot", flow_run_name="embed with {config.encoder}")
@@ -19,9 +19,10 @@ def embed(
     triplets: str | None = None,
     lake: str | None = None,
 ) -> State:
-    """Write table `embeddings`: images of `captions` and `galleries`, texts of the generated `triplets`."""
+    """Write table `embeddings`: images of `captions` and `galleries`, texts of the generated `triplets`.
+
+    By default the newest generated triplets, the captions they were written for, and the images drawn with those.
+    """
     place, run = open_lake(lake), Recorder()
-    captioned = given(place, "captions", captions)
-    pictures = Pictures(captioned, of_source(place, "galleries", galleries, like=captioned))
-    vectors = recipes.embed(run, place, config, pictures, given(place, "triplets", triplets, stage="generate"))
+    vectors = recipe(run, place, config, *for_embed(place, captions, galleries, triplets))
     return ended(run, images=vectors.images, texts=vectors.texts, gallery=vectors.gallery)

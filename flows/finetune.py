@@ -5,9 +5,10 @@ from __future__ import annotations
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.common import Recorder, ended, given, open_lake
+from flows.common import Recorder, ended, open_lake
+from flows.inputs import for_finetune
 from scot_core.config import FinetuneConfig
-from scot_core.stages import recipes
+from scot_core.stages.finetune import finetune as recipe
 
 
 @flow(name="scot", flow_run_name="finetune {config.base}")
@@ -17,8 +18,10 @@ def finetune(
     seeds: str | None = None,
     lake: str | None = None,
 ) -> State:
-    """Write table `adapters` from the seed `triplets`, measured on `captions` that are no seeds."""
+    """Write table `adapters` from the seed `triplets`, measured on `captions` that are no seeds.
+
+    By default the newest seeds and the captions they were written for.
+    """
     place, run = open_lake(lake), Recorder()
-    learned_from = given(place, "triplets", seeds, stage="seed")
-    adapters = recipes.finetune(run, place, config, given(place, "captions", captions), learned_from)
+    adapters = recipe(run, place, config, *for_finetune(place, captions, seeds))
     return ended(run, adapters=adapters)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.common import Recorder, ended, given, open_lake
+from flows.common import Recorder, ended, open_lake
+from flows.inputs import for_generate
 from flows.keys import api_key
 from scot_core.config import GenerateConfig
-from scot_core.stages import recipes
+from scot_core.stages.generate import generate as recipe
 from tasks.artifacts import samples_artifact
 
 
@@ -19,10 +20,11 @@ def generate(
     adapter: str | None = None,
     lake: str | None = None,
 ) -> State:
-    """Write tables `replies`, `rejects` and `triplets` (kind generated)."""
+    """Write tables `replies`, `rejects` and `triplets` (kind generated).
+
+    By default by the newest adapter, for the captions it was tuned on; name both to write for other captions.
+    """
     place, run = open_lake(lake), Recorder()
-    writer = given(place, "adapters", adapter)
-    pictures = given(place, "captions", captions)
-    triplets = recipes.generate(run, place, config, pictures, writer, api_key(config.endpoint))
+    triplets = recipe(run, place, config, *for_generate(place, captions, adapter), api_key(config.endpoint))
     samples_artifact(triplets)
     return ended(run, triplets=triplets)

@@ -20,7 +20,8 @@ def api_key(server: ServerConfig) -> SecretStr:
     if own.get_secret_value() or not server.base_url:
         return own
     try:
-        block = Secret.load(BLOCK, _sync=True)
+        block = Secret.load(BLOCK)
     except ValueError:  # there is no such block
         return own
+    assert isinstance(block, Secret), "no coroutine where no event loop runs"
     return SecretStr(str(block.get()))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.common import Recorder, ended, given, open_lake
+from flows.common import Recorder, ended, open_lake
+from flows.inputs import for_seed
 from flows.keys import api_key
 from scot_core.config import SeedConfig
-from scot_core.stages import recipes
+from scot_core.stages.seed import seed as recipe
 
 
 @flow(name="scot", flow_run_name="seed: {config.count} from {config.endpoint.model}")
@@ -19,5 +20,5 @@ def seed(config: SeedConfig = SeedConfig(), captions: str | None = None, lake: s
     the same configuration goes on: the batches' ids are in the lake.
     """
     place, run = open_lake(lake), Recorder()
-    triplets = recipes.seed(run, place, config, given(place, "captions", captions), api_key(config.endpoint))
+    triplets = recipe(run, place, config, for_seed(place, captions), api_key(config.endpoint))
     return ended(run, triplets=triplets)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Literal
 
 from prefect import Flow
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.deployments import run_deployment
-from prefect.states import Completed
 
-from flows.common import CACHED, keys_from
 from scot_core.config import STAGES, Config
 from scot_core.errors import ScotError
+from tasks.states import completed, failure_of, is_cached, keys_of
 
 Where = Literal["inline", "deployments"]
 
@@ -28,30 +28,32 @@ class Stages:
         self._left_out = STAGES[STAGES.index(last) + 1 :]
         self._states: list[State] = []
 
-    def __call__(self, stage: Flow[..., State], config: Config, **inputs: Any) -> dict[str, str]:
+    def __call__(self, stage: Flow[..., State], config: Config, **inputs: Config | str) -> dict[str, str]:
         """Run one stage; returns the keys of its datasets by name. Raises what the stage raised."""
         name = stage.fn.__name__
         if name in self._left_out:
             return defaultdict(str)
-        parameters = {"config": config, **inputs, "lake": self._lake}
+        parameters: dict[str, Config | str | None] = {"config": config, **inputs, "lake": self._lake}
         inline = self._where == "inline"
         state = stage(**parameters, return_state=True) if inline else self._deployed(name, parameters)
         self._states.append(state)
-        if not state.is_completed():
-            state.result()  # raises what happened
-        return keys_from(state)
+        failure = failure_of(state)
+        if failure is not None:
+            raise failure
+        return keys_of(state)
 
     def ended(self) -> State:
         """Completed; named `Cached` where no stage had anything to do."""
-        cached = all(state.name == CACHED for state in self._states)
-        return Completed(name=CACHED if cached else None, message=f"{len(self._states)} stages")
+        cached = all(is_cached(state) for state in self._states)
+        return completed(f"{len(self._states)} stages", cached=cached)
 
-    def _deployed(self, name: str, parameters: dict[str, Any]) -> State:
+    def _deployed(self, name: str, parameters: Mapping[str, Config | str | None]) -> State:
         plain = {
             key: value.model_dump(mode="json") if isinstance(value, Config) else value
             for key, value in parameters.items()
         }
         run = run_deployment(f"scot/{name}", parameters=plain)
+        assert isinstance(run, FlowRun), "no coroutine where no event loop runs"
         state = run.state
         if state is None or not state.is_completed():
             what = "no state" if state is None else f"{state.name}: {state.message}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.common import Recorder, ended, given, of_source, open_lake
+from flows.common import Recorder, ended, open_lake
+from flows.inputs import for_train
 from scot_core.config import BenchmarkConfig, TrainConfig
 from scot_core.stages import recipes
-from scot_core.stages.embed import Embeddings
 from tasks.artifacts import benchmark_artifact
 
 
@@ -22,14 +22,12 @@ def train(
     gallery: str | None = None,
     lake: str | None = None,
 ) -> State:
-    """Write tables `combiners` and `benchmarks` from the generated `triplets` and their `embeddings`."""
+    """Write tables `combiners` and `benchmarks` from the generated `triplets` and their `embeddings`.
+
+    By default the newest vectors of texts, the triplets whose texts these are, and the vectors of their images.
+    """
     place, run = open_lake(lake), Recorder()
-    learned_from = given(place, "triplets", triplets, stage="generate")
-    vectors = Embeddings(
-        images=given(place, "embeddings", images, stage="embed-images"),
-        texts=given(place, "embeddings", texts, stage="embed-texts"),
-        gallery=of_source(place, "embeddings", gallery, like=learned_from, stage="embed-gallery"),
-    )
+    learned_from, vectors = for_train(place, triplets, images, texts, gallery)
     combiners = recipes.train(run, place, config, learned_from, vectors)
     measured = recipes.benchmark(run, place, benchmark, combiners, learned_from, vectors)
     for rows in measured.values():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,20 +15,21 @@ from scot_core.stages.progress import LISTENERS, Listener, Stopped
 if TYPE_CHECKING:  # Prefect is imported while its server starts
     from prefect.client.schemas.objects import State
 
-CACHED = "Cached"
-
 
 def run_inline(
     profile: str, overrides: Sequence[str], *, until: str | None, lake: str, listeners: Sequence[Listener]
 ) -> bool:
     """The flow `regenerate`. Returns True where every stage was cached. Raises what a stage raised."""
 
-    def regenerate() -> State:
+    def load() -> Callable[[], State]:
         from flows.regenerate import regenerate
 
-        return regenerate(profile, list(overrides), until=until, lake=lake, return_state=True)
+        return lambda: regenerate(profile, list(overrides), until=until, lake=lake, return_state=True)
 
-    return _run(regenerate, listeners).name == CACHED
+    state = _run(load, listeners)
+    from tasks.states import is_cached
+
+    return is_cached(state)
 
 
 def benchmark_inline(
@@ -42,16 +42,19 @@ def benchmark_inline(
 ) -> str:
     """The flow `benchmark`. Returns the key of its rows. Raises what a step raised."""
 
-    def benchmark() -> State:
+    def load() -> Callable[[], State]:
         from flows.benchmark import benchmark
 
-        return benchmark(config, combiner, encoder, lake, return_state=True)
+        return lambda: benchmark(config, combiner, encoder, lake, return_state=True)
 
-    state = _run(benchmark, listeners)
-    return str(state.message).partition("=")[2]
+    state = _run(load, listeners)
+    from tasks.states import keys_of
+
+    return keys_of(state)["benchmarks"]
 
 
-def _run(flow: Callable[[], State], listeners: Sequence[Listener]) -> State:
+def _run(load: Callable[[], Callable[[], State]], listeners: Sequence[Listener]) -> State:
+    """Load a flow, with torch and Prefect, while the server starts; then run it, and raise what it raised."""
     # what a stage raises is raised here too; Prefect's own copy of it would only say it twice
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     with ExitStack() as stack:
@@ -60,7 +63,9 @@ def _run(flow: Callable[[], State], listeners: Sequence[Listener]) -> State:
             os.environ["PREFECT_API_URL"] = url
         from prefect.exceptions import CrashedRun
 
-        importlib.import_module("flows.common")  # torch and Prefect load while the server starts
+        from tasks.states import failure_of
+
+        flow = load()
         if url is not None:
             wait_until_healthy(url)
             stack.enter_context(_without_heartbeats())
@@ -68,8 +73,8 @@ def _run(flow: Callable[[], State], listeners: Sequence[Listener]) -> State:
         stack.callback(LISTENERS.reset, token)
         try:
             state = flow()
-            if not state.is_completed():
-                state.result()
+            if (failure := failure_of(state)) is not None:
+                raise failure
         except (CrashedRun, Stopped) as error:  # how Ctrl-C may come back out of Prefect
             raise KeyboardInterrupt from error
         return state

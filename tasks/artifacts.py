@@ -1,6 +1,12 @@
-"""What a person sees in the Prefect UI beside the progress: tables and sample triplets."""
+"""What a person sees in the Prefect UI beside the progress: tables and sample triplets. None of it may fail a run."""
 
 from __future__ import annotations
+
+import functools
+import logging
+import re
+from collections.abc import Callable
+from typing import ParamSpec
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -8,11 +14,29 @@ from prefect.cache_policies import NO_CACHE
 
 from scot_core.lake import Dataset
 from scot_core.paper import main_metric
+from scot_core.printable import printable
+
+logger = logging.getLogger(__name__)
+P = ParamSpec("P")
 
 SAMPLES = 12
 
 
+def cosmetic(show: Callable[P, None]) -> Callable[P, None]:
+    """Whatever `show` raises is reported, and that is all."""
+
+    @functools.wraps(show)
+    def try_to_show(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            show(*args, **kwargs)
+        except Exception as error:
+            logger.warning("%s is left out, the work goes on: %r", show.__name__, error)
+
+    return try_to_show
+
+
 @task(task_run_name="show the benchmark", cache_policy=NO_CACHE)
+@cosmetic
 def benchmark_artifact(rows: Dataset) -> None:
     """The benchmark's main metric, one row for each method and split; nothing where the targets are hidden."""
     table = rows.read(["benchmark", "split", "method", "metric", "value", "low", "high"]).to_pylist()
@@ -27,12 +51,16 @@ def benchmark_artifact(rows: Dataset) -> None:
 
 
 @task(task_run_name="show sample triplets", cache_policy=NO_CACHE)
+@cosmetic
 def samples_artifact(triplets: Dataset) -> None:
     """A few triplets, spread over the dataset."""
     rows = triplets.read(["caption", "modification", "modified_caption"]).to_pylist()
     chosen = rows[:: max(1, len(rows) // SAMPLES)][:SAMPLES]
-    lines = [f"| {row['caption']} | {row['modification']} | {row['modified_caption']} |" for row in chosen]
-    head = "| caption | modification | modified caption |\n| --- | --- | --- |\n"
-    create_markdown_artifact(
-        head + "\n".join(lines), key="triplets", description=f"{len(chosen)} of {len(rows):,} triplets"
-    )
+    lines = ["| caption | modification | modified caption |", "| --- | --- | --- |"]
+    lines += ["| " + " | ".join(markdown(row[name]) for name in row) + " |" for row in chosen]
+    create_markdown_artifact("\n".join(lines), key="triplets", description=f"{len(chosen)} of {len(rows):,} triplets")
+
+
+def markdown(text: str) -> str:
+    """Text that a cell of a Markdown table shows as it is: no mark-up, no HTML, no link, no second line."""
+    return re.sub(r"""[\\`*_{}\[\]()#.!|~:@$&<>"']""", lambda mark: f"&#{ord(mark[0])};", printable(text))

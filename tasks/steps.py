@@ -9,48 +9,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict
-from uuid import UUID
 
 from prefect import task
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
-from prefect.states import Completed
 
 from scot_core.lake import Dataset
-from scot_core.stages.progress import LISTENERS, Meter, Progress
+from scot_core.stages.progress import LISTENERS, Meter, Stopped, tell
 from scot_core.stages.step import Step
-
-
-class ProgressArtifact:
-    """Keeps one progress artifact of a step up to date; made only for steps that last."""
-
-    every_s = 2.0
-
-    def __init__(self) -> None:
-        self._artifact: UUID | None = None
-
-    def begin(self, step: Step, total: int) -> None:
-        self._artifact = None
-
-    def update(self, progress: Progress) -> None:
-        percent = round(100 * progress.share, 1)
-        if self._artifact is None:
-            key = f"{progress.stage}-{progress.name}".lower()
-            slug = "".join(c if c.isalnum() else "-" for c in key).strip("-")
-            self._artifact = create_progress_artifact(percent, key=slug, description=str(progress))
-        else:
-            update_progress_artifact(self._artifact, percent, description=str(progress))
-
-    def end(self, step: Step, cached: bool) -> None:
-        """Nothing is held open."""
+from tasks.progress import ProgressArtifact
+from tasks.states import completed, failure_of
 
 
 @task(task_run_name="{name}", cache_policy=NO_CACHE)
 def reuse(step: Step, name: str) -> State:
     """A step that is committed already."""
-    return Completed(name="Cached", message=", ".join(f"{i.table}/{i.key}" for i in step.outputs))
+    return completed(", ".join(f"{i.table}/{i.key}" for i in step.outputs), cached=True)
 
 
 @task(task_run_name="{name}: shard {shard}", cache_policy=NO_CACHE)
@@ -62,7 +37,7 @@ def run_shard(step: Step, shard: int, name: str, meter: Meter, room: threading.S
         except BaseException:
             meter.stop()  # what fails one shard, a dead endpoint say, must not be waited for once a shard
             raise
-    return None if worked else Completed(name="Cached", message="this part is in the lake")
+    return None if worked else completed("this part is in the lake", cached=True)
 
 
 @task(task_run_name="{name}: commit", cache_policy=NO_CACHE)
@@ -71,13 +46,12 @@ def commit(step: Step, name: str) -> list[dict[str, object]]:
     return [asdict(dataset.record) for dataset in step.commit()]
 
 
-def _wait(futures: Sequence[PrefectFuture[State | None]]) -> None:
-    """Raises what the first failed shard raised; those that were only told to stop come after it."""
-    states = [future.wait() or future.state for future in futures]
-    failed = [state for state in states if not state.is_completed()]
-    told = [state for state in failed if "Stopped" in (state.message or "")]
-    for state in [s for s in failed if s not in told] + told:
-        state.result()
+def raise_first_failure(futures: Sequence[PrefectFuture[State | None]]) -> None:
+    """Wait for all; raises what the first failed shard raised: those that were only told to stop come after it."""
+    ends = [failure_of(future.wait() or future.state) for future in futures]
+    failures = [failure for failure in ends if failure is not None]
+    if failures:
+        raise next((failure for failure in failures if not isinstance(failure, Stopped)), failures[0])
 
 
 def run_step(step: Step) -> tuple[Dataset, ...]:
@@ -90,20 +64,21 @@ def run_step(step: Step) -> tuple[Dataset, ...]:
     if found is not None:
         reuse(step, step.name)
         for listener in listeners:
-            listener.end(step, cached=True)
+            tell(listener, lambda to: to.end(step, cached=True))
         return found
-    meter = Meter(step, (*listeners, ProgressArtifact()))
+    artifact = ProgressArtifact()
+    meter = Meter(step, (*listeners, artifact))
     room = threading.Semaphore(step.parallel)
-    with step:
+    with step, artifact:
         futures = [run_shard.submit(step, shard, step.name, meter, room) for shard in range(len(step.shards()))]
         try:
-            _wait(futures)
+            raise_first_failure(futures)
         except BaseException:
             meter.stop()
             raise
         commit(step, step.name)
     for listener in listeners:
-        listener.end(step, cached=False)
+        tell(listener, lambda to: to.end(step, cached=False))
     datasets = step.committed()
     assert datasets is not None, "commit() has just written them"
     return datasets

@@ -1,19 +1,24 @@
 """Who hears how far a step is: the terminal, a Prefect artifact, nobody.
 
-Listeners travel in a context variable, which task runners copy into their threads.
+Listeners travel in a context variable, which task runners copy into their threads. They show work and never fail it:
+one that raises is reported once and left out from there on.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
+from weakref import WeakSet
 
 from scot_core.errors import ScotError
 from scot_core.stages.step import Step
+
+logger = logging.getLogger(__name__)
 
 
 class Stopped(ScotError):
@@ -59,6 +64,18 @@ class Listener(Protocol):
 
 
 LISTENERS: ContextVar[tuple[Listener, ...]] = ContextVar("scot_progress_listeners", default=())
+_LEFT_OUT: WeakSet[Listener] = WeakSet()
+
+
+def tell(listener: Listener, what: Callable[[Listener], None]) -> None:
+    """Tell a listener; whatever it raises is its own affair."""
+    if listener in _LEFT_OUT:
+        return
+    try:
+        what(listener)
+    except Exception as error:
+        _LEFT_OUT.add(listener)
+        logger.warning("%s shows no more progress, the work goes on: %r", type(listener).__name__, error)
 
 
 class Meter:
@@ -73,7 +90,7 @@ class Meter:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         for listener in listeners:
-            listener.begin(step, self._total)
+            tell(listener, lambda to: to.begin(step, self._total))
 
     def stop(self) -> None:
         """Make every later `tick` raise, so that other shards end soon; what they had written stays."""
@@ -89,7 +106,8 @@ class Meter:
             for listener, told in self._told.items():
                 if now - told >= listener.every_s or self._done >= self._total:
                     self._told[listener] = now
-                    listener.update(self._progress(now))
+                    progress = self._progress(now)
+                    tell(listener, lambda to, progress=progress: to.update(progress))  # type: ignore[misc]
 
     def _progress(self, now: float) -> Progress:
         step = self._step

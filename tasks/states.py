@@ -1,0 +1,62 @@
+"""How runs end: the name of states that had nothing to do, and the keys that one stage hands to the next.
+
+A state's message is its only field that is kept for every run: results of deployed runs are not, and details have
+no room for fields of one's own. So the keys travel there, as JSON of a checked record, and are read nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from scot_core.errors import ScotError
+
+CACHED: Final = "Cached"
+
+
+class Keys(BaseModel):
+    """Keys of the datasets that a stage found or made, by what the next stage calls them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    keys: dict[str, str]
+
+
+def completed(message: str, *, cached: bool) -> State:
+    """A completed state, named `Cached` where nothing had to be done."""
+    return Completed(name=CACHED if cached else None, message=message)
+
+
+def is_cached(state: State) -> bool:
+    """Whether nothing had to be done."""
+    return state.is_completed() and state.name == CACHED
+
+
+def handing_on(keys: Mapping[str, str], *, cached: bool) -> State:
+    """How a stage ends: what it hands on, by name."""
+    return completed(Keys(keys=dict(keys)).model_dump_json(), cached=cached)
+
+
+def keys_of(state: State) -> dict[str, str]:
+    """What a stage handed on. Raises ScotError where the state is not one of `handing_on`."""
+    try:
+        return Keys.model_validate_json(state.message or "").keys
+    except ValidationError as error:
+        raise ScotError(
+            f"a stage ended as {state.name} without the keys of its datasets (it said {state.message!r}): its worker "
+            "runs another version of Scot; bring both to the same one and run again"
+        ) from error
+
+
+def failure_of(state: State) -> BaseException | None:
+    """What ended a run, as it was raised where that was in this process; None where the run completed."""
+    if state.is_completed():
+        return None
+    failure = state.result(raise_on_failure=False)
+    if isinstance(failure, BaseException):
+        return failure
+    return ScotError(f"a run ended as {state.name}: {state.message}")

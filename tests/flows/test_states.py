@@ -1,0 +1,60 @@
+"""Keys and failures pass between runs as records and exceptions, never as words. No server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from scot_core.errors import EndpointError, ScotError
+from scot_core.stages.progress import Stopped
+from tasks.states import completed, failure_of, handing_on, is_cached, keys_of
+from tasks.steps import raise_first_failure
+
+
+@given(st.dictionaries(st.text(), st.text()), st.booleans())
+def test_keys_arrive_as_they_were_handed_on(keys: dict[str, str], cached: bool) -> None:
+    state = handing_on(keys, cached=cached)
+    sent = State.model_validate_json(state.model_dump_json())  # as a deployed run's state comes back
+    assert keys_of(sent) == keys
+    assert is_cached(sent) is cached and sent.is_completed()
+
+
+@pytest.mark.parametrize("message", [None, "", "captions=a-1", "[]", '{"keys": {"captions": 1}}', '{"other": {}}'])
+def test_a_state_without_keys_is_no_empty_record(message: str | None) -> None:
+    with pytest.raises(ScotError, match="without the keys of its datasets"):
+        keys_of(Completed(message=message))
+
+
+def test_a_failed_run_is_not_cached_whatever_its_name() -> None:
+    assert not is_cached(Failed(name="Cached"))
+    assert failure_of(completed("", cached=True)) is None
+    error = EndpointError("the server is down")
+    assert failure_of(Failed(data=error)) is error
+    assert "Failed: gone" in str(failure_of(Failed(message="gone", data="no exception")))
+
+
+@dataclass
+class Ended:
+    """A future that is done."""
+
+    state: State
+
+    def wait(self) -> None:
+        return None
+
+
+def test_what_failed_first_is_raised_before_shards_that_were_told_to_stop() -> None:
+    first, second = EndpointError("Stopped answering: Stopped"), EndpointError("later")
+    told = Failed(data=Stopped("told to"))
+    done = completed("", cached=False)
+    with pytest.raises(EndpointError) as raised:
+        raise_first_failure([Ended(told), Ended(done), Ended(Failed(data=first)), Ended(Failed(data=second))])
+    assert raised.value is first
+    with pytest.raises(Stopped):
+        raise_first_failure([Ended(told), Ended(done)])
+    raise_first_failure([Ended(done)])
