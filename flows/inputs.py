@@ -145,7 +145,7 @@ def _gallery_of(lake: Lake, captions: Dataset) -> Dataset | None:
 
 
 def _encoder(vectors: Dataset) -> object:
-    return vectors.manifest["config"]["spec"]
+    return vectors.config["spec"]
 
 
 def _require_same_captions(lake: Lake, one: Dataset, other: Dataset) -> None:

@@ -164,9 +164,9 @@ def benchmark(
     with Bars(err if json_ else out) as bars:
         key = _flows().benchmark_inline(config, combiner, embed, lake=place.url, listeners=[bars])
     measured = place.table("benchmarks").latest(key=key)
-    if measured.manifest["config"]["combiner"] is None:
+    if measured.config["combiner"] is None:
         err.print(f"no Combiner in {place.url} was trained on this encoder: baselines alone", markup=False)
-    files = sorted(file["name"] for file in measured.manifest["files"])
+    files = sorted(file.name for file in measured.files)
     if submission is not None:
         measured.files_in(submission)
     if json_:
@@ -192,8 +192,10 @@ def status(*, lake: LakeOption = None, json_: JsonOption = False) -> None:
         "from runs order by created_at",
     )
     begun = place.uncommitted()
+    _show_damaged(place)
     if json_:
-        print(json.dumps({"lake": place.url, "datasets": runs.to_pylist(), "uncommitted": begun}))
+        damaged = [str(error) for error in place.damaged()]
+        print(json.dumps({"lake": place.url, "datasets": runs.to_pylist(), "uncommitted": begun, "damaged": damaged}))
         return
     show_table(out, runs, title=f"lake {place.url}")
     for name in begun:
@@ -210,7 +212,9 @@ def query(sql: str, /, *, lake: LakeOption = None, json_: JsonOption = False) ->
     from scot.terminal import show_table
     from scot_core.query import query as ask
 
-    result = ask(_lake(lake), sql)
+    place = _lake(lake)
+    result = ask(place, sql)
+    _show_damaged(place)
     if json_:
         print(json.dumps(result.to_pylist(), default=str))
     else:
@@ -342,8 +346,14 @@ def _flows() -> ModuleType:
     return inline
 
 
+def _show_damaged(place: Any) -> None:
+    """What the answer leaves out, on stderr."""
+    for error in place.damaged():
+        err.print(Text.assemble(("left out: ", "yellow"), str(error)), soft_wrap=True)
+
+
 def _show_results(place: Any) -> None:
-    found = place.table("benchmarks").datasets()
+    found = place.table("benchmarks").matching()
     if found:
         _show_benchmark(place, found[-1].read().to_pylist())
 

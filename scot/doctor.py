@@ -88,7 +88,10 @@ def _lake(url: str) -> Finding:
     try:
         lake = Lake(url)
         lake.check_writable()
-        return Finding("lake", True, f"{lake.url}, {len(lake.datasets())} datasets")
+        datasets, damaged = lake.read()
+        if damaged:
+            return Finding("lake", False, str(damaged[0]))
+        return Finding("lake", True, f"{lake.url}, {len(datasets)} datasets")
     except ScotError as error:
         return Finding("lake", False, str(error))
 

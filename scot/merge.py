@@ -58,7 +58,7 @@ def merge(
 
 def merge_dataset(adapters: Dataset, target: Path) -> Path:
     """`merge` for an adapter of the lake, on the first device of this machine."""
-    config = adapters.manifest["config"]
+    config = adapters.config
     with tempfile.TemporaryDirectory() as folder:
         adapter = adapters.files_in(Path(folder)) / "adapter"
         return merge(config["base"], adapter, target, revision=config["revision"], device=devices()[0])
@@ -72,8 +72,7 @@ def main() -> None:
     parser.add_argument("--adapter", default=None, help="key in table adapters; default the newest")
     arguments = parser.parse_args()
     try:
-        table = Lake(arguments.lake or settings().lake).table("adapters")
-        adapters = table.latest(**({"key": arguments.adapter} if arguments.adapter else {}))
+        adapters = Lake(arguments.lake or settings().lake).table("adapters").latest(key=arguments.adapter)
         merge_dataset(adapters, arguments.folder)
     except ScotError as error:
         sys.exit(f"error: {error}")

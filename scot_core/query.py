@@ -11,7 +11,10 @@ from scot_core.lake.views import render_views
 
 
 def connect(lake: Lake) -> duckdb.DuckDBPyConnection:
-    """An in-memory DuckDB with a view for every table of the lake (see `scot_core.lake.views`)."""
+    """An in-memory DuckDB with a view for every table of the lake (see `scot_core.lake.views`).
+
+    Datasets that cannot be read are left out of the views: `Lake.damaged` says which and why.
+    """
     connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})
     if lake.storage.is_local:
         root = f"{lake.storage.root}/"
@@ -19,7 +22,7 @@ def connect(lake: Lake) -> duckdb.DuckDBPyConnection:
         protocol = lake.storage.fs.protocol
         connection.register_filesystem(lake.storage.fs)
         root = f"{protocol if isinstance(protocol, str) else protocol[0]}://{lake.storage.root.lstrip('/')}/"
-    connection.execute(render_views([(d.table, d.manifest) for d in lake.datasets()], root=root))
+    connection.execute(render_views(lake.datasets(), root=root))
     return connection
 
 

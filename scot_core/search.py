@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 from scot_core.encoders.preprocessing import UNDECODABLE
 from scot_core.errors import DataError
 from scot_core.lake import Lake
+from scot_core.lake.lineage import parents
 from scot_core.retrieval import top_k
 from scot_core.stages.benchmark.chosen import embeddings_of
 from scot_core.stages.embed.datasets import encoder_of, made_by, vectors_by_id
@@ -59,7 +60,7 @@ class Searcher:
         combiners = lake.table("combiners").latest()
         with tempfile.TemporaryDirectory() as folder:
             self._combiner = next(iter(combiners_in(combiners, Path(folder)).values()))
-        source = str(combiners.manifest["source"])
+        source = combiners.source
         images = embeddings_of(lake, combiners)
         galleries = lake.table("embeddings").matching(source=source, stage="embed-gallery")
         own = [gallery for gallery in galleries if made_by(gallery) == made_by(images)]  # of the source's benchmark
@@ -89,9 +90,9 @@ class Searcher:
         wanted = set(ids)
         found: dict[str, tuple[str | None, Image.Image]] = {}
         for embeddings in self._embeddings:
-            table, key = str(embeddings.manifest["inputs"][0]).split("/")
-            columns = ["image_id", "image", *(["caption"] if table == "captions" else [])]
-            for part in self._lake.table(table).latest(key=key).read_parts(columns):
+            pictures = parents(self._lake, embeddings)[0]
+            columns = ["image_id", "image", *(["caption"] if pictures.table == "captions" else [])]
+            for part in pictures.read_parts(columns):
                 places = [i for i, image_id in enumerate(part["image_id"].to_pylist()) if image_id in wanted]
                 for row in part.take(pa.array(places, pa.int64())).to_pylist():
                     if row["image"]["bytes"] is None:  # another caption of an image that stands above

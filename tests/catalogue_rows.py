@@ -38,7 +38,7 @@ def commit_seeds(lake: Lake, captions: Dataset, count: int) -> Dataset:
     rows = captions.read(["pair_id", "source", "image_id", "caption"]).to_pylist()[:count]
     taught = [teach(row["caption"], random.Random(number)) for number, row in enumerate(rows)]
     identity = fingerprint("seed", 1, {"count": count}, [captions.fingerprint])
-    draft = lake.draft(Identity("triplets", SOURCE, "seed", identity, {}, [captions.name]))
+    draft = lake.draft(Identity("triplets", SOURCE, "seed", identity, {}, [captions.reference]))
     columns = {
         **{name: [row[name] for row in rows] for name in ("pair_id", "source", "image_id", "caption")},
         "kind": ["seed"] * count,

@@ -9,16 +9,19 @@ Weights (safetensors, JSON) lie beside the parts and are listed and checked the 
 from __future__ import annotations
 
 import os
+from itertools import chain
 
-from scot_core.lake.dataset import Dataset, Identity, Record, Usage
+from scot_core.errors import LakeError
+from scot_core.lake.dataset import Dataset, Identity, Record
 from scot_core.lake.draft import Draft
-from scot_core.lake.manifest import MANIFEST
+from scot_core.lake.manifest import MANIFEST, Usage
+from scot_core.lake.names import Reference
 from scot_core.lake.schema import TABLES
 from scot_core.lake.storage import Storage
-from scot_core.lake.table import Table
+from scot_core.lake.table import Table, committed_at
 from scot_core.lake.views import render_views
 
-__all__ = ["Dataset", "Draft", "Identity", "Lake", "Record", "Table", "Usage"]
+__all__ = ["Dataset", "Draft", "Identity", "Lake", "Record", "Reference", "Table", "Usage"]
 
 
 class Lake:
@@ -42,10 +45,18 @@ class Lake:
     def draft(self, identity: Identity) -> Draft:
         return Draft(self.storage, identity)
 
+    def read(self) -> tuple[list[Dataset], list[LakeError]]:
+        """Every committed dataset of every table, oldest first, and why others cannot be read."""
+        found, damaged = zip(*(self.table(name).read() for name in TABLES), strict=True)
+        return sorted(chain.from_iterable(found), key=committed_at), list(chain.from_iterable(damaged))
+
     def datasets(self) -> list[Dataset]:
-        """Every committed dataset of every table, oldest first."""
-        everything = [dataset for name in TABLES for dataset in self.table(name).datasets()]
-        return sorted(everything, key=lambda dataset: str(dataset.manifest["created_at"]))
+        """Every committed dataset that can be read, oldest first."""
+        return self.read()[0]
+
+    def damaged(self) -> list[LakeError]:
+        """Why datasets are left out of `datasets`, one error for each, which names its file and what to do."""
+        return self.read()[1]
 
     def uncommitted(self) -> list[str]:
         """`<table>/<key>` of what was begun but has no manifest yet."""
@@ -54,7 +65,7 @@ class Lake:
 
     def write_views(self) -> None:
         """Refresh `views.sql` at the root, for any DuckDB started there."""
-        views = render_views([(dataset.table, dataset.manifest) for dataset in self.datasets()], root="")
+        views = render_views(self.datasets(), root="")
         self.storage.write("views.sql", views.encode())
 
     def check_writable(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from scot_core.errors import LakeError
 from scot_core.lake import parts
 from scot_core.lake.fingerprint import digest, key_of
-from scot_core.lake.manifest import MANIFEST
+from scot_core.lake.manifest import MANIFEST, File, Manifest, Part, Usage
+from scot_core.lake.names import Reference
 from scot_core.lake.schema import schema_of
 from scot_core.lake.storage import Storage
 
@@ -39,56 +40,102 @@ class Identity:
     stage: str
     fingerprint: str
     config: Mapping[str, Any]
-    inputs: Sequence[str] = ()  # "<table>/<key>" of what it is made from
+    inputs: Sequence[Reference] = ()
 
     @property
     def key(self) -> str:
         return key_of(f"{self.source}-{self.stage}", self.fingerprint)
 
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What a dataset cost: tokens and money where a model was asked, seconds of work in the last run."""
-
-    seconds: float = 0.0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    usd: float = 0.0
+    @property
+    def folder(self) -> str:
+        """`<table>/<key>`."""
+        return f"{self.table}/{self.key}"
 
 
 class Dataset:
     """A committed dataset. What is read is checked against the manifest first."""
 
-    def __init__(self, storage: Storage, table: str, manifest: Mapping[str, Any], manifest_digest: str) -> None:
+    def __init__(self, storage: Storage, manifest: Manifest, manifest_digest: str) -> None:
         self._storage = storage
-        self.table = table
         self.manifest = manifest
         self.digest = manifest_digest
 
     @property
-    def key(self) -> str:
-        return str(self.manifest["key"])
+    def table(self) -> str:
+        return self.manifest.table
 
     @property
-    def fingerprint(self) -> str:
-        return str(self.manifest["fingerprint"])
+    def key(self) -> str:
+        return self.manifest.key
+
+    @property
+    def reference(self) -> Reference:
+        return Reference(self.table, self.key)
 
     @property
     def name(self) -> str:
-        return f"{self.table}/{self.key}"
+        """`<table>/<key>`, its folder."""
+        return str(self.reference)
+
+    @property
+    def fingerprint(self) -> str:
+        return self.manifest.fingerprint
+
+    @property
+    def source(self) -> str:
+        return self.manifest.source
+
+    @property
+    def stage(self) -> str:
+        return self.manifest.stage
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """What was asked for, as JSON has it: the identity's configuration."""
+        return self.manifest.config
+
+    @property
+    def inputs(self) -> tuple[Reference, ...]:
+        """What it was made from; see `lineage`."""
+        return self.manifest.inputs
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return self.manifest.parts
+
+    @property
+    def files(self) -> tuple[File, ...]:
+        """What lies beside the parts, such as weights."""
+        return self.manifest.files
 
     @property
     def rows(self) -> int:
-        return int(self.manifest["rows"]["out"])
+        return self.manifest.rows.out
+
+    @property
+    def rejected(self) -> int:
+        return self.manifest.rows.rejected
+
+    @property
+    def usage(self) -> Usage:
+        return self.manifest.usage
+
+    @property
+    def created_at(self) -> datetime:
+        return self.manifest.created_at
 
     @property
     def record(self) -> Record:
-        return Record(self.table, self.key, self.rows, int(self.manifest["rows"]["rejected"]), self.digest)
+        return Record(self.table, self.key, self.rows, self.rejected, self.digest)
 
-    @cached_property
-    def parts(self) -> list[str]:
-        """Names of the parts, relative to the lake's root, in order."""
-        return [f"{self.name}/{part['name']}" for part in self.manifest["parts"]]
+    @property
+    def paths(self) -> list[str]:
+        """Names of all its parts and files, relative to the lake's root; the parts first, in order."""
+        return [f"{self.name}/{entry.name}" for entry in self._entries]
+
+    @property
+    def _entries(self) -> list[Part | File]:
+        return [*self.parts, *self.files]
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All rows, in order. Raises LakeError where a part is missing or not what was committed."""
@@ -100,32 +147,32 @@ class Dataset:
 
     def read_parts(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """The parts one by one, each checked: bounded memory at any size."""
-        for index in range(len(self.manifest["parts"])):
+        for index in range(len(self.parts)):
             yield self.read_part(index, columns)
 
     def read_part(self, index: int, columns: Sequence[str] | None = None) -> pa.Table:
         """One part, checked: whole, or in the pages of the columns that are asked for where it is large."""
-        entry = self.manifest["parts"][index]
-        if columns and entry["bytes"] >= parts.WHOLE_BELOW and "footer" in entry:
-            table = parts.read_columns(self._storage, f"{self.name}/{entry['name']}", entry, columns)
+        part = self.parts[index]
+        if columns and part.bytes >= parts.WHOLE_BELOW:
+            table = parts.read_columns(self._storage, f"{self.name}/{part.name}", part, columns)
             if table is not None:
                 return table  # else the digest of the whole says what is wrong
-        data = self._checked(entry)
+        data = self._checked(part)
         return pq.read_table(pa.BufferReader(data), columns=list(columns) if columns else None)
 
     def check(self) -> None:
         """Every file is there with its committed size. Raises LakeError naming the first that is not."""
-        for file in [*self.manifest["parts"], *self.manifest["files"]]:
-            name = f"{self.name}/{file['name']}"
+        for file in self._entries:
+            name = f"{self.name}/{file.name}"
             if not self._storage.exists(name):
-                raise self._damaged(file["name"], "is missing")
-            if self._storage.size(name) != file["bytes"]:
-                raise self._damaged(file["name"], "does not have the size that was committed")
+                raise self._damaged(file.name, "is missing")
+            if self._storage.size(name) != file.bytes:
+                raise self._damaged(file.name, "does not have the size that was committed")
 
     def files_in(self, folder: Path) -> Path:
         """Put the dataset's files (weights) into a local folder, checked, and return the folder."""
-        for file in self.manifest["files"]:
-            target, data = folder / file["name"], self._checked(file)
+        for file in self.files:
+            target, data = folder / file.name, self._checked(file)
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(data)
@@ -133,13 +180,13 @@ class Dataset:
                 raise LakeError(f"cannot write {target}: {error.strerror or error}") from error
         return folder
 
-    def _checked(self, file: Mapping[str, Any]) -> bytes:
-        name = f"{self.name}/{file['name']}"
+    def _checked(self, file: Part | File) -> bytes:
+        name = f"{self.name}/{file.name}"
         if not self._storage.exists(name):
-            raise self._damaged(file["name"], "is missing")
+            raise self._damaged(file.name, "is missing")
         data = self._storage.read(name)
-        if digest(data) != file["digest"]:
-            raise self._damaged(file["name"], "is not what was committed (its digest differs)")
+        if digest(data) != file.digest:
+            raise self._damaged(file.name, "is not what was committed (its digest differs)")
         return data
 
     def _damaged(self, file: str, what: str) -> LakeError:

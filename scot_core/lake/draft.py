@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
 from scot_core.errors import LakeError
 from scot_core.lake import parts
-from scot_core.lake.dataset import Dataset, Identity, Usage
+from scot_core.lake.dataset import Dataset, Identity
 from scot_core.lake.fingerprint import digest
-from scot_core.lake.manifest import FORMAT, MANIFEST, library_versions
-from scot_core.lake.schema import schema_of
+from scot_core.lake.manifest import MANIFEST, File, Manifest, Part, Rows, Usage, library_versions, problems
+from scot_core.lake.names import part_name
+from scot_core.lake.schema import TABLES, schema_of
 from scot_core.lake.storage import TEMPORARY, Journal, Storage
 from scot_core.lake.table import Table
 
@@ -30,15 +31,15 @@ class Draft:
 
     storage: Storage
     identity: Identity
-    _files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _files: dict[str, File] = field(default_factory=dict)
 
     @property
     def folder(self) -> str:
-        return f"{self.identity.table}/{self.identity.key}"
+        return self.identity.folder
 
     def has_part(self, index: int) -> bool:
         """True where this part is whole and was written for this very fingerprint."""
-        name = f"{self.folder}/{_part_name(index)}"
+        name = f"{self.folder}/{part_name(index)}"
         if not self.storage.exists(name):
             return False
         footer = parts.footer_of(self.storage, name)
@@ -46,7 +47,7 @@ class Draft:
 
     def read_part(self, index: int) -> pa.Table:
         """A finished part of this draft. Raises LakeError where it cannot be read."""
-        name = f"{self.folder}/{_part_name(index)}"
+        name = f"{self.folder}/{part_name(index)}"
         data = self.storage.read(name)
         try:
             return pq.read_table(pa.BufferReader(data))
@@ -56,7 +57,7 @@ class Draft:
     def write_part(self, index: int, rows: Mapping[str, Any]) -> int:
         """Write one part atomically; the column `key` is added here. Returns the number of rows."""
         table = self._as_table(rows)
-        self._write(_part_name(index), parts.encode(table, self.identity.fingerprint))
+        self._write(part_name(index), parts.encode(table, self.identity.fingerprint))
         return int(table.num_rows)
 
     def write_files(self, folder: Path) -> None:
@@ -66,7 +67,7 @@ class Draft:
             if path.is_file() and not any(part.startswith(("_", ".")) for part in name.split("/")):
                 data = path.read_bytes()
                 self._write(name, data)
-                self._files[name] = {"name": name, "bytes": len(data), "digest": digest(data)}
+                self._files[name] = File(name=name, bytes=len(data), digest=digest(data))
 
     def journal(self, shard: int) -> Journal:
         """The journal of one shard; it outlives a kill, and goes with the commit's clean-up."""
@@ -75,6 +76,7 @@ class Draft:
     def work_folder(self) -> Path:
         """A local folder that outlives the run, for checkpoints."""
         folder = self._work_folder
+        self.storage.require_inside(f"{self.folder}/_work")
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -84,37 +86,53 @@ class Draft:
     def commit(self, count: int, *, rows_in: int, rejected: int = 0, usage: Usage | None = None) -> Dataset:
         """Write the manifest. Raises LakeError where a row would be lost: in must be out + rejected.
 
-        What is committed stays as it is: where another run was first, its dataset is returned.
+        What is committed stays as it is: where another run was first, its dataset is returned. It is newer than what it
+        was made from and what its table holds, whatever a clock says that was set back.
         """
-        listed = [self._part_entry(index) for index in range(count)]
-        rows_out = sum(entry["rows"] for entry in listed)
+        listed = tuple(self._part(index) for index in range(count))
+        rows_out = sum(part.rows for part in listed)
         if rows_in != rows_out + rejected:
             raise LakeError(
                 f"{self.folder}: {rows_in} rows went in, but {rows_out} came out and {rejected} were rejected; "
                 "nothing was committed. This is a defect of the stage: please report it"
             )
-        manifest = {
-            "format": FORMAT,
-            "table": self.identity.table,
-            "key": self.identity.key,
-            "fingerprint": self.identity.fingerprint,
-            "source": self.identity.source,
-            "stage": self.identity.stage,
-            "config": dict(self.identity.config),
-            "inputs": list(self.identity.inputs),
-            "parts": listed,
-            "files": [self._files[name] for name in sorted(self._files)],
-            "rows": {"in": rows_in, "out": rows_out, "rejected": rejected},
-            "usage": asdict(usage or Usage()),
-            "versions": library_versions(),
-            "created_at": datetime.now(UTC).isoformat(timespec="microseconds"),
-        }
-        data = json.dumps(manifest, indent=1, ensure_ascii=False).encode()
-        self.storage.create(f"{self.folder}/{MANIFEST}", data)
+        manifest = self._manifest(listed, Rows(given=rows_in, out=rows_out, rejected=rejected), usage or Usage())
+        self.storage.create(f"{self.folder}/{MANIFEST}", manifest.encode())
         self._clean_up()
-        committed = Table(self.storage, self.identity.table).find(self.identity.key)
+        committed = self._table.find(self.identity.key)
         assert committed is not None, "a manifest is there: this one, or that of another run"
         return committed
+
+    def _manifest(self, listed: tuple[Part, ...], rows: Rows, usage: Usage) -> Manifest:
+        identity = self.identity
+        try:
+            return Manifest(
+                table=identity.table,
+                key=identity.key,
+                fingerprint=identity.fingerprint,
+                source=identity.source,
+                stage=identity.stage,
+                config=dict(identity.config),
+                inputs=tuple(identity.inputs),
+                parts=listed,
+                files=tuple(self._files[name] for name in sorted(self._files)),
+                rows=rows,
+                usage=usage,
+                versions=library_versions(),
+                created_at=self._now(),
+            )
+        except ValidationError as error:
+            raise LakeError(f"{self.folder} cannot be committed ({problems(error)})") from error
+
+    def _now(self) -> datetime:
+        tables = {reference.table for reference in self.identity.inputs if reference.table in TABLES}
+        known = [d for name in tables | {self.identity.table} for d in Table(self.storage, name).datasets()]
+        before = [d.created_at for d in known if d.table == self.identity.table or d.reference in self.identity.inputs]
+        return max([datetime.now(UTC), *(moment + timedelta(microseconds=1) for moment in before)])
+
+    @property
+    def _table(self) -> Table:
+        return Table(self.storage, self.identity.table)
 
     def _clean_up(self) -> None:
         for name in self.storage.names(self.folder):
@@ -145,17 +163,13 @@ class Draft:
         except (pa.ArrowException, OverflowError, UnicodeError) as error:
             raise LakeError(f"{self.folder}: the rows do not fit the table {self.identity.table}: {error}") from error
 
-    def _part_entry(self, index: int) -> dict[str, Any]:
-        name = _part_name(index)
+    def _part(self, index: int) -> Part:
+        name = part_name(index)
         data = self.storage.read(f"{self.folder}/{name}")
         footer = parts.read_footer(data)
         if footer is None or footer.fingerprint != self.identity.fingerprint:
             raise self._unusable(f"{self.folder}/{name}", "is damaged, or was written for another dataset")
-        return parts.entry_of(name, data, footer)
+        return parts.part_of(name, data, footer)
 
     def _unusable(self, name: str, what: str) -> LakeError:
         return LakeError(f"{self.storage.path(name)} {what}; remove it and run again: it will be written anew")
-
-
-def _part_name(index: int) -> str:
-    return f"part-{index:05d}.parquet"

@@ -5,15 +5,15 @@ Every part carries the fingerprint of its dataset in its footer, and a checksum 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scot_core.errors import LakeError
 from scot_core.lake.fingerprint import digest
+from scot_core.lake.manifest import End, Part
 from scot_core.lake.storage import Storage
 
 FOOTER_KEY = b"scot.fingerprint"
@@ -59,21 +59,22 @@ def footer_of(storage: Storage, name: str) -> Footer | None:
     return read_footer(end)
 
 
-def entry_of(name: str, data: bytes, footer: Footer) -> dict[str, Any]:
+def part_of(name: str, data: bytes, footer: Footer) -> Part:
     """What a manifest says of a part."""
-    end = {"bytes": footer.size, "digest": digest(data[-footer.size :])}
-    return {"name": name, "rows": footer.rows, "bytes": len(data), "digest": digest(data), "footer": end}
+    end = End(bytes=footer.size, digest=digest(data[-footer.size :]))
+    return Part(name=name, rows=footer.rows, bytes=len(data), digest=digest(data), footer=end)
 
 
-def read_columns(storage: Storage, path: str, entry: Mapping[str, Any], columns: Sequence[str]) -> pa.Table | None:
+def read_columns(storage: Storage, path: str, part: Part, columns: Sequence[str]) -> pa.Table | None:
     """Some columns of a committed part, without reading the others; None where it is not what was committed.
 
     The footer is checked against its digest in the manifest, and every page against its own checksum.
     """
+    end = part.footer
     try:
-        if storage.size(path) != entry["bytes"]:
+        if end is None or storage.size(path) != part.bytes:
             return None
-        if digest(storage.read(path, last=entry["footer"]["bytes"])) != entry["footer"]["digest"]:
+        if digest(storage.read(path, last=end.bytes)) != end.digest:
             return None
         with storage.open(path) as file:
             return pq.ParquetFile(file, page_checksum_verification=True).read(list(columns))

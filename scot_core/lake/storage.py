@@ -48,11 +48,29 @@ class Storage:
         """The path of a file as its file system knows it."""
         return f"{self.root}/{name}" if name else self.root
 
+    def require_inside(self, name: str) -> None:
+        """Raises LakeError where a path of a local lake leads out of it, over a link or `..`.
+
+        The lake itself may be a link; a table on another disk may not, since a lake may come from anywhere.
+        """
+        if self.is_local:
+            root, real = os.path.realpath(self.root), os.path.realpath(self.path(name))
+            if os.path.commonpath([root, real]) != root:
+                raise LakeError(f"{self.path(name)} leads out of the lake, to {real}: remove that link")
+
+    def require_plain(self, name: str) -> None:
+        """The same for what is read: it must be a regular file, too, or not be there at all."""
+        self.require_inside(name)
+        path = Path(self.path(name))
+        if self.is_local and path.exists() and not path.is_file():
+            raise LakeError(f"{path} is a folder or a special file, not one that was written here: remove it")
+
     def exists(self, name: str) -> bool:
         with _failing_as(f"look for {self.path(name)}", PLACE):
             return bool(self.fs.exists(self.path(name)))
 
     def size(self, name: str) -> int:
+        self.require_plain(name)
         with _failing_as(f"look for {self.path(name)}", PLACE):
             return int(self.fs.size(self.path(name)))
 
@@ -67,17 +85,20 @@ class Storage:
 
     def read(self, name: str, last: int | None = None) -> bytes:
         """The bytes of a file, or only the `last` of them. Raises LakeError where there is none."""
+        self.require_plain(name)
         with _failing_as(f"read {self.path(name)}"):
             return bytes(self.fs.cat_file(self.path(name), start=None if last is None else -last))
 
     def open(self, name: str) -> AbstractContextManager[Any]:
         """A file to read from anywhere in it. Raises LakeError where there is none."""
+        self.require_plain(name)
         with _failing_as(f"read {self.path(name)}"):
             opened: AbstractContextManager[Any] = self.fs.open(self.path(name), "rb")
             return opened
 
     def write(self, name: str, data: bytes) -> None:
         """Put a whole file in place, atomically. Raises LakeError where the lake cannot be written."""
+        self.require_inside(name.rpartition("/")[0])
         with _writing(self.path(name)):
             if self.is_local:
                 _write_local(Path(self.path(name)), data)
@@ -101,6 +122,7 @@ class Storage:
 
     def remove(self, name: str) -> None:
         """Remove a file or a folder and all in it, where there is one."""
+        self.require_inside(name.rpartition("/")[0])
         with _writing(self.path(name)):
             if self.fs.exists(self.path(name)):
                 with suppress(FileNotFoundError):  # another run may be removing it, too
@@ -108,6 +130,7 @@ class Storage:
 
     def journal(self, folder: str) -> Journal:
         """The journal kept in a folder."""
+        self.require_inside(folder)
         return LocalJournal(Path(self.path(folder))) if self.is_local else ObjectJournal(self, folder)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from scot_core.errors import LakeError
 from scot_core.lake.dataset import Dataset
 from scot_core.lake.fingerprint import digest
 from scot_core.lake.manifest import MANIFEST, parse
+from scot_core.lake.names import is_key
 from scot_core.lake.schema import schema_of
 from scot_core.lake.storage import Storage
 
@@ -17,30 +20,54 @@ class Table:
         schema_of(name)
         self._storage, self.name = storage, name
 
+    def read(self) -> tuple[list[Dataset], list[LakeError]]:
+        """Every committed dataset, oldest first, and why others cannot be read."""
+        found, damaged = [], []
+        for key in self._storage.names(self.name):
+            try:
+                found.append(self.find(key))
+            except LakeError as error:
+                damaged.append(error)
+        return sorted((dataset for dataset in found if dataset is not None), key=committed_at), damaged
+
     def datasets(self) -> list[Dataset]:
-        """Every committed dataset, oldest first."""
-        found = [self.find(key) for key in self._storage.names(self.name)]
-        committed = [dataset for dataset in found if dataset is not None]
-        return sorted(committed, key=lambda dataset: str(dataset.manifest["created_at"]))
+        """Every committed dataset that can be read, oldest first; `read` says which cannot."""
+        return self.read()[0]
 
     def find(self, key: str) -> Dataset | None:
-        """The dataset of a key, or None where it was never committed."""
+        """The dataset of a key, or None where it was never committed. Raises LakeError where it is damaged."""
         name = f"{self.name}/{key}/{MANIFEST}"
-        if not self._storage.exists(name):
+        if not is_key(key) or not self._storage.exists(name):
             return None
         data = self._storage.read(name)
-        manifest = parse(data, self._storage.path(name), f"{self.name}/{key}")
-        return Dataset(self._storage, self.name, manifest, digest(data))
+        dataset = Dataset(self._storage, parse(data, self._storage.path(name), f"{self.name}/{key}"), digest(data))
+        for file in dataset.paths:  # DuckDB opens them by itself
+            self._storage.require_plain(file)
+        return dataset
 
-    def matching(self, **filters: str) -> list[Dataset]:
-        """Committed datasets whose manifest has these values (`source=`, `stage=`, `key=`), oldest first."""
-        return [d for d in self.datasets() if all(d.manifest.get(name) == value for name, value in filters.items())]
+    def matching(self, *, source: str | None = None, stage: str | None = None) -> list[Dataset]:
+        """Committed datasets of a source and stage, oldest first.
 
-    def latest(self, **filters: str) -> Dataset:
-        """The newest of `matching`. Raises LakeError where there is none, naming what is there."""
-        fitting = self.matching(**filters)
+        Raises LakeError where one of the table cannot be read: nobody can say that it is not the newest.
+        """
+        datasets, damaged = self.read()
+        if damaged:
+            raise damaged[0]
+        return [d for d in datasets if source in (None, d.source) and stage in (None, d.stage)]
+
+    def latest(self, *, source: str | None = None, stage: str | None = None, key: str | None = None) -> Dataset:
+        """The dataset of a key, else the newest of `matching`. Raises LakeError where there is none, naming what is."""
+        one = None if key is None else self.find(key)
+        candidates = self.matching(source=source, stage=stage) if key is None else [one] if one else []
+        fitting = [d for d in candidates if source in (None, d.source) and stage in (None, d.stage)]
         if not fitting:
-            wanted = " ".join(f"{name}={value}" for name, value in filters.items()) or "any"
+            filters = {"source": source, "stage": stage, "key": key}
+            wanted = " ".join(f"{name}={value}" for name, value in filters.items() if value is not None) or "any"
             there = ", ".join(d.key for d in self.datasets()) or "nothing"
             raise LakeError(f"{self._storage.path(self.name)} holds no dataset with {wanted} (there is: {there})")
         return fitting[-1]
+
+
+def committed_at(dataset: Dataset) -> tuple[datetime, str]:
+    """What datasets are ordered by; see `Draft.commit` for clocks that were set back."""
+    return dataset.created_at, dataset.name

@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from scot_core.lake.dataset import Dataset
 from scot_core.lake.schema import SCHEMAS
 
 RUNS_COLUMNS = (
@@ -32,13 +33,13 @@ RUNS_COLUMNS = (
 )
 
 
-def render_views(datasets: Sequence[tuple[str, Mapping[str, Any]]], root: str) -> str:
+def render_views(datasets: Sequence[Dataset], root: str) -> str:
     """SQL that makes the views. `datasets` is oldest first; `root` goes before every path."""
-    newest = {(table, m["source"], m["stage"]): m["key"] for table, m in datasets}
+    newest = {(d.table, d.source, d.stage): d.key for d in datasets}
     statements = []
     for table, schema in SCHEMAS.items():
-        mine = [m for name, m in datasets if name == table]
-        current = [m for m in mine if newest[table, m["source"], m["stage"]] == m["key"]]
+        mine = [d for d in datasets if d.table == table]
+        current = [d for d in mine if newest[table, d.source, d.stage] == d.key]
         statements.append(_view(table, _select(table, schema, current, root)))
         statements.append(_view(f"{table}_all", _select(table, schema, mine, root)))
     statements.append(_view("runs", _runs(datasets, newest)))
@@ -53,8 +54,8 @@ def _view(name: str, select: str) -> str:
     return f'CREATE OR REPLACE VIEW "{name}" AS {select};'
 
 
-def _select(table: str, schema: pa.Schema, manifests: Sequence[Mapping[str, Any]], root: str) -> str:
-    paths = [f"{root}{table}/{m['key']}/{part['name']}" for m in manifests for part in m["parts"]]
+def _select(table: str, schema: pa.Schema, datasets: Sequence[Dataset], root: str) -> str:
+    paths = [f"{root}{dataset.name}/{part.name}" for dataset in datasets for part in dataset.parts]
     if not paths:
         nothing = ", ".join(f'CAST(NULL AS {_sql_type(f.type)}) AS "{f.name}"' for f in schema)
         return f"SELECT {nothing} WHERE false"
@@ -70,17 +71,17 @@ def _parquet(paths: Sequence[str]) -> str:
     return f"read_parquet([{names}], hive_partitioning=false)"
 
 
-def _runs(datasets: Sequence[tuple[str, Mapping[str, Any]]], newest: Mapping[tuple[str, str, str], str]) -> str:
+def _runs(datasets: Sequence[Dataset], newest: Mapping[tuple[str, str, str], str]) -> str:
     if not datasets:
         nothing = ", ".join(f'CAST(NULL AS {kind}) AS "{name}"' for name, kind in RUNS_COLUMNS)
         return f"SELECT {nothing} WHERE false"
     rows = []
-    for table, m in datasets:
+    for d in datasets:
         values = (
-            table, m["key"], m["source"], m["stage"], newest[table, m["source"], m["stage"]] == m["key"],
-            m["rows"]["in"], m["rows"]["out"], m["rows"]["rejected"], m["usage"]["seconds"],
-            m["usage"]["prompt_tokens"], m["usage"]["completion_tokens"], m["usage"]["usd"],
-            m["created_at"], m["inputs"],
+            d.table, d.key, d.source, d.stage, newest[d.table, d.source, d.stage] == d.key,
+            d.manifest.rows.given, d.rows, d.rejected, d.usage.seconds,
+            d.usage.prompt_tokens, d.usage.completion_tokens, d.usage.usd,
+            d.created_at.isoformat(timespec="microseconds"), list(map(str, d.inputs)),
         )  # fmt: skip
         cells = zip(values, RUNS_COLUMNS, strict=True)
         rows.append("(" + ", ".join(f"{_literal(value)}::{kind}" for value, (_, kind) in cells) + ")")

@@ -20,7 +20,7 @@ def write_report(lake: Lake) -> str:
     Returns the full path (or URL) of the first. A report that is there already, for the same rows and of this
     version, is left as it is and nothing heavy is loaded. Raises LakeError where the lake holds no benchmark.
     """
-    measured = [dataset for dataset in lake.table("benchmarks").datasets() if dataset.rows]  # hidden targets: none
+    measured = [dataset for dataset in lake.table("benchmarks").matching() if dataset.rows]  # hidden targets: none
     if not measured:
         raise LakeError(f"{lake.url} holds no benchmark to report on: run `scot run` first")
     newest = measured[-1]
@@ -38,4 +38,4 @@ def _renderer(measured: Dataset) -> Callable[[Lake, Dataset, str], str]:
     # torch, matplotlib and jinja2 load only where there is work
     from scot_core.report import page, published
 
-    return published.render if measured.manifest["source"] in PUBLISHED else page.render
+    return published.render if measured.source in PUBLISHED else page.render

@@ -47,8 +47,7 @@ def tuning(adapters: Dataset) -> Tuning:
     loss = [
         (int(row["step"]), float(row["value"])) for row in rows if (row["phase"], row["metric"]) == ("train", "loss")
     ]
-    manifest = adapters.manifest
-    return Tuning(dict(manifest["config"]), tuple(qualities), loss, float(manifest["usage"]["seconds"]))
+    return Tuning(dict(adapters.config), tuple(qualities), loss, adapters.usage.seconds)
 
 
 def training_curves(combiners: Dataset) -> dict[str, Curve]:

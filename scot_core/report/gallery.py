@@ -128,7 +128,7 @@ def note(query: Query, product: Product, right: bool) -> str:
 
 
 def _answer(combiners: Dataset, embeddings: Dataset, pictures: Dataset) -> _Answers:
-    config = pictures.manifest["config"]
+    config = pictures.config
     drawn = make(config["queries_per_split"], config["gallery"])
     images, texts, vectors = query_vectors(from_queries(drawn), embeddings)
     with tempfile.TemporaryDirectory() as folder:

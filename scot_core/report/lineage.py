@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from scot_core.errors import LakeError
 from scot_core.lake import Dataset, Lake
+from scot_core.lake.table import committed_at
 
 WITH_REJECTS = ("captions", "triplets")  # tables whose rejects have the same key
 
@@ -21,11 +21,11 @@ class Lineage:
     missing: tuple[str, ...]
     """`<table>/<key>` of inputs that are no longer in the lake."""
 
-    def find(self, table: str, **filters: Any) -> Dataset | None:
-        """The newest dataset of a table in the lineage whose manifest has these values, or None."""
+    def find(self, table: str, **filters: str) -> Dataset | None:
+        """The newest dataset of a table in the lineage with these attributes (`source=`, `stage=`, `key=`), or None."""
         return _newest(self.datasets, table, filters)
 
-    def given(self, table: str, **filters: Any) -> Dataset:
+    def given(self, table: str, **filters: str) -> Dataset:
         """The same among the direct inputs of the root. Raises LakeError where there is none."""
         found = _newest(self.inputs(self.root), table, filters)
         if found is None:
@@ -35,13 +35,13 @@ class Lineage:
 
     def inputs(self, dataset: Dataset) -> list[Dataset]:
         """The inputs of a dataset that are in the lake, in its own order."""
-        known = {d.name: d for d in self.datasets}
-        return [known[name] for name in dataset.manifest["inputs"] if name in known]
+        known = {d.reference: d for d in self.datasets}
+        return [known[reference] for reference in dataset.inputs if reference in known]
 
     @property
     def seconds(self) -> float:
         """Seconds of work behind everything. Datasets of one step share a fingerprint and are counted once."""
-        return sum({d.fingerprint: float(d.manifest["usage"]["seconds"]) for d in self.datasets}.values())
+        return sum({d.fingerprint: d.usage.seconds for d in self.datasets}.values())
 
 
 def trace(lake: Lake, root: Dataset) -> Lineage:
@@ -51,9 +51,9 @@ def trace(lake: Lake, root: Dataset) -> Lineage:
     waiting = [root]
     while waiting:
         dataset = waiting.pop()
-        for name in dataset.manifest["inputs"]:
-            table, key = name.split("/")
-            there = found.get(name) or lake.table(table).find(key)
+        for reference in dataset.inputs:
+            name = str(reference)
+            there = found.get(name) or lake.table(reference.table).find(reference.key)
             if there is None:
                 missing[name] = None
             elif name not in found:
@@ -62,10 +62,10 @@ def trace(lake: Lake, root: Dataset) -> Lineage:
         rejects = lake.table("rejects").find(dataset.key) if dataset.table in WITH_REJECTS else None
         if rejects is not None:
             found[rejects.name] = rejects
-    ordered = sorted(found.values(), key=lambda d: str(d.manifest["created_at"]))
+    ordered = sorted(found.values(), key=committed_at)
     return Lineage(root, tuple(ordered), tuple(missing))
 
 
-def _newest(datasets: Sequence[Dataset], table: str, filters: Mapping[str, Any]) -> Dataset | None:
-    fitting = [d for d in datasets if d.table == table and all(d.manifest.get(k) == v for k, v in filters.items())]
+def _newest(datasets: Sequence[Dataset], table: str, filters: Mapping[str, str]) -> Dataset | None:
+    fitting = [d for d in datasets if d.table == table and all(getattr(d, k) == v for k, v in filters.items())]
     return fitting[-1] if fitting else None

@@ -30,7 +30,7 @@ def render(lake: Lake, benchmarks: Dataset, stamp: str) -> str:
     """
     lineage = trace(lake, benchmarks)
     combiners = lineage.given("combiners")
-    results = Results(benchmarks.read().to_pylist(), str(combiners.manifest["config"]["loss"]))
+    results = Results(benchmarks.read().to_pylist(), str(combiners.config["loss"]))
     triplets = lineage.given("triplets")
     adapters = lineage.find("adapters")
     tuned = tuning(adapters) if adapters is not None else None
@@ -53,7 +53,7 @@ def render(lake: Lake, benchmarks: Dataset, stamp: str) -> str:
         tuning_plot=plots.curve_plot({"loss": tuned.loss}, "loss of LoRA")
         if tuned is not None and tuned.loss
         else None,
-        combiner_config=combiners.manifest["config"],
+        combiner_config=combiners.config,
         combiner_plot=plots.curve_plot(training_curves(combiners), "loss of the Combiner"),
     )
 
@@ -67,7 +67,7 @@ def fill(template: str, lineage: Lineage, stamp: str, **content: Any) -> str:
         .render(
             stamp=stamp,
             key=root.key,
-            created=root.manifest["created_at"],
+            created=root.created_at,
             lineage=lineage,
             numbers={d.name: number for number, d in enumerate(lineage.datasets, 1)},
             diagram=_diagram(lineage),
@@ -95,7 +95,7 @@ def _libraries(lineage: Lineage) -> dict[str, str]:
     """Version of each library; more than one where datasets were made with different ones."""
     versions: dict[str, dict[str, None]] = {}
     for dataset in lineage.datasets:
-        for name, version in dataset.manifest["versions"].items():
+        for name, version in dataset.manifest.versions.items():
             versions.setdefault(name, {})[version] = None
     return {name: ", ".join(found) for name, found in versions.items()}
 
@@ -131,12 +131,12 @@ def _usd(amount: float) -> str:
     return f"${amount:,.2f}" if amount == 0 or amount >= 1 else f"${amount:.4f}"
 
 
-def _day(iso: str) -> str:
-    return datetime.fromisoformat(iso).strftime("%d %B %Y, %H:%M UTC").lstrip("0")
+def _day(moment: datetime) -> str:
+    return moment.strftime("%d %B %Y, %H:%M UTC").lstrip("0")
 
 
-def _moment(iso: str) -> str:
-    return datetime.fromisoformat(iso).strftime("%Y-%m-%d %H:%M:%S UTC")
+def _moment(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _settings(config: Mapping[str, Any]) -> str:

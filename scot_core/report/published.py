@@ -42,7 +42,7 @@ class Section:
 def render(lake: Lake, newest: Dataset, stamp: str) -> str:
     """The page of the newest benchmark and of the others that were measured with the same Combiner and encoder."""
     rows = newest.read().to_pylist()
-    combiner = newest.manifest["config"]["combiner"]
+    combiner = newest.config["combiner"]
     lineage = trace(lake, newest)
     sections = [_section(lake, dataset) for dataset in _measured_alike(lake, newest)]
     return fill(
@@ -57,16 +57,16 @@ def render(lake: Lake, newest: Dataset, stamp: str) -> str:
 
 def _measured_alike(lake: Lake, newest: Dataset) -> list[Dataset]:
     """The newest dataset with rows of each published benchmark, by the same encoder and Combiner."""
-    known = lake.table("benchmarks").matching(stage=str(newest.manifest["stage"]))
+    known = lake.table("benchmarks").matching(stage=newest.stage)
     alike = [d for d in known if d.rows and _measured_with(lake, d) == _measured_with(lake, newest)]
-    found = {str(d.manifest["config"]["name"]): d for d in alike}
+    found = {str(d.config["name"]): d for d in alike}
     return [found[name] for name in sorted(found)]
 
 
 def _measured_with(lake: Lake, dataset: Dataset) -> tuple[Any, Any]:
     embeddings = _embeddings(trace(lake, dataset))
-    spec = None if embeddings is None else embeddings.manifest["config"]["spec"]
-    return dataset.manifest["config"].get("combiner"), spec
+    spec = None if embeddings is None else embeddings.config["spec"]
+    return dataset.config.get("combiner"), spec
 
 
 def _section(lake: Lake, dataset: Dataset) -> Section:
@@ -76,16 +76,14 @@ def _section(lake: Lake, dataset: Dataset) -> Section:
     results = Results(rows, own)
     embeddings = _embeddings(trace(lake, dataset))
     return Section(
-        name=str(dataset.manifest["config"]["name"]),
+        name=str(dataset.config["name"]),
         results=results,
         lines=lines,
         plot=plots.gains_plot(lines, results.main) if lines else None,
-        lost=int(embeddings.manifest["rows"]["rejected"]) if embeddings else 0,
+        lost=embeddings.rejected if embeddings else 0,
         same_backbone=str(rows[0]["encoder"]) in BACKBONES,
     )
 
 
 def _embeddings(lineage: Lineage) -> Dataset | None:
-    return next(
-        (d for d in lineage.inputs(lineage.root) if d.manifest["config"].get("what") == "benchmark-images"), None
-    )
+    return next((d for d in lineage.inputs(lineage.root) if d.config.get("what") == "benchmark-images"), None)

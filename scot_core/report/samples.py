@@ -87,19 +87,19 @@ def writing(lineage: Lineage, triplets: Dataset) -> Writing | None:
     attempts = [d for d in lineage.inputs(triplets) if d.table == "replies"]
     if not attempts:
         return None
-    usage = [d.manifest["usage"] for d in attempts]
+    usage = [d.usage for d in attempts]
     rejects = lineage.find("rejects", key=triplets.key)
     rows, verdict_on = triplets.read(COLUMNS).to_pylist(), _verdicts(triplets)
     return Writing(
-        stage=str(triplets.manifest["stage"]),
+        stage=triplets.stage,
         model=str(attempts[0].read_part(0, ["model"])["model"][0]),
         captions=attempts[0].rows,
         replies=sum(d.rows for d in attempts),
         kept=triplets.rows,
-        prompt_tokens=sum(int(u["prompt_tokens"]) for u in usage),
-        completion_tokens=sum(int(u["completion_tokens"]) for u in usage),
-        usd=sum(float(u["usd"]) for u in usage),
-        seconds=sum(float(u["seconds"]) for u in usage),
+        prompt_tokens=sum(u.prompt_tokens for u in usage),
+        completion_tokens=sum(u.completion_tokens for u in usage),
+        usd=sum(u.usd for u in usage),
+        seconds=sum(u.seconds for u in usage),
         reasons=reasons(rejects.read(["reason", "raw"]).to_pylist()) if rejects is not None else (),
         verdicts=Counter(verdict for row in rows if (verdict := verdict_on(row)) is not None),
     )
@@ -116,7 +116,7 @@ def reasons(rejects: Sequence[Mapping[str, Any]]) -> tuple[Reason, ...]:
 
 def samples(lineage: Lineage, triplets: Dataset, count: int) -> list[Sample]:
     """Triplets in the order of a digest of their pair ids; none where their images are no longer in the lake."""
-    captions = lineage.find("captions", source=triplets.manifest["source"])
+    captions = lineage.find("captions", source=triplets.source)
     if captions is None:
         return []
     rows = shuffled(triplets.read(COLUMNS).to_pylist(), lambda row: str(row["pair_id"]))[:count]
@@ -141,7 +141,7 @@ def compare(before: str, after: str) -> tuple[list[Piece], list[Piece]]:
 
 def _verdicts(triplets: Dataset) -> Callable[[Mapping[str, Any]], str | None]:
     """What a judge of the triplets' source says of a row; None where there is no judge."""
-    judge = judge_of(str(triplets.manifest["source"]))
+    judge = judge_of(triplets.source)
     return lambda row: judge and judge(row["caption"], row["modification"], row["modified_caption"])
 
 

@@ -67,14 +67,14 @@ class Finetune(Step):
     def __init__(self, lake: Lake, config: FinetuneConfig, captions: Dataset, seeds: Dataset) -> None:
         super().__init__(lake)
         self.config, self._captions, self._seeds = config, captions, seeds
-        self._source = str(captions.manifest["source"])
+        self._source = captions.source
 
     @property
     def outputs(self) -> Sequence[Identity]:
         config = {**self.config.identity(), "weights": weights_revision(self.config.base, self.config.revision)}
         inputs = [self._captions, self._seeds]
         identity = fingerprint("finetune", FinetuneConfig.STAGE_VERSION, config, [d.fingerprint for d in inputs])
-        return [Identity("adapters", self._source, "finetune", identity, config, [d.name for d in inputs])]
+        return [Identity("adapters", self._source, "finetune", identity, config, [d.reference for d in inputs])]
 
     def shards(self) -> Sequence[int]:
         return [self.config.steps]

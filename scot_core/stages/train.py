@@ -35,7 +35,7 @@ class TrainCombiner(Step):
     def __init__(self, lake: Lake, config: TrainConfig, triplets: Dataset, images: Dataset, texts: Dataset) -> None:
         super().__init__(lake)
         self.config, self._triplets, self._images, self._texts = config, triplets, images, texts
-        self._source = str(triplets.manifest["source"])
+        self._source = triplets.source
         self.name = f"train the Combiner ({config.loss})"
 
     @property
@@ -44,7 +44,9 @@ class TrainCombiner(Step):
         inputs = [self._triplets, self._images, self._texts]
         identity = fingerprint("train", TrainConfig.STAGE_VERSION, config, [d.fingerprint for d in inputs])
         return [
-            Identity("combiners", self._source, f"train-{self.config.loss}", identity, config, [d.name for d in inputs])
+            Identity(
+                "combiners", self._source, f"train-{self.config.loss}", identity, config, [d.reference for d in inputs]
+            )
         ]
 
     def shards(self) -> Sequence[int]:
@@ -115,5 +117,4 @@ def training_set(triplets: Dataset, images: Dataset, texts: Dataset) -> Training
 def combiners_in(dataset: Dataset, folder: Path) -> dict[int, Combiner]:
     """The committed Combiners by seed, read into a scratch folder first."""
     dataset.files_in(folder)
-    seeds = dataset.manifest["config"]["seeds"]
-    return {int(seed): Combiner.load(folder / f"seed-{seed}") for seed in seeds}
+    return {int(seed): Combiner.load(folder / f"seed-{seed}") for seed in dataset.config["seeds"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -12,16 +13,19 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from scot_core.errors import ConfigError, LakeError
-from scot_core.lake import Dataset, Identity, Lake, Usage
+from scot_core.lake import Dataset, Identity, Lake, Reference, Usage
 from scot_core.lake.fingerprint import fingerprint
+from scot_core.lake.lineage import ancestor, parents
 from scot_core.query import query
 from scot_core.stages.step import Step, Tick, run_here, shard_sizes
 
@@ -69,7 +73,7 @@ class Number(Step):
 
 
 def _part(lake: Lake, dataset: Dataset, index: int = 0) -> Path:
-    return Path(lake.storage.path(dataset.parts[index]))
+    return Path(lake.storage.path(dataset.paths[index]))
 
 
 # ------------------------------------------------------------------------------------- write and read
@@ -91,7 +95,7 @@ def test_a_committed_dataset_reads_back_in_order(
     assert [part.num_rows for part in found.read_parts(["caption"])] == [3, 2, 0]
     assert found.read(["caption", "source"]).schema.names == ["caption", "source"]
     assert found.read_part(1)["image_id"].to_pylist() == ["image-3", "image-4"]
-    assert [name.rsplit("/", 1)[-1] for name in found.parts] == [f"part-0000{n}.parquet" for n in range(3)]
+    assert [part.name for part in found.parts] == [f"part-0000{n}.parquet" for n in range(3)]
 
 
 def test_a_dataset_without_parts_reads_as_no_rows(lake: Lake, identify: Identify, commit: Commit) -> None:
@@ -113,15 +117,25 @@ def test_images_and_vectors_come_back_bit_for_bit(lake: Lake, identify: Identify
 
 def test_the_manifest_says_what_was_made_from_what_with_what(lake: Lake, triplets: Rows) -> None:
     config = {"prompt": "naïve", "seeds": (1, 2)}
-    identity = Identity("triplets", "shop", "seed", fingerprint("seed", 1, config, ["f"]), config, ["captions/c-1"])
+    inputs = [Reference("captions", "c-1")]
+    identity = Identity("triplets", "shop", "seed", fingerprint("seed", 1, config, ["f"]), config, inputs)
     draft = lake.draft(identity)
     draft.write_part(0, triplets(2))
-    manifest = draft.commit(1, rows_in=2, usage=Usage(1.5, 10, 20, 0.25)).manifest
-    assert (manifest["config"], manifest["inputs"]) == ({"prompt": "naïve", "seeds": [1, 2]}, ["captions/c-1"])
-    assert manifest["usage"] == {"seconds": 1.5, "prompt_tokens": 10, "completion_tokens": 20, "usd": 0.25}
-    assert manifest["rows"] == {"in": 2, "out": 2, "rejected": 0}
-    assert manifest["versions"]["pyarrow"] == pa.__version__
-    assert manifest["fingerprint"] == identity.fingerprint
+    usage = Usage(seconds=1.5, prompt_tokens=10, completion_tokens=20, usd=0.25)
+    dataset = draft.commit(1, rows_in=2, usage=usage)
+    assert (dataset.config, list(dataset.inputs)) == ({"prompt": "naïve", "seeds": [1, 2]}, inputs)
+    assert dataset.usage == usage
+    assert dataset.manifest.versions["pyarrow"] == pa.__version__
+    on_disk = json.loads(lake.storage.read(f"{dataset.name}/_manifest.json"))
+    assert list(on_disk) == [
+        "format", "table", "key", "fingerprint", "source", "stage", "config", "inputs", "parts", "files", "rows",
+        "usage", "versions", "created_at",
+    ]  # fmt: skip
+    assert (on_disk["format"], on_disk["inputs"]) == (1, ["captions/c-1"])
+    assert on_disk["rows"] == {"in": 2, "out": 2, "rejected": 0}
+    assert on_disk["usage"] == {"seconds": 1.5, "prompt_tokens": 10, "completion_tokens": 20, "usd": 0.25}
+    assert on_disk["fingerprint"] == identity.fingerprint
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00", on_disk["created_at"])
 
 
 def test_files_beside_the_parts_are_committed_with_them(lake: Lake, identify: Identify, tmp_path: Path) -> None:
@@ -288,7 +302,7 @@ def test_kills_at_any_moment_end_in_the_same_parts(tmp_path: Path) -> None:
         process.wait()
         lake.write_views()  # readers are never disturbed by what is half done
     _, triplets = run_here(Number(lake))
-    assert triplets.manifest["parts"] == undisturbed.manifest["parts"]
+    assert triplets.parts == undisturbed.parts
     left = {path.name for path in Path(lake.url, triplets.name).iterdir()}
     assert left == {"_manifest.json", *(f"part-0000{n}.parquet" for n in range(7))}
 
@@ -308,7 +322,7 @@ def test_following_the_advice_of_the_error_redoes_the_damaged_shard_alone(local_
     again = Number(local_lake)
     _, rebuilt = run_here(again)
     assert again.worked == [4]
-    assert rebuilt.manifest["parts"] == committed.manifest["parts"]
+    assert rebuilt.parts == committed.parts
     assert path.read_bytes() == whole
 
 
@@ -346,6 +360,58 @@ def test_the_newest_dataset_is_the_one_committed_last(
     assert table.find("no-such-key") is None
     with pytest.raises(LakeError, match=rf"no dataset with source=nobody \(there is: {identities[0].key}"):
         table.latest(source="nobody")
+
+
+class Clock(datetime):
+    """A clock that is set back between commits."""
+
+    hour = 12
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        return cls(2026, 1, 1, Clock.hour, tzinfo=tz)
+
+
+def test_a_clock_that_was_set_back_changes_no_order(
+    lake: Lake, triplets: Rows, identify: Identify, commit: Commit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scot_core.lake.draft.datetime", Clock)
+    committed = []
+    for version, hour in enumerate((12, 3, 3, 0)):
+        monkeypatch.setattr(Clock, "hour", hour)
+        committed.append(commit(lake, identify(version=version), triplets(version)))
+    made_from = replace(identify("rejects"), inputs=[committed[-1].reference])
+    committed.append(commit(lake, made_from))
+    monkeypatch.setattr(Clock, "hour", 13)
+    committed.append(commit(lake, identify(version=9), triplets(9)))
+    assert [d.record for d in lake.datasets()] == [d.record for d in committed]
+    assert lake.table("triplets").latest().rows == 9
+    moments = [d.created_at for d in committed]
+    assert moments[0] == datetime(2026, 1, 1, 12, tzinfo=UTC) and moments[-1] == datetime(2026, 1, 1, 13, tzinfo=UTC)
+    assert [moment - moments[0] for moment in moments[:5]] == [timedelta(microseconds=n) for n in range(5)]
+
+
+def test_what_a_dataset_was_made_from_is_found_by_its_manifest(
+    lake: Lake, triplets: Rows, identify: Identify, commit: Commit
+) -> None:
+    old, seeds = commit(lake, identify(version=1), triplets(1)), commit(lake, identify(version=2), triplets(2))
+    adapters = commit(lake, replace(identify("adapters"), inputs=[seeds.reference, old.reference]))
+    replies = commit(lake, replace(identify("replies"), inputs=[adapters.reference]))
+    generated = commit(lake, replace(identify(version=3), inputs=[replies.reference]), triplets(3))
+    commit(lake, identify(version=4), triplets(4))  # newer, and nobody's
+    assert [d.name for d in parents(lake, adapters)] == [seeds.name, old.name]
+    assert ancestor(lake, replies, "adapters").name == adapters.name
+    assert ancestor(lake, replies, "triplets").name == seeds.name
+    assert ancestor(lake, generated, "triplets").name == seeds.name
+    with pytest.raises(LakeError, match=rf"{generated.name} was made from nothing in table captions"):
+        ancestor(lake, generated, "captions")
+    lake.storage.remove(old.name)
+    assert ancestor(lake, replies, "triplets").name == seeds.name
+    with pytest.raises(LakeError, match=rf"{old.name}, which {adapters.name} was made from, is no longer in"):
+        parents(lake, adapters)
+    lake.storage.remove(adapters.name)
+    with pytest.raises(LakeError, match=rf"{adapters.name}, which {replies.name} was made from, is no longer in"):
+        ancestor(lake, generated, "triplets")
 
 
 def test_plain_parquet_readers_find_the_fingerprint_in_the_footer(

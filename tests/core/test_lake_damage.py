@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scot_core.errors import LakeError
-from scot_core.lake import Dataset, Identity, Lake, parts
+from scot_core.lake import Dataset, Identity, Lake, Reference, parts
+from scot_core.lake.names import file_name
 from scot_core.query import query
 
 Rows = Callable[..., dict[str, Any]]
@@ -22,7 +25,7 @@ Commit = Callable[..., Dataset]
 
 
 def _part(lake: Lake, dataset: Dataset, index: int = 0) -> Path:
-    return Path(lake.storage.path(dataset.parts[index]))
+    return Path(lake.storage.path(dataset.paths[index]))
 
 
 def test_every_flipped_bit_of_a_part_is_found(
@@ -76,7 +79,7 @@ def test_a_cut_or_missing_part_is_found_before_it_is_read(
     lake: Lake, triplets: Rows, identify: Identify, commit: Commit
 ) -> None:
     dataset = commit(lake, identify(), triplets(5), triplets(5, first=5))
-    name = dataset.parts[1]
+    name = dataset.paths[1]
     lake.storage.write(name, lake.storage.read(name)[:-1])
     with pytest.raises(LakeError, match=r"part-00001\.parquet does not have the size that was committed"):
         lake.find(identify())
@@ -135,44 +138,150 @@ def test_a_footer_longer_than_the_first_look_is_read_whole(
     assert not draft.has_part(1)
 
 
-def _without(*path: str) -> Callable[[dict[str, Any]], object]:
-    def change(manifest: dict[str, Any]) -> None:
-        for name in path[:-1]:
-            manifest = manifest[name] if isinstance(manifest, dict) else manifest[int(name)]
-        del manifest[path[-1]]
+DELETED = object()
 
-    return change
+
+def _changed(manifest: dict[str, Any], path: str, value: object) -> bytes:
+    """The manifest's file with one field, such as `parts.0.rows`, replaced or deleted."""
+    *parents, last = (int(name) if name.isdigit() else name for name in path.split("."))
+    inner: Any = manifest
+    for name in parents:
+        inner = inner[name]
+    if value is DELETED:
+        del inner[last]
+    else:
+        inner[last] = value
+    return json.dumps(manifest).encode()
+
+
+FIELDS = [
+    "format", "table", "key", "fingerprint", "source", "stage", "config", "inputs", "parts", "files", "rows", "usage",
+    "created_at", "parts.0", "parts.0.name", "parts.0.bytes", "parts.0.digest", "parts.0.rows",
+    "parts.0.footer.bytes", "parts.0.footer.digest", "rows.in", "rows.out", "rows.rejected",
+    "usage.seconds", "usage.prompt_tokens", "usage.completion_tokens", "usage.usd",
+]  # fmt: skip
+WRONG = [
+    ("rows.out", 6), ("rows.in", 6), ("rows.rejected", -1), ("parts.0.rows", 4), ("parts.0.rows", -5),
+    ("parts.0.rows", 2**63), ("parts.0.bytes", 1.5), ("parts.0.digest", "0" * 31),
+    ("parts.0.name", "part-00001.parquet"),
+    ("key", "shop-seed-000000000000"), ("key", ["shop"]), ("table", "rejects"), ("fingerprint", "0" * 32),
+    ("parts", 3), ("parts", {}), ("files", [["x"]]), ("rows", []), ("usage", "none"), ("usage.usd", -1.0),
+    ("usage.seconds", float("nan")), ("usage.seconds", "2"), ("usage.prompt_tokens", True), ("config", []),
+    ("config.deep", [{"x": float("inf")}]), ("inputs", "captions/c-1"), ("inputs", ["captions"]),
+    ("inputs", ["captions/../../x"]), ("inputs", [{"table": "..", "key": "x"}]), ("source", ""), ("stage", "a\0b"),
+    ("versions", {"torch": 2}), ("created_at", 1.0), ("created_at", "yesterday"), ("created_at", "2026-01-01T00:00:00"),
+    ("created_at", "9999-12-31T23:59:59.999999+00:00"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "change",
-    [
-        lambda m: m.update(rows={**m["rows"], "out": 6}),
-        lambda m: m.update(rows={**m["rows"], "in": 6}),
-        lambda m: m["parts"][0].update(rows=4),
-        lambda m: m.update(key="shop-seed-000000000000"),
-        lambda m: m.update(table="rejects"),
-        lambda m: m.update(fingerprint="0" * 32),
-        lambda m: m.update(parts=3),
-        lambda m: m.update(rows=[]),
-        lambda m: m.update(fingerprint=None),
-        *(_without(name) for name in ("format", "table", "key", "fingerprint", "source", "stage", "config", "inputs")),
-        *(_without(name) for name in ("parts", "files", "rows", "usage", "created_at")),
-        *(_without("parts", "0", name) for name in ("name", "bytes", "digest", "rows")),
-        *(_without("rows", name) for name in ("in", "out", "rejected")),
-        *(_without("usage", name) for name in ("seconds", "prompt_tokens", "completion_tokens", "usd")),
-    ],
+    ("path", "value"),
+    [*((name, DELETED) for name in FIELDS if "footer" not in name), *((name, None) for name in FIELDS), *WRONG],
 )
-def test_a_manifest_that_does_not_add_up_is_named(
-    local_lake: Lake, triplets: Rows, identify: Identify, commit: Commit, change: Callable[[dict[str, Any]], object]
+def test_a_damaged_manifest_is_named_and_disturbs_no_other_dataset(
+    local_lake: Lake, triplets: Rows, identify: Identify, commit: Commit, path: str, value: object
 ) -> None:
+    sound = commit(local_lake, identify(version=2), triplets(3))
     name = f"{commit(local_lake, identify(), triplets(5)).name}/_manifest.json"
-    manifest = json.loads(local_lake.storage.read(name))
-    change(manifest)
-    local_lake.storage.write(name, json.dumps(manifest).encode())
-    for read in (lambda: local_lake.find(identify()), local_lake.datasets, lambda: query(local_lake, "from runs")):
-        with pytest.raises(LakeError, match=rf"{name} is no whole manifest .* remove it and run again"):
-            read()
+    local_lake.storage.write(name, _changed(json.loads(local_lake.storage.read(name)), path, value))
+    field = re.escape(path.split(".")[0])
+    says = rf"{name} is no whole manifest .*({field}|{path.rsplit('.', 1)[-1]}|committed as).* remove it and run again"
+    table = local_lake.table("triplets")
+    for find in (lambda: local_lake.find(identify()), lambda: table.latest(key=identify().key), table.latest):
+        with pytest.raises(LakeError, match=says):
+            find()
+    (error,) = local_lake.damaged()
+    assert re.search(says, str(error))
+    assert [d.record for d in local_lake.datasets()] == [sound.record]
+    assert query(local_lake, "select count(*)::int as n from triplets_all").to_pylist() == [{"n": 3}]
+    assert query(local_lake, "from runs").num_rows == 1
+    local_lake.write_views()
+    assert commit(local_lake, identify(version=3), triplets(1)).created_at > sound.created_at
+
+
+def _fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _link_out(path: Path) -> None:
+    outside = path.parents[3] / "outside"
+    outside.write_bytes(b"{}")
+    path.symlink_to(outside)
+
+
+@pytest.mark.parametrize("put", [_fifo, Path.mkdir, _link_out, lambda path: path.symlink_to("/dev/zero")])
+@pytest.mark.parametrize("file", ["_manifest.json", "part-00000.parquet"])
+def test_what_is_no_file_of_the_lake_is_named_and_never_opened(
+    local_lake: Lake, triplets: Rows, identify: Identify, commit: Commit, put: Callable[[Path], None], file: str
+) -> None:
+    commit(local_lake, identify(version=2), triplets(3))
+    path = Path(local_lake.storage.path(commit(local_lake, identify(), triplets(5)).name)) / file
+    path.unlink()
+    put(path)
+    with pytest.raises(LakeError, match=rf"{path} (leads out of the lake|is a folder or a special file).*remove"):
+        local_lake.find(identify())
+    assert len(local_lake.damaged()) == 1
+    assert query(local_lake, "select count(*)::int as n from triplets_all").to_pylist() == [{"n": 3}]
+
+
+HOSTILE = [
+    "", ".", "..", "/", "/etc/passwd", "//etc/passwd", "../x", "../../x", "a/../../x", "a/..", "a/./b", "./a", "a//b",
+    "a/", "/a/", "..\\x", "a\\b", "C:\\x", "\\\\host\\x", "~/../x\0", "a\0b", "a\nb", "\u202ea", "\x7f", ".hidden",
+    "a/.b", "_manifest.json", "_journal/x", "a/_work", "é/../x", "x" * 256, "ü" * 128,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_name_leads_out_of_its_dataset(
+    local_lake: Lake, triplets: Rows, identify: Identify, commit: Commit, tmp_path: Path, name: str
+) -> None:
+    dataset = commit(local_lake, identify(), triplets(5))
+    path = f"{dataset.name}/_manifest.json"
+    manifest = json.loads(local_lake.storage.read(path))
+    entry = {**manifest["parts"][0], "name": name}
+    before = sorted(tmp_path.rglob("*"))
+    for field in ("files", "parts"):
+        local_lake.storage.write(path, json.dumps({**manifest, field: [entry]}).encode())
+        with pytest.raises(LakeError, match=rf"{path} is no whole manifest \(.*{field}"):
+            local_lake.find(identify())
+    assert sorted(tmp_path.rglob("*")) == before
+    with pytest.raises(ValueError, match=r"not the name|empty, or holds"):
+        file_name(name)
+    if "/" not in name.strip("/") and name not in ("C:\\x",):
+        assert local_lake.table("triplets").find(f"{name}/{identify().key}") is None
+        with pytest.raises(ValueError, match="is not <table>/<key>"):
+            Reference.parse(f"triplets/{name}/x")
+
+
+def test_nothing_is_read_or_written_over_a_link_out_of_the_lake(
+    local_lake: Lake, triplets: Rows, identify: Identify, commit: Commit, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    dataset = commit(local_lake, identify(), triplets(5))
+    folder = Path(local_lake.storage.path(dataset.name))
+    folder.rename(outside / folder.name)
+    folder.symlink_to(outside / folder.name)
+    draft = local_lake.draft(identify())
+    uses: tuple[Callable[[], object], ...] = (
+        dataset.read, dataset.check, lambda: local_lake.find(identify()), lambda: draft.read_part(0),
+        lambda: draft.journal(0), draft.work_folder,
+    )  # fmt: skip
+    before = sorted(outside.rglob("*"))
+    for use in uses:
+        with pytest.raises(LakeError, match="leads out of the lake"):
+            use()
+    (outside / folder.name / "_manifest.json").unlink()
+    with pytest.raises(LakeError, match="leads out of the lake"):
+        draft.write_part(1, triplets(1))
+    assert len(before) == 3 and len(sorted(outside.rglob("*"))) == 2
+
+
+def test_a_lake_may_itself_be_a_link(tmp_path: Path, triplets: Rows, identify: Identify, commit: Commit) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "lake").symlink_to(tmp_path / "disk")
+    lake = Lake(tmp_path / "lake")
+    assert commit(lake, identify(), triplets(2)).read().num_rows == 2
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"null", b"3", b"[]", b'"text"', b'[["format", 1]]'])
@@ -181,9 +290,10 @@ def test_a_manifest_that_is_no_json_object_is_named(
 ) -> None:
     name = f"{commit(lake, identify(), triplets(5)).name}/_manifest.json"
     lake.storage.write(name, content)
-    for read in (lambda: lake.find(identify()), lake.datasets, lake.write_views):
-        with pytest.raises(LakeError, match=rf"{name} is no whole manifest"):
-            read()
+    with pytest.raises(LakeError, match=rf"{name} is no whole manifest"):
+        lake.find(identify())
+    assert lake.datasets() == [] and len(lake.damaged()) == 1
+    lake.write_views()
 
 
 def test_a_manifest_of_another_format_is_left_to_the_scot_that_wrote_it(

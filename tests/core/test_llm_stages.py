@@ -69,14 +69,14 @@ def copy_of(lake: Lake, folder: Path) -> Lake:
 def test_the_pinned_commit_is_what_is_tuned_and_measured(tuned: Lake) -> None:
     # The cache knows no branch: whatever did not ask for the commit would have found nothing.
     adapters = tuned.table("adapters").latest()
-    assert adapters.manifest["config"]["weights"] == adapters.manifest["config"]["revision"] == COMMIT
+    assert adapters.config["weights"] == adapters.config["revision"] == COMMIT
     rows = adapters.read().to_pylist()
     assert [row["step"] for row in rows if row["metric"] == "loss"] == list(range(1, 10))
     measured = {(row["phase"], row["metric"]): row["value"] for row in rows if row["phase"] != "train"}
     shares = ("share_parsed", "share_kept", "share_right", "share_right_of_kept")
     assert set(measured) == {(phase, share) for phase in ("before", "after") for share in shares}
     assert all(0 <= value <= 100 for value in measured.values())
-    names = [file["name"] for file in adapters.manifest["files"]]
+    names = [file.name for file in adapters.files]
     assert names == ["adapter/adapter_config.json", "adapter/adapter_model.safetensors"]
 
 
@@ -98,7 +98,7 @@ def test_a_finetune_that_was_stopped_goes_on_from_its_checkpoint(tuned: Lake, tm
     (adapters,) = run_here(step)
     expected = tuned.table("adapters").latest()
     assert adapters.key == expected.key  # how many held-out captions are answered together is no part of it
-    assert adapters.manifest["files"] == expected.manifest["files"]
+    assert adapters.files == expected.files
     losses = [[r["value"] for r in d.read().to_pylist() if r["metric"] == "loss"] for d in (adapters, expected)]
     assert losses[0] == losses[1]
 
@@ -134,7 +134,7 @@ def write(lake: Lake, **more: Any) -> Write:
 
 def test_two_devices_write_the_bytes_of_one(tuned: Lake, tmp_path: Path) -> None:
     (expected,) = run_here(write(tuned))
-    assert [part["rows"] for part in expected.manifest["parts"]] == [8, 8, 8, 6]
+    assert [part.rows for part in expected.parts] == [8, 8, 8, 6]
     lake = copy_of(tuned, tmp_path)
     shutil.rmtree(Path(lake.url) / expected.name)
     ticks: list[int] = []
@@ -143,7 +143,7 @@ def test_two_devices_write_the_bytes_of_one(tuned: Lake, tmp_path: Path) -> None
         with ThreadPoolExecutor(4) as pool:  # more threads than devices: the others wait for one
             assert all(pool.map(lambda shard: step.run(shard, ticks.append), range(4)))
         (found,) = step.commit()
-    assert found.manifest["parts"] == expected.manifest["parts"]
+    assert found.parts == expected.parts
     assert sum(ticks) == CAPTIONS
 
 
@@ -160,4 +160,4 @@ def test_generation_that_was_stopped_ends_with_the_same_bytes(tuned: Lake, tmp_p
         run_here(write(lake), stop)
     assert len(list((Path(lake.url) / expected.name).glob("part-*"))) == 2
     (found,) = run_here(write(lake))
-    assert found.manifest["parts"] == expected.manifest["parts"]
+    assert found.parts == expected.parts

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from scot_core.errors import ConfigError, LakeError
-from scot_core.lake import Dataset, Identity, Lake, Usage
+from scot_core.lake import Dataset, Identity, Lake, Reference, Usage
 from scot_core.lake.schema import SCHEMAS, TABLES
 from scot_core.query import connect, query
 
@@ -99,10 +99,10 @@ def test_views_show_the_newest_key_of_each_source_and_stage(
 
 
 def test_runs_say_what_was_made_from_what_and_its_cost(lake: Lake, triplets: Rows) -> None:
-    inputs = ["captions/it's-1", "replies/r-2"]
-    draft = lake.draft(Identity("triplets", "shop", "it's", "0123456789ab" * 2, {}, inputs))
+    inputs = [Reference("captions", "c-1"), Reference("replies", "r-2")]
+    draft = lake.draft(Identity("triplets", "shop", "it's", "0123456789abcdef" * 2, {}, inputs))
     draft.write_part(0, triplets(2))
-    draft.commit(1, rows_in=5, rejected=3, usage=Usage(1e-7, 10, 20, 0.25))
+    draft.commit(1, rows_in=5, rejected=3, usage=Usage(seconds=1e-7, prompt_tokens=10, completion_tokens=20, usd=0.25))
     (run,) = query(
         lake, "select * exclude (created_at), created_at > now() - interval 1 hour as new from runs"
     ).to_pylist()
@@ -119,7 +119,7 @@ def test_runs_say_what_was_made_from_what_and_its_cost(lake: Lake, triplets: Row
         "prompt_tokens": 10,
         "completion_tokens": 20,
         "usd": 0.25,
-        "inputs": inputs,
+        "inputs": ["captions/c-1", "replies/r-2"],
         "new": True,
     }
 
@@ -174,7 +174,7 @@ def test_wrong_sql_is_told_in_duckdbs_words(
 def test_a_damaged_lake_is_not_blamed_on_the_query(
     local_lake: Lake, triplets: Rows, identify: Identify, commit: Commit
 ) -> None:
-    part = Path(local_lake.storage.path(commit(local_lake, identify(), triplets(9)).parts[0]))
+    part = Path(local_lake.storage.path(commit(local_lake, identify(), triplets(9)).paths[0]))
     part.write_bytes(part.read_bytes()[:-20])
     with pytest.raises(LakeError, match=f"{part} does not have the size"):
         query(local_lake, "from triplets")

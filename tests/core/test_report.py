@@ -82,21 +82,25 @@ def _image(product: Product, seed: int, config: CaptionsConfig) -> dict[str, Any
 def replies(lake: Lake, stage: str, attempt: int, texts: dict[str, str], inputs: Sequence[Dataset]) -> Dataset:
     """A dataset of `replies`, one text for each pair id."""
     identity = fingerprint("written", attempt, {"stage": stage}, [d.fingerprint for d in inputs])
-    draft = lake.draft(Identity("replies", "catalogue", stage, identity, {}, [d.name for d in inputs]))
+    draft = lake.draft(Identity("replies", "catalogue", stage, identity, {}, [d.reference for d in inputs]))
     model = "teacher" if stage == "seed" else "falcon"
     costs = {"prompt_tokens": 100, "completion_tokens": 20, "usd": 0.5 if stage == "seed" else 0.0}
     said = {"source": "catalogue", "seed": 0, "finish_reason": "stop", **costs}
     rows = [{"pair_id": pair, "text": text, **said} for pair, text in texts.items()]
     draft.write_part(0, reply_columns(rows, stage.split("-")[0], model, attempt))
     count = len(rows)
-    return draft.commit(1, rows_in=count, usage=Usage(2.0, 100 * count, 20 * count, costs["usd"] * count))
+    return draft.commit(
+        1,
+        rows_in=count,
+        usage=Usage(seconds=2.0, prompt_tokens=100 * count, completion_tokens=20 * count, usd=costs["usd"] * count),
+    )
 
 
 def adapter(lake: Lake, captions: Dataset, seeds: Dataset) -> Dataset:
     config = {"base": "falcon", "held_out": 8, "rank": 16, "steps": 2, "batch_size": 4}
     inputs = [captions, seeds]
     identity = fingerprint("finetune", 1, config, [d.fingerprint for d in inputs])
-    draft = lake.draft(Identity("adapters", "catalogue", "finetune", identity, config, [d.name for d in inputs]))
+    draft = lake.draft(Identity("adapters", "catalogue", "finetune", identity, config, [d.reference for d in inputs]))
     rows = [("before", 0, "share_parsed", 12.5), ("after", 0, "share_parsed", 97.5)]
     rows += [("train", step, "loss", 3.0 / step) for step in (1, 2)]
     columns = dict(zip(("phase", "step", "metric", "value"), map(list, zip(*rows, strict=True)), strict=True))
@@ -215,9 +219,9 @@ def test_empty_lake_is_told_what_to_do(tmp_path: Path) -> None:
 def test_lineage_holds_all_inputs_and_counts_work_once(lake: Lake) -> None:
     lineage = trace(lake, lake.table("benchmarks").latest())
     assert {d.name for d in lineage.datasets} == {d.name for d in lake.datasets()}
-    shared = lake.table("captions").latest().manifest["usage"]["seconds"]  # one step wrote galleries and captions
-    rejects = sum(d.manifest["usage"]["seconds"] for d in lake.table("rejects").datasets())
-    everything = sum(d.manifest["usage"]["seconds"] for d in lake.datasets())
+    shared = lake.table("captions").latest().usage.seconds  # one step wrote galleries and captions
+    rejects = sum(d.usage.seconds for d in lake.table("rejects").datasets())
+    everything = sum(d.usage.seconds for d in lake.datasets())
     assert lineage.seconds == pytest.approx(everything - shared - rejects)
 
 

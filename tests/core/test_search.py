@@ -23,18 +23,20 @@ SMALL = CaptionsConfig(count=12, queries_per_split=2, gallery=60, shard_rows=6)
 
 def trained_on(lake: Lake, embeddings: Dataset, folder: Path) -> None:
     torch.manual_seed(0)
-    Combiner(int(embeddings.manifest["config"]["spec"]["dim"]), 16, 16).save(folder / "seed-0")
+    Combiner(int(embeddings.config["spec"]["dim"]), 16, 16).save(folder / "seed-0")
     identity = fingerprint("train", 1, {}, [embeddings.fingerprint])
-    draft = lake.draft(Identity("combiners", "catalogue", "train-scot", identity, {"seeds": [0]}, [embeddings.name]))
+    draft = lake.draft(
+        Identity("combiners", "catalogue", "train-scot", identity, {"seeds": [0]}, [embeddings.reference])
+    )
     draft.write_files(folder)
     draft.commit(0, rows_in=0)
 
 
 def embedded_since_by_another(lake: Lake, embeddings: Dataset) -> None:
     """Newer vectors of the same images, by an encoder of which this machine knows nothing."""
-    config = embeddings.manifest["config"]
+    config = embeddings.config
     other = {**config, "spec": {**config["spec"], "name": "another", "dim": 3}}
-    inputs = embeddings.manifest["inputs"]
+    inputs = embeddings.inputs
     draft = lake.draft(
         Identity("embeddings", "catalogue", "embed-images", fingerprint("embed", 1, other, []), other, inputs)
     )

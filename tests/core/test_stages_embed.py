@@ -20,6 +20,7 @@ from scot_core.encoders.pretrained import PublishedEncoder
 from scot_core.errors import DataError, ModelError
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.fingerprint import digest
+from scot_core.lake.manifest import Rows
 from scot_core.stages.captions.catalogue import DrawCatalogue
 from scot_core.stages.embed.datasets import EmbedImages, EmbedTexts, decode, encoder_of, vectors_by_id
 from scot_core.stages.step import run_here
@@ -112,7 +113,7 @@ def test_an_image_with_several_captions_is_embedded_once(local_lake: Lake) -> No
     (embedded,) = run_here(step, ticks.append)
     rows = embedded.read(["item_id", "source", "kind", "encoder"]).to_pylist()
     assert [(row["item_id"], row["source"]) for row in rows] == [("a", "coco"), ("b", "abo"), ("c", "flickr30k")]
-    assert embedded.manifest["rows"] == {"in": 3, "out": 3, "rejected": 0}
+    assert embedded.manifest.rows == Rows(given=3, out=3, rejected=0)
     assert sum(ticks) == sum(step.shards()) == 6  # progress counts pairs
     pictures = [Image.open(io.BytesIO(png(colour))) for colour in (10, 60, 110)]
     np.testing.assert_allclose(vectors_by_id([embedded])[1], load("catalogue").embed_images(pictures), atol=1e-5)
@@ -155,7 +156,7 @@ def test_a_published_encoder_goes_through_the_same_stages_and_stays_frozen(
     used = step.encoder
     (images,) = run_here(step)
     (texts,) = run_here(EmbedTexts(lake, config, triplets))
-    assert images.manifest["config"]["spec"] == encoders.spec_of("blip2").model_dump(mode="json")
+    assert images.config["spec"] == encoders.spec_of("blip2").model_dump(mode="json")
     encoder = encoder_of(images)
     assert isinstance(encoder, PublishedEncoder) and isinstance(used, PublishedEncoder)
     assert encoder.spec == used.spec == encoder_of(texts).spec
@@ -199,7 +200,7 @@ def test_an_embedding_is_continued_by_the_encoder_that_made_it_or_not_at_all(
     settings.cache_clear()
     with pytest.raises(ModelError, match="holds the weights"):
         encoder_of(images)
-    images.manifest["config"]["spec"]["preprocessing"] = "of another version"  # type: ignore[index]
+    images.config["spec"]["preprocessing"] = "of another version"  # type: ignore[index]
     monkeypatch.setenv("SCOT_WEIGHTS", str(weights))
     settings.cache_clear()
     with pytest.raises(ModelError, match=r"another encoder blip2: here it has preprocessing .*not 'of another"):

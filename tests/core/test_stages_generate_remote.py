@@ -14,6 +14,7 @@ from scot_core.config import GenerateConfig, ServerConfig, profile, with_overrid
 from scot_core.errors import EndpointError, ModelError
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.fingerprint import fingerprint
+from scot_core.lake.manifest import Rows
 from scot_core.lake.schema import pair_id
 from scot_core.llm.local import finetune
 from scot_core.llm.local.finetune import LoraSettings
@@ -120,7 +121,7 @@ def test_every_caption_ends_as_triplet_or_reject_after_a_second_try(
     server.answered.clear()
     triplets = recipes.generate(run_here, local_lake, remote(server.url, temperature=0.3), *inputs)
     rejects = local_lake.table("rejects").latest()
-    assert triplets.manifest["rows"] == {"in": len(CAPTIONS), "out": triplets.rows, "rejected": rejects.rows}
+    assert triplets.manifest.rows == Rows(given=len(CAPTIONS), out=triplets.rows, rejected=rejects.rows)
     assert triplets.rows > 0
     twice = [prompt for prompt, times in server.answered.items() if times == 2]
     second = local_lake.table("replies").latest(stage="generate-try2")

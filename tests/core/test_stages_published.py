@@ -19,6 +19,7 @@ from scot_core.encoders import load
 from scot_core.errors import ConfigError, DataError, LakeError, ModelError
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.fingerprint import fingerprint
+from scot_core.lake.manifest import Rows
 from scot_core.stages import recipes
 from scot_core.stages.benchmark.chosen import choose_combiner
 from scot_core.stages.embed.benchmarks import EmbedPublishedImages, open_published
@@ -110,7 +111,7 @@ def test_allowed_missing_images_are_rejects_and_their_queries_misses(lake: Lake,
         ("image_missing", "shirt-01"),
     }
     embeddings = lake.table("embeddings").latest(source="fashioniq", stage="embed-benchmark-images-catalogue")
-    assert embeddings.manifest["rows"] == {"in": 36, "out": 34, "rejected": 2}
+    assert embeddings.manifest.rows == Rows(given=36, out=34, rejected=2)
 
 
 def test_broken_images_are_all_named_and_the_rest_is_kept(lake: Lake, fashioniq: Path) -> None:
@@ -214,10 +215,10 @@ def test_which_category_an_image_is_a_candidate_in_is_part_of_the_key(fashioniq:
 
 def trained(lake: Lake, embeddings: Dataset, folder: Path) -> Dataset:
     """A dataset of `combiners` that says it was trained on these embeddings."""
-    save_combiner(folder / "seed-0", int(embeddings.manifest["config"]["spec"]["dim"]))
+    save_combiner(folder / "seed-0", int(embeddings.config["spec"]["dim"]))
     identity = fingerprint("train", 1, {}, [embeddings.fingerprint])
     about = {"loss": "scot", "seeds": [0]}
-    draft = lake.draft(Identity("combiners", "catalogue", "train-scot", identity, about, [embeddings.name]))
+    draft = lake.draft(Identity("combiners", "catalogue", "train-scot", identity, about, [embeddings.reference]))
     draft.write_files(folder)
     return draft.commit(0, rows_in=0)
 

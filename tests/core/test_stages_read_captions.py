@@ -17,6 +17,7 @@ import pytest
 from scot_core.config import CaptionsConfig
 from scot_core.errors import ConfigError, DataError
 from scot_core.lake import Dataset, Lake
+from scot_core.lake.manifest import Rows
 from scot_core.lake.schema import pair_id
 from scot_core.report.pictures import images_of
 from scot_core.stages import recipes
@@ -83,14 +84,14 @@ def _reasons(rejects: Dataset) -> dict[str, int]:
 def test_rows_in_are_captions_and_rejects(tmp_path: Path, photos: Path, suffix: str) -> None:
     ticks: list[int] = []
     rejects, captions = run_here(_own(tmp_path / "lake", _write(photos, suffix)), ticks.append)
-    assert captions.manifest["rows"] == {"in": len(ROWS), "out": 2, "rejected": len(ROWS) - 2}
+    assert captions.manifest.rows == Rows(given=len(ROWS), out=2, rejected=len(ROWS) - 2)
     assert sum(ticks) == len(ROWS)
     assert _reasons(rejects) == REASONS
-    assert rejects.manifest["fingerprint"] == captions.manifest["fingerprint"]
+    assert rejects.fingerprint == captions.fingerprint
     first, second = captions.read().to_pylist()
     assert first["image"] == {"bytes": (photos / "red.png").read_bytes(), "path": "red.png"}
     assert second["image"] == {"bytes": None, "path": "red.png"}
-    assert first["source"] == captions.manifest["source"] == "own-photos"
+    assert first["source"] == captions.source == "own-photos"
     assert first["pair_id"] == pair_id("own-photos", "red.png", "a red square")
 
 
@@ -119,7 +120,7 @@ def test_the_papers_three_sources_in_one_dataset(tmp_path: Path) -> None:
     config = _published(tmp_path / "data", coco={"count": 12}, flickr30k={"count": 8}, abo={"count": 15})
     pictures = recipes.captions(run_here, Lake(tmp_path / "lake"), config)
     captions = pictures.captions
-    assert pictures.galleries is None and captions.manifest["source"] == "paper"
+    assert pictures.galleries is None and captions.source == "paper"
     rows = captions.read().to_pylist()
     assert Counter(row["source"] for row in rows) == {"coco": 12, "flickr30k": 8, "abo": 15}
     assert all(row["image_id"].startswith(f"{row['source']}/") for row in rows)
@@ -171,9 +172,9 @@ def test_a_run_that_was_stopped_goes_on_and_ends_the_same(tmp_path: Path) -> Non
     folder = tmp_path / "two" / "captions" / whole.key
     assert (folder / "_work" / "spool.parquet").is_file()
     _, captions = run_here(ReadCaptions(Lake(tmp_path / "two"), config))
-    assert captions.manifest["parts"] == whole.manifest["parts"]
+    assert captions.parts == whole.parts
     assert sorted(path.name for path in folder.iterdir()) == sorted(
-        ["_manifest.json", *(part["name"] for part in captions.manifest["parts"])]
+        ["_manifest.json", *(part.name for part in captions.parts)]
     )
 
 
@@ -185,7 +186,7 @@ def test_broken_images_reject_all_of_their_captions(tmp_path: Path) -> None:
     (folder / "1005.jpg").write_bytes((folder / "1005.jpg").read_bytes()[:-60])
     (folder / "1006.jpg").write_bytes(captioned.gif())
     rejects, captions = run_here(ReadCaptions(Lake(tmp_path / "lake"), config))
-    assert captions.manifest["rows"] == {"in": 18, "out": 9, "rejected": 9}
+    assert captions.manifest.rows == Rows(given=18, out=9, rejected=9)
     assert _reasons(rejects) == {"image_empty": 3, "image_missing": 3, "image_broken": 3}
     rows = rejects.read().to_pylist()
     assert {(row["stage"], row["tries"], row["source"]) for row in rows} == {("captions", 1, "flickr30k")}

@@ -18,6 +18,7 @@ from scot_core.catalogue.language import caption, mentioned
 from scot_core.catalogue.world import sample
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.fingerprint import fingerprint
+from scot_core.lake.manifest import Rows
 from scot_core.lake.schema import pair_id
 from scot_core.query import query
 from scot_core.stages.replies.read import Reading, ReadReplies, read_replies, reply_columns, usage_of
@@ -226,8 +227,8 @@ def _in_the_lake(lake: Lake) -> tuple[Dataset, list[Dataset]]:
 def test_the_step_commits_triplets_and_rejects_that_add_up(lake: Lake) -> None:
     captions, attempts = _in_the_lake(lake)
     rejects, triplets = run_here(ReadReplies(lake, "generate", "generated", "lines", captions, attempts))
-    assert triplets.manifest["rows"] == {"in": 5, "out": 4, "rejected": 1}
-    assert triplets.manifest["inputs"] == [d.name for d in attempts]
+    assert triplets.manifest.rows == Rows(given=5, out=4, rejected=1)
+    assert list(triplets.inputs) == [d.reference for d in attempts]
     (reject,) = rejects.read().to_pylist()
     assert (reject["reason"], reject["raw"], reject["tries"]) == ("truncated", "cut short again", 2)
     rows = triplets.read().to_pylist()
@@ -250,7 +251,7 @@ def test_the_step_is_not_done_twice_and_another_style_is_another_dataset(local_l
     other = ReadReplies(local_lake, "generate", "generated", "json", captions, attempts)
     assert len({s.outputs[-1].key for s in (step, fewer, other)}) == 3
     _, triplets = run_here(fewer)
-    assert triplets.manifest["rows"] == {"in": 5, "out": 3, "rejected": 2}
+    assert triplets.manifest.rows == Rows(given=5, out=3, rejected=2)
 
 
 def test_usage_adds_up_over_parts() -> None:

@@ -20,6 +20,7 @@ from scot_core.config import EndpointConfig, SeedConfig, profile, with_overrides
 from scot_core.config.prices import PRICES
 from scot_core.errors import BudgetReached, ConfigError, EndpointError
 from scot_core.lake import Lake
+from scot_core.lake.manifest import Rows
 from scot_core.stages.replies.read import ReadReplies
 from scot_core.stages.seed.ask import AskForSeeds, choose
 from scot_core.stages.step import run_here
@@ -68,10 +69,10 @@ def test_every_chosen_caption_is_asked_once(local_lake: Lake) -> None:
         (MODEL, 1, "seed", "stop")
     }
     assert sum(ticks) == SEEDS
-    usage = replies.manifest["usage"]
-    assert usage["prompt_tokens"] == sum(row["prompt_tokens"] for row in rows) > 0
-    assert usage["usd"] == pytest.approx((usage["prompt_tokens"] + usage["completion_tokens"]) / 1000)
-    assert [part["rows"] for part in replies.manifest["parts"]] == [15, 15, 10]
+    usage = replies.usage
+    assert usage.prompt_tokens == sum(row["prompt_tokens"] for row in rows) > 0
+    assert usage.usd == pytest.approx((usage.prompt_tokens + usage.completion_tokens) / 1000)
+    assert [part.rows for part in replies.parts] == [15, 15, 10]
     assert "_journal" not in local_lake.storage.names(replies.name)
 
 
@@ -185,9 +186,9 @@ def test_a_budget_commits_what_it_bought_and_a_larger_one_buys_the_rest(
         first = sum(answered(url).values())
         assert 0 < first < SEEDS
         replies, triplets, rejects = (lake.table(name).latest() for name in ("replies", "triplets", "rejects"))
-        assert replies.manifest["usage"]["usd"] <= 9.0
-        assert replies.manifest["rows"] == {"in": SEEDS, "out": SEEDS, "rejected": 0}
-        assert triplets.manifest["rows"] == {"in": SEEDS, "out": triplets.rows, "rejected": rejects.rows}
+        assert replies.usage.usd <= 9.0
+        assert replies.manifest.rows == Rows(given=SEEDS, out=SEEDS, rejected=0)
+        assert triplets.manifest.rows == Rows(given=SEEDS, out=triplets.rows, rejected=rejects.rows)
         assert Counter(rejects.read()["reason"].to_pylist())["budget_reached"] == SEEDS - first
 
         with pytest.raises(BudgetReached):  # the same again, or less, is found and costs nothing
@@ -220,7 +221,7 @@ def test_a_run_that_was_killed_after_a_budget_was_raised_is_no_excuse_to_pay_twi
         paid = sum(answered(url).values())
         bought = seed(local_lake, seed_config(url, max_usd=9.0, accept_partial=True))
         assert sum(answered(url).values()) == paid
-        assert bought.manifest["rows"]["in"] == SEEDS
+        assert bought.manifest.rows.given == SEEDS
         seed(local_lake, seed_config(url))
         assert set(answered(url).values()) == {1}
 
@@ -276,7 +277,7 @@ def test_faults_that_pass_leave_no_trace_in_the_replies(local_lake: Lake, undist
         config = seed_config(url, attempts=6, timeout_s=1.5, concurrency=16, tokens_per_minute=10_000_000)
         triplets = seed(local_lake, config)
     assert texts(local_lake.table("replies").latest()) == undisturbed
-    assert triplets.manifest["rows"]["in"] == SEEDS
+    assert triplets.manifest.rows.given == SEEDS
 
 
 def test_what_a_server_turns_down_or_spoils_is_kept_as_a_reply(local_lake: Lake) -> None:
@@ -285,7 +286,7 @@ def test_what_a_server_turns_down_or_spoils_is_kept_as_a_reply(local_lake: Lake)
         (replies,) = run_here(_step(local_lake, url))
     captions = local_lake.table("captions").latest()
     rejects, triplets = run_here(ReadReplies(local_lake, "seed", "seed", "json", captions, [replies]))
-    assert triplets.manifest["rows"] == {"in": SEEDS, "out": triplets.rows, "rejected": rejects.rows}
+    assert triplets.manifest.rows == Rows(given=SEEDS, out=triplets.rows, rejected=rejects.rows)
     reasons = Counter(rejects.read()["reason"].to_pylist())
     assert {"truncated", "refused", "wrong_schema", "error_content_filter"} <= set(reasons)
     assert 0 < triplets.rows < SEEDS

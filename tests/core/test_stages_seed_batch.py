@@ -21,6 +21,7 @@ from scot_core.catalogue.teacher_faults import BatchFaults, Fault, Faults
 from scot_core.config import SeedConfig
 from scot_core.errors import BudgetReached, ConfigError, EndpointError
 from scot_core.lake import Lake
+from scot_core.lake.manifest import Rows
 from scot_core.lake.storage import LocalJournal
 from scot_core.stages.seed import batch as seed_batch
 from scot_core.stages.seed.ask import AskForSeeds
@@ -62,8 +63,8 @@ def test_a_batch_makes_the_dataset_that_chat_makes_for_half_the_money(
         assert sum(answered(url).values()) == SEEDS
     replies = lake.table("replies").latest()
     assert texts(replies) == by_chat
-    usage = replies.manifest["usage"]
-    assert usage["usd"] == pytest.approx((usage["prompt_tokens"] + usage["completion_tokens"]) / 1000 / 2)
+    usage = replies.usage
+    assert usage.usd == pytest.approx((usage.prompt_tokens + usage.completion_tokens) / 1000 / 2)
     assert lake.uncommitted() == []
 
 
@@ -105,7 +106,7 @@ def test_a_partly_failed_batch(local_lake: Lake, by_chat: list[tuple[str, str]])
     rejects = local_lake.table("rejects").latest()
     reasons = Counter(rejects.read()["reason"].to_pylist())
     assert set(paid.values()) == {1} and sum(paid.values()) == SEEDS - reasons["error_content_filter"]
-    assert triplets.manifest["rows"] == {"in": SEEDS, "out": triplets.rows, "rejected": rejects.rows}
+    assert triplets.manifest.rows == Rows(given=SEEDS, out=triplets.rows, rejected=rejects.rows)
     assert 0 < reasons["error_content_filter"] < SEEDS / 2
     assert all(text == replies[name] for name, text in by_chat if replies[name])
 
@@ -115,7 +116,7 @@ def test_rows_that_fail_in_every_round_are_rejects_with_their_reason(local_lake:
     with serve(faults=Faults(shares, first_attempts=None)) as url:
         triplets = seed(local_lake, batch_config(url, shard_rows=40))
     reasons = Counter(local_lake.table("rejects").latest().read()["reason"].to_pylist())
-    assert triplets.manifest["rows"]["in"] == SEEDS
+    assert triplets.manifest.rows.given == SEEDS
     assert {"error_server", "error_bad_body"} <= set(reasons)
 
 
@@ -175,7 +176,7 @@ def test_a_budget_submits_what_it_pays_for_and_commits_what_it_bought(
         bought = sum(answered(url).values())
         replies = local_lake.table("replies").latest()
         assert 0 < bought < SEEDS
-        assert 4.0 < replies.manifest["usage"]["usd"] <= 6.0
+        assert 4.0 < replies.usage.usd <= 6.0
         with pytest.raises(BudgetReached):
             seed(local_lake, batch_config(url, max_usd=6.0))
         assert sum(answered(url).values()) == bought

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from scot import cli
 from scot.doctor import examine
 from scot.terminal import show_table
 from scot_core.errors import DataError, LakeError
@@ -51,3 +53,17 @@ def test_files_that_cannot_be_put_somewhere_are_one_error(tmp_path: Path) -> Non
     (tmp_path / "file").write_text("")
     with pytest.raises(LakeError, match=r"cannot write .*file/a\.json"):
         dataset.files_in(tmp_path / "file")
+
+
+def test_what_an_answer_leaves_out_is_said_on_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lake = Lake(tmp_path / "lake")
+    draft = lake.draft(Identity("combiners", "catalogue", "train", fingerprint("train", 1, {}, []), {}))
+    name = f"{draft.commit(0, rows_in=0).name}/_manifest.json"
+    lake.storage.write(name, b"{")
+    cli.query("select count(*)::int as n from runs", lake=lake.url, json_=True)
+    cli.status(lake=lake.url, json_=True)
+    said = capsys.readouterr()
+    counted, status = map(json.loads, said.out.splitlines())
+    assert counted == [{"n": 0}]
+    assert len(status["damaged"]) == 1 and name in status["damaged"][0]
+    assert said.err.count("left out: ") == said.err.count(f"{lake.url}/{name} is no whole manifest") == 2

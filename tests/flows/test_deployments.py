@@ -37,16 +37,16 @@ def _runs(served: Served) -> list[dict[str, str]]:
 
 
 def _digests(lake: Lake) -> dict[str, list[str]]:
-    return {d.name: [part["digest"] for part in d.manifest["parts"]] for d in lake.datasets()}
+    return {d.name: [part.digest for part in d.parts] for d in lake.datasets()}
 
 
 def test_every_table_is_committed_and_no_row_is_lost(regenerated: Served) -> None:
     for name in TABLES:
         assert regenerated.lake.table(name).datasets(), f"nothing in {name}"
     for dataset in regenerated.lake.datasets():
-        rows = dataset.manifest["rows"]
-        assert rows["in"] == rows["out"] + rows["rejected"], dataset.name
-        assert sum(part.num_rows for part in dataset.read_parts()) == rows["out"], dataset.name
+        rows = dataset.manifest.rows
+        assert rows.given == rows.out + rows.rejected, dataset.name
+        assert sum(part.num_rows for part in dataset.read_parts()) == rows.out, dataset.name
     assert regenerated.lake.uncommitted() == []
 
 

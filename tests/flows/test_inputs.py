@@ -37,7 +37,7 @@ def add(lake: Lake, table: str, stage: str, number: int, *inputs: Dataset, encod
     """An empty dataset; another `number` is another configuration."""
     config = {"number": number, "spec": {"name": encoder}}
     seal = fingerprint(stage, 1, config, [d.fingerprint for d in inputs])
-    return lake.draft(Identity(table, "shop", stage, seal, config, [d.name for d in inputs])).commit(0, rows_in=0)
+    return lake.draft(Identity(table, "shop", stage, seal, config, [d.reference for d in inputs])).commit(0, rows_in=0)
 
 
 def draw(lake: Lake, number: int) -> tuple[Dataset, Dataset]:

@@ -67,11 +67,11 @@ def blip2(small: Both, monkeypatch: pytest.MonkeyPatch) -> Iterator[encoders.Enc
 
 def test_it_ran_in_the_other_environment_and_lost_no_row(embedded: Lake) -> None:
     datasets = embedded.table("embeddings").datasets()
-    assert {d.manifest["stage"] for d in datasets} == {"embed-images", "embed-gallery", "embed-texts"}
+    assert {d.stage for d in datasets} == {"embed-images", "embed-gallery", "embed-texts"}
     for dataset in datasets:
-        assert dataset.manifest["versions"]["transformers"] == "4.26.1"
-        assert dataset.manifest["config"]["spec"]["name"] == "lavis-blip2"
-        assert dataset.manifest["rows"]["in"] == dataset.manifest["rows"]["out"] > 0
+        assert dataset.manifest.versions["transformers"] == "4.26.1"
+        assert dataset.config["spec"]["name"] == "lavis-blip2"
+        assert dataset.manifest.rows.given == dataset.rows > 0
 
 
 def test_its_vectors_are_those_of_blip2_here(

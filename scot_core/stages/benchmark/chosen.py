@@ -12,6 +12,7 @@ from scot_core.config import EmbedConfig, validated
 from scot_core.errors import ConfigError, LakeError
 from scot_core.lake import Dataset, Lake
 from scot_core.lake.fingerprint import digest
+from scot_core.lake.lineage import ancestor
 from scot_core.stages.embed.datasets import made_by, require_made_by, spec_for
 from scot_core.stages.train import combiners_in
 
@@ -43,7 +44,7 @@ def choose_combiner(lake: Lake, wanted: str | None, encoder: EmbedConfig | None)
     """
     if wanted is not None and lake.table("combiners").find(wanted) is None:
         return _from_folder(wanted, encoder)
-    known = lake.table("combiners").datasets() if wanted is None else [lake.table("combiners").latest(key=wanted)]
+    known = lake.table("combiners").matching() if wanted is None else [lake.table("combiners").latest(key=wanted)]
     if encoder is None:
         if not known:
             raise LakeError(
@@ -65,8 +66,7 @@ def choose_combiner(lake: Lake, wanted: str | None, encoder: EmbedConfig | None)
 
 def embeddings_of(lake: Lake, combiners: Dataset) -> Dataset:
     """The embeddings of images that a dataset of Combiners was trained on. Raises LakeError where they are gone."""
-    key = next(name.split("/")[1] for name in combiners.manifest["inputs"] if name.startswith("embeddings/"))
-    return lake.table("embeddings").latest(key=key)
+    return ancestor(lake, combiners, "embeddings")
 
 
 def trained_on(lake: Lake, combiners: Dataset) -> EmbedConfig:
@@ -75,8 +75,7 @@ def trained_on(lake: Lake, combiners: Dataset) -> EmbedConfig:
     Raises ModelError where those are not here, or what is here would give other vectors.
     """
     embeddings = embeddings_of(lake, combiners)
-    config = embeddings.manifest["config"]
-    found = {name: config[name] for name in EmbedConfig().identity() if name in config}
+    found = {name: embeddings.config[name] for name in EmbedConfig().identity() if name in embeddings.config}
     used = validated(EmbedConfig, {**found, "revision": made_by(embeddings).revision})
     require_made_by(embeddings, spec_for(used))
     return used
@@ -87,7 +86,7 @@ def _of_lake(dataset: Dataset) -> Chosen:
         with tempfile.TemporaryDirectory() as folder:
             return {f"seed-{seed}": combiner for seed, combiner in combiners_in(dataset, Path(folder)).items()}
 
-    return Chosen(str(dataset.manifest["config"]["loss"]), dataset.key, dataset.fingerprint, load, dataset)
+    return Chosen(str(dataset.config["loss"]), dataset.key, dataset.fingerprint, load, dataset)
 
 
 def _from_folder(place: str, encoder: EmbedConfig | None) -> tuple[Chosen, EmbedConfig]:

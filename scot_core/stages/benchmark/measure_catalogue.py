@@ -13,6 +13,7 @@ from scot_core.catalogue.queries import make
 from scot_core.config import BenchmarkConfig
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.fingerprint import fingerprint
+from scot_core.lake.lineage import parents
 from scot_core.stages.benchmark.measure import Measure, Measured, Method, Vectors, composed
 from scot_core.stages.embed.datasets import encoder_of, vectors_by_id
 from scot_core.stages.train import combiners_in, training_set
@@ -30,11 +31,11 @@ class MeasureCatalogue(Measure):
         self, lake: Lake, config: BenchmarkConfig, combiners: Dataset, triplets: Dataset,
         images: Dataset, texts: Dataset, gallery: Dataset,
     ) -> None:  # fmt: skip
-        self._encoder = str(gallery.manifest["config"]["encoder"])
+        self._encoder = str(gallery.config["encoder"])
         super().__init__(lake, Measured("catalogue", self._encoder, config.resamples, config.seed))
         self.config, self._combiners, self._triplets = config, combiners, triplets
         self._images, self._texts, self._gallery = images, texts, gallery
-        self._loss = str(combiners.manifest["config"]["loss"])
+        self._loss = str(combiners.config["loss"])
 
     @property
     def outputs(self) -> Sequence[Identity]:
@@ -42,8 +43,8 @@ class MeasureCatalogue(Measure):
         config = {**used, "weight_sample": WEIGHT_SAMPLE}
         inputs = [self._combiners, self._triplets, self._images, self._texts, self._gallery]
         identity = fingerprint("benchmark", BenchmarkConfig.STAGE_VERSION, config, [d.fingerprint for d in inputs])
-        stage, source = f"benchmark-catalogue-{self._loss}", str(self._combiners.manifest["source"])
-        return [Identity("benchmarks", source, stage, identity, config, [d.name for d in inputs])]
+        stage, source = f"benchmark-catalogue-{self._loss}", self._combiners.source
+        return [Identity("benchmarks", source, stage, identity, config, [d.reference for d in inputs])]
 
     def methods(self) -> Iterator[tuple[Benchmark, Vectors, Method]]:
         benchmark = catalogue_benchmark(self.lake, self._gallery)
@@ -67,8 +68,7 @@ class MeasureCatalogue(Measure):
 
 def catalogue_benchmark(lake: Lake, gallery: Dataset) -> Catalogue:
     """The benchmark whose images a dataset of embeddings holds, drawn anew from its captions' configuration."""
-    table, key = str(gallery.manifest["inputs"][0]).split("/")
-    config = lake.table(table).latest(key=key).manifest["config"]
+    config = parents(lake, gallery)[0].config
     return from_queries(make(config["queries_per_split"], config["gallery"]))
 
 

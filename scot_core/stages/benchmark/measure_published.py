@@ -27,7 +27,7 @@ class MeasurePublished(Measure):
         self, lake: Lake, config: PublishedConfig, published: Published, images: Dataset, texts: Dataset,
         chosen: Chosen | None,
     ) -> None:  # fmt: skip
-        encoder = str(images.manifest["config"]["encoder"])
+        encoder = str(images.config["encoder"])
         super().__init__(lake, Measured(config.name, encoder, config.resamples, config.seed))
         self.config, self.published, self._chosen = config, published, chosen
         self._images, self._texts = images, texts
@@ -47,7 +47,7 @@ class MeasurePublished(Measure):
         identity = fingerprint("benchmark", PublishedConfig.STAGE_VERSION, config, prints)
         method = self._chosen.method if self._chosen else "baselines"
         stage = f"benchmark-{self._measured.encoder}-{method}"
-        return [Identity("benchmarks", self.config.name, stage, identity, config, [d.name for d in inputs])]
+        return [Identity("benchmarks", self.config.name, stage, identity, config, [d.reference for d in inputs])]
 
     def methods(self) -> Iterator[tuple[Benchmark, Vectors, Method]]:
         row, vectors = vectors_by_id([self._images])

@@ -35,7 +35,7 @@ class Embed(Step):
     def __init__(self, lake: Lake, config: EmbedConfig, given: Dataset) -> None:
         super().__init__(lake)
         self.config, self.given = config, given
-        self._source = str(given.manifest["source"])
+        self._source = given.source
 
     what: str
 
@@ -43,7 +43,7 @@ class Embed(Step):
     def outputs(self) -> Sequence[Identity]:
         config = {**self.config.identity(), "spec": self.spec.model_dump(mode="json"), "what": self.what}
         identity = fingerprint("embed", EmbedConfig.STAGE_VERSION, config, [self.given.fingerprint])
-        return [Identity("embeddings", self._source, f"embed-{self.what}", identity, config, [self.given.name])]
+        return [Identity("embeddings", self._source, f"embed-{self.what}", identity, config, [self.given.reference])]
 
     @cached_property
     def spec(self) -> EncoderSpec:
@@ -90,7 +90,7 @@ class EmbedImages(Embed):
         self.name = f"embed {given.table}"
 
     def shards(self) -> Sequence[int]:
-        return [int(part["rows"]) for part in self.given.manifest["parts"]]
+        return [part.rows for part in self.given.parts]
 
     def work(self, shard: int, tick: Tick) -> None:
         table = self.given.read_part(shard, ["source", "image_id", "image"])
@@ -153,7 +153,7 @@ def spec_for(config: EmbedConfig) -> EncoderSpec:
 
 def made_by(dataset: Dataset) -> EncoderSpec:
     """The spec of the encoder that made a dataset of embeddings."""
-    return EncoderSpec.model_validate(dataset.manifest["config"]["spec"])
+    return EncoderSpec.model_validate(dataset.config["spec"])
 
 
 def require_made_by(dataset: Dataset, here: EncoderSpec) -> None:
@@ -173,7 +173,7 @@ def encoder_of(dataset: Dataset, *, device: str | None = None) -> Encoder:
 
     Raises `ModelError` where its weights are not here, or what is here would give other vectors.
     """
-    config = dataset.manifest["config"]
+    config = dataset.config
     made = made_by(dataset)
     encoder = load(
         made.name,

@@ -42,7 +42,7 @@ class Write(Step):
         self._held = ExitStack()
         self._writers: Writers | None = None
         self.config, self._captions, self._adapters, self._earlier = config, captions, adapters, earlier
-        self._source = str(captions.manifest["source"])
+        self._source = captions.source
         self.attempt = len(earlier) + 1
         self.name = "write triplets" if self.attempt == 1 else f"try {self.attempt} for rejects"
 
@@ -55,7 +55,7 @@ class Write(Step):
         inputs = [self._captions, self._adapters, *self._earlier]
         identity = fingerprint("generate", GenerateConfig.STAGE_VERSION, config, [d.fingerprint for d in inputs])
         stage = "generate" if self.attempt == 1 else f"generate-try{self.attempt}"
-        return [Identity("replies", self._source, stage, identity, config, [d.name for d in inputs])]
+        return [Identity("replies", self._source, stage, identity, config, [d.reference for d in inputs])]
 
     @cached_property
     def _rows(self) -> list[Mapping[str, Any]]:
@@ -84,7 +84,7 @@ class Write(Step):
             {**row, **asdict(reply), "seed": seed, "usd": 0.0}
             for row, reply, seed in zip(rows, replies, seeds, strict=True)
         ]
-        model = f"{self._adapters.manifest['config']['base']}+{self._adapters.key}"
+        model = f"{self._adapters.config['base']}+{self._adapters.key}"
         self.draft(self.outputs[0]).write_part(shard, reply_columns(merged, "generate", model, self.attempt))
 
     def finish(self) -> None:
@@ -99,7 +99,7 @@ class Write(Step):
             if self._writers is None:
                 work = self.draft(self.outputs[0]).work_folder()  # what a kill leaves there goes with the commit
                 folder = Path(self._held.enter_context(tempfile.TemporaryDirectory(dir=work)))
-                config = self._adapters.manifest["config"]
+                config = self._adapters.config
                 weights = Weights(config["base"], adapter_folder(self._adapters, folder), config["revision"])
                 self._writers = self._held.enter_context(Writers(weights, self._devices))
             return self._writers

@@ -55,5 +55,5 @@ class WriteRemotely(Write):
         draft = self.draft(self.outputs[0])
         kept = ask_and_keep(draft, shard, self.config.endpoint, key_or(self._key), requests, tick)
         merged = [{**row, **kept[row["pair_id"]], "seed": seeds[row["pair_id"]]} for row in rows]
-        model = f"{self._adapters.manifest['config']['base']}+{self._adapters.key}"
+        model = f"{self._adapters.config['base']}+{self._adapters.key}"
         draft.write_part(shard, reply_columns(merged, "generate", model, self.attempt))

@@ -73,14 +73,14 @@ class ReadReplies(Step):
         super().__init__(lake)
         self.stage, self._kind, self._style = stage, kind, style
         self._captions, self._attempts = captions, attempts
-        self._source = str(captions.manifest["source"])
+        self._source = captions.source
 
     @property
     def outputs(self) -> Sequence[Identity]:
         config = {"parser": PARSER_VERSION, "style": self._style, "kind": self._kind}
         inputs = [d.fingerprint for d in self._attempts]
         identity = fingerprint(f"{self.stage}.read", 1, config, inputs)
-        names = [d.name for d in self._attempts]
+        names = [d.reference for d in self._attempts]
         return [Identity(t, self._source, self.stage, identity, config, names) for t in ("rejects", "triplets")]
 
     def shards(self) -> Sequence[int]:
@@ -136,4 +136,4 @@ def usage_of(parts: Iterator[pa.Table], seconds: float) -> Usage:
         prompt += sum(part["prompt_tokens"].to_pylist())
         completion += sum(part["completion_tokens"].to_pylist())
         usd += sum(part["usd"].to_pylist())
-    return Usage(seconds, prompt, completion, round(usd, 6))
+    return Usage(seconds=seconds, prompt_tokens=prompt, completion_tokens=completion, usd=round(usd, 6))

@@ -156,11 +156,10 @@ class AskForSeeds(Step):
 
 def require_whole(replies: Dataset, triplets: Dataset, config: SeedConfig) -> None:
     """Raises BudgetReached where a budget cut the replies short, unless `config.accept_partial`."""
-    answered = replies.manifest["config"].get("answered")
+    answered = replies.config.get("answered")
     if answered is None or config.accept_partial:
         return
-    usd = replies.manifest["usage"]["usd"]
     raise BudgetReached(
-        f"seed.max_usd is reached: ${usd:.4f} paid for {answered:,} of {config.count:,} seeds, committed as "
-        f"{triplets.name}. Raise it to go on (nothing is paid twice), or set seed.accept_partial to use these"
+        f"seed.max_usd is reached: ${replies.usage.usd:.4f} paid for {answered:,} of {config.count:,} seeds, committed "
+        f"as {triplets.name}. Raise it to go on (nothing is paid twice), or set seed.accept_partial to use these"
     )

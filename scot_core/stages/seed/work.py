@@ -62,8 +62,7 @@ class SeedWork:
         return self._named(fingerprint("seed.partial", 1, config, [self.identity.fingerprint]), config)
 
     def _named(self, identity: str, config: Mapping[str, Any]) -> Identity:
-        source = str(self._captions.manifest["source"])
-        return Identity("replies", source, "seed", identity, config, [self._captions.name])
+        return Identity("replies", self._captions.source, "seed", identity, config, [self._captions.reference])
 
     @property
     def draft(self) -> Draft:
