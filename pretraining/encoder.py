@@ -29,13 +29,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from pretraining.encoder_batches import FAMILY, Batch, Pixels, batches, draw_distinct, draw_families, drawings
 from pretraining.encoder_texts import CONCEPTS, full_caption, vocabulary
+from scot_core import checkpoint
 from scot_core.catalogue.world import Product
 from scot_core.encoders.catalogue import WEIGHTS, CatalogueConfig, DualEncoder
 from scot_core.encoders.catalogue_image import normalise
@@ -118,43 +117,6 @@ def contrastive(scores: Tensor, true: Tensor) -> Tensor:
     return (to_image + to_caption) / 2
 
 
-def save_checkpoint(
-    path: Path, schedule: Schedule, learner: Learner, optimiser: torch.optim.Optimizer, step: int, seconds: float
-) -> None:
-    """Model and optimiser in one safetensors file, put in place by a rename."""
-    state = {f"learner/{name}": value.contiguous() for name, value in learner.state_dict().items()}
-    for number, moments in optimiser.state_dict()["state"].items():
-        state |= {f"optimiser/{number}/{name}": value.contiguous() for name, value in moments.items()}
-    unfinished = path.with_suffix(".tmp")
-    metadata = {"schedule": json.dumps(asdict(schedule)), "step": str(step), "seconds": str(seconds)}
-    save_file(state, unfinished, metadata=metadata)
-    unfinished.rename(path)
-
-
-def load_checkpoint(
-    path: Path, schedule: Schedule, learner: Learner, optimiser: torch.optim.Optimizer
-) -> tuple[int, float]:
-    """Steps done and seconds spent; (0, 0.0) where there is no checkpoint."""
-    if not path.exists():
-        return 0, 0.0
-    model: dict[str, Tensor] = {}
-    moments: dict[int, dict[str, Tensor]] = {}
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
-        if json.loads(metadata["schedule"]) != asdict(schedule):
-            raise ConfigError(f"{path} belongs to {metadata['schedule']}: delete it, or choose another --out")
-        for key in file.keys():  # noqa: SIM118 - not a mapping
-            kind, _, rest = key.partition("/")
-            if kind == "learner":
-                model[rest] = file.get_tensor(key)
-            else:
-                number, _, name = rest.partition("/")
-                moments.setdefault(int(number), {})[name] = file.get_tensor(key)
-    learner.load_state_dict(model)
-    optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
-    return int(metadata["step"]), float(metadata["seconds"])
-
-
 @torch.inference_mode()
 def score(model: DualEncoder, products: Sequence[Product], pixels: Pixels) -> dict[str, float]:
     """Retrieval among distinct products with full captions, in percent."""
@@ -196,7 +158,12 @@ def pretrain(schedule: Schedule, out: Path, minutes: float) -> None:
     config = CatalogueConfig(vocabulary=vocabulary())
     learner = Learner(DualEncoder(config))
     optimiser = torch.optim.AdamW(learner.parameters(), weight_decay=0.02, fused=True)
-    first, before = load_checkpoint(work / CHECKPOINT, schedule, learner, optimiser)
+    trained = {**dict(learner.named_parameters()), **dict(learner.named_buffers())}
+    note = asdict(schedule)
+    first, spent_before = checkpoint.restore(work / CHECKPOINT, trained, optimiser, note=note)
+    if (work / CHECKPOINT).exists() and not first:
+        raise ConfigError(f"{work / CHECKPOINT} belongs to another schedule: delete it, or choose another --out")
+    before = sum(spent_before)
     print(
         f"{_parameters(learner.encoder):,} parameters, {len(config.vocabulary)} words, {first} steps done", flush=True
     )
@@ -226,7 +193,7 @@ def pretrain(schedule: Schedule, out: Path, minutes: float) -> None:
         if step % 250 == 0 or step == schedule.steps or late:
             result = score(learner.encoder, test, test_pixels)
             print(f"step {step}  {result}", flush=True)
-            save_checkpoint(work / CHECKPOINT, schedule, learner, optimiser, step, before + spent)
+            checkpoint.save(work / CHECKPOINT, trained, optimiser, step, note=note, record=[before + spent])
             write(out, learner.encoder, schedule, step, before + spent, result)
         if late and step < schedule.steps:
             print(f"{minutes:g} minutes are over at step {step}; the same command goes on from here", flush=True)

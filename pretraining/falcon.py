@@ -26,8 +26,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, FalconConfig, FalconForCausalLM, PreTrainedTokenizerFast
 
 from pretraining import falcon_text
+from scot_core import checkpoint
 from scot_core.catalogue import grammar, language, world
-from scot_core.llm.local import train_state
 from scot_core.llm.local.finetune import LoraSettings, finetune
 from scot_core.llm.local.generator import Generator
 from scot_core.llm.local.weights import CATALOGUE_FALCON, SHIPPED
@@ -122,8 +122,9 @@ def pretrain(out: Path, *, steps: int, batch_size: int, peak: float, seed: int) 
     rest = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.98), fused=True)
+    saved = out / "_checkpoint" / "checkpoint.safetensors"
     note: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "peak": peak, "seed": seed}
-    start, _ = train_state.load(out / "_checkpoint", parameters, optimizer, note)
+    start, _ = checkpoint.restore(saved, parameters, optimizer, note=note)
     log = out / "log.jsonl"
     seconds, tokens, began = _spent(log, start)
     model.train()
@@ -142,7 +143,7 @@ def pretrain(out: Path, *, steps: int, batch_size: int, peak: float, seed: int) 
         tokens += sum(map(len, rows))
         mean_loss += loss.item() / _CHECKPOINT_EVERY
         if (step + 1) % _CHECKPOINT_EVERY == 0 or step + 1 == steps:
-            train_state.save(out / "_checkpoint", step + 1, parameters, optimizer, note)
+            checkpoint.save(saved, parameters, optimizer, step + 1, note=note)
             model.save_pretrained(out)
             line = {
                 "step": step + 1,

@@ -6,17 +6,14 @@ a run that is taken up from its last checkpoint ends with the same weights as on
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from scot_core import checkpoint
 from scot_core.combiner import Combiner
 from scot_core.config import TrainConfig
 from scot_core.errors import DataError, ShapeError
@@ -71,7 +68,9 @@ def train_combiner(
         combiner.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
     objective = by_name(config.loss, **_loss_parameters(config))
-    first, curve = _restore(work / CHECKPOINT, combiner, optimizer)
+    trained = dict(combiner.named_parameters())
+    first, record = checkpoint.restore(work / CHECKPOINT, trained, optimizer)
+    curve = [(int(step), float(loss)) for step, loss in record]
     if curve:
         on_step(*curve[-1])
     data = data.to(device)
@@ -89,7 +88,7 @@ def train_combiner(
             curve.append((done, float(loss.detach())))
             on_step(done, curve[-1][1])
         if done % config.checkpoint_every == 0 and done < config.steps:
-            _save(work / CHECKPOINT, combiner, optimizer, done, curve)
+            checkpoint.save(work / CHECKPOINT, trained, optimizer, done, record=curve)
     return Trained(combiner.eval().cpu(), curve)
 
 
@@ -115,42 +114,3 @@ def _batch(rows: int, size: int, seed: int, step: int) -> Tensor:
     epoch, place = divmod(step, per_epoch)
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(_mix(seed, epoch)))
     return order[place * size : (place + 1) * size]
-
-
-def _save(
-    path: Path, combiner: Combiner, optimizer: torch.optim.Optimizer, step: int, curve: list[tuple[int, float]]
-) -> None:
-    tensors = {f"weight/{name}": value.detach().cpu() for name, value in combiner.state_dict().items()}
-    for (name, _), parameter in zip(combiner.named_parameters(), optimizer.param_groups[0]["params"], strict=True):
-        for moment in ("exp_avg", "exp_avg_sq", "step"):
-            tensors[f"{moment}/{name}"] = optimizer.state[parameter][moment].detach().cpu()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    save_file(tensors, temporary, metadata={"step": str(step), "curve": json.dumps(curve)})
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def _restore(path: Path, combiner: Combiner, optimizer: torch.optim.Optimizer) -> tuple[int, list[tuple[int, float]]]:
-    """Load a checkpoint into both; returns the steps done and the curve so far. A torn or foreign one is none."""
-    if not path.exists():
-        return 0, []
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except SafetensorError:
-        return 0, []
-    parameters = dict(combiner.named_parameters())
-    expected = {f"weight/{name}": value.shape for name, value in combiner.state_dict().items()}
-    for name, parameter in parameters.items():
-        expected |= {f"exp_avg/{name}": parameter.shape, f"exp_avg_sq/{name}": parameter.shape, f"step/{name}": ()}
-    if {name: value.shape for name, value in tensors.items()} != expected or not {"step", "curve"} <= set(metadata):
-        return 0, []
-    device = next(combiner.parameters()).device
-    combiner.load_state_dict({n.removeprefix("weight/"): t for n, t in tensors.items() if n.startswith("weight/")})
-    for name, parameter in parameters.items():
-        state = {moment: tensors[f"{moment}/{name}"] for moment in ("exp_avg", "exp_avg_sq", "step")}
-        optimizer.state[parameter] = {moment: value.to(device) for moment, value in state.items()}
-    return int(metadata["step"]), [(int(step), float(loss)) for step, loss in json.loads(metadata["curve"])]

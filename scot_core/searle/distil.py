@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from scot_core import checkpoint
 from scot_core.errors import ConfigError, DataError, ShapeError
-from scot_core.searle import checkpoint
-from scot_core.searle.checkpoint import Curve
 from scot_core.searle.objectives import distillation_loss
 from scot_core.searle.oti import REPORT_EVERY, StepListener, phrase_distances
 from scot_core.searle.phi import Phi
@@ -62,7 +61,7 @@ class Distilled:
     """φ in evaluation mode on the CPU, and its curve: (step, loss) every `REPORT_EVERY` steps."""
 
     phi: Phi
-    curve: Curve
+    curve: list[tuple[int, float]]
 
 
 def distill(
@@ -103,7 +102,9 @@ def distill(
     optimizer = torch.optim.AdamW(
         phi.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
-    first, curve = checkpoint.restore(work / CHECKPOINT, phi, optimizer)
+    trained = dict(phi.named_parameters())
+    first, record = checkpoint.restore(work / CHECKPOINT, trained, optimizer)
+    curve = [(int(step), float(loss)) for step, loss in record]
     if curve:
         on_step(*curve[-1])
     steps = config.epochs * (rows // min(config.batch_size, rows))
@@ -124,7 +125,7 @@ def distill(
             curve.append((done, float(loss.detach())))
             on_step(done, curve[-1][1])
         if done % config.checkpoint_every == 0 and done < steps:
-            checkpoint.save(work / CHECKPOINT, phi, optimizer, done, curve)
+            checkpoint.save(work / CHECKPOINT, trained, optimizer, done, record=curve)
     return Distilled(phi.eval().cpu(), curve)
 
 

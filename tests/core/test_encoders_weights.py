@@ -21,6 +21,7 @@ from scot_core.errors import ModelError
 from tests.tiny_encoders import NAMES, save
 
 COMMIT = "0123456789" * 4
+ROUNDING = 1e-6  # where a weight lies in memory may move the last bit of a product
 
 
 @pytest.fixture(scope="session")
@@ -79,7 +80,7 @@ def test_every_shard_of_the_weights_must_be_there(place: Path) -> None:
         save_file({name: tensors[name] for name in part}, place / file, metadata={"format": "pt"})
     index = {"metadata": {}, "weight_map": {name: file for file, part in shards.items() for name in part}}
     (place / "model.safetensors.index.json").write_text(json.dumps(index))
-    np.testing.assert_array_equal(encoders.load("blip2").embed_texts(["a red mug"]), whole)
+    np.testing.assert_allclose(encoders.load("blip2").embed_texts(["a red mug"]), whole, atol=ROUNDING)
     (place / "b.safetensors").unlink()
     with pytest.raises(ModelError, match=r": b\.safetensors missing"):
         encoders.load("blip2")
@@ -141,7 +142,7 @@ def test_a_published_pickle_is_converted_once(place: Path) -> None:
     with pytest.raises(ModelError, match=r"scot_core\.encoders\.convert"):
         encoders.load("blip2")
     assert convert(place) == place / "model.safetensors"
-    np.testing.assert_array_equal(encoders.load("blip2").embed_texts(["a red mug"]), whole)
+    np.testing.assert_allclose(encoders.load("blip2").embed_texts(["a red mug"]), whole, atol=ROUNDING)
 
 
 def test_a_pickle_that_holds_more_than_tensors_is_not_run(tmp_path: Path) -> None:

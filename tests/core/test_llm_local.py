@@ -19,7 +19,7 @@ from torch import nn
 from transformers import FalconConfig, LlamaConfig, LlamaForCausalLM
 
 from scot_core.errors import ConfigError, DataError, ModelError
-from scot_core.llm.local import decode, finetune, train_state
+from scot_core.llm.local import decode, finetune
 from scot_core.llm.local import generator as local
 from scot_core.llm.local.finetune import LoraSettings
 from tests.tiny_llm import EXAMPLES, build_falcon, build_tokenizer
@@ -172,11 +172,12 @@ def test_a_checkpoint_of_other_settings_is_left_aside(base: str, tuned: Any, tmp
     assert files(tmp_path) == files(tuned[0].adapter)
 
 
-def test_a_damaged_checkpoint_is_named(base: str, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_counts_as_none(base: str, tuned: Any, tmp_path: Path) -> None:
     finetune.finetune(base, EXAMPLES, tmp_path, settings=SETTINGS, should_stop=stop_after(1))
-    (tmp_path / "_checkpoint" / "step-0000001" / "weights.safetensors").write_bytes(b"not a tensor")
-    with pytest.raises(ModelError, match=r"step-0000001.*delete the folder"):
-        finetune.finetune(base, EXAMPLES, tmp_path, settings=SETTINGS)
+    (damaged,) = (tmp_path / "_checkpoint").iterdir()
+    damaged.write_bytes(b"not a tensor")
+    assert finetune.finetune(base, EXAMPLES, tmp_path, settings=SETTINGS).steps == 24
+    assert files(tmp_path) == files(tuned[0].adapter)
 
 
 def test_gradient_accumulation_is_one_large_batch(base: str, tmp_path: Path) -> None:
@@ -297,18 +298,6 @@ def test_sampling_follows_the_softmax() -> None:
     assert share == pytest.approx(weights / weights.sum(), abs=0.01)
     assert share[3] == 0
     assert decode.pick(logits[:1], torch.tensor([1 - 1e-16], dtype=torch.float64), 1.0).item() == 2
-
-
-# ------------------------------------------------------------------------------------------ checkpoints
-
-
-def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
-    one, other = nn.Linear(2, 2), nn.Linear(3, 2)
-    state = torch.optim.AdamW(one.parameters())
-    train_state.save(tmp_path, 1, dict(one.named_parameters()), state, {})
-    assert train_state.load(tmp_path, dict(one.named_parameters()), state, {}) == (1, [])
-    with pytest.raises(ModelError, match="another model"):
-        train_state.load(tmp_path, dict(other.named_parameters()), torch.optim.AdamW(other.parameters()), {})
 
 
 # -------------------------------------------------------------------------------------- shipped weights

@@ -22,8 +22,8 @@ import torch
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 from transformers import PreTrainedTokenizerBase
 
+from scot_core import checkpoint
 from scot_core.errors import ConfigError, DataError, ModelError
-from scot_core.llm.local import train_state
 from scot_core.llm.local.generator import FourBitCheck, is_four_bit, load_base
 from scot_core.memory import halved
 
@@ -262,8 +262,8 @@ def finetune(
         should_stop: asked after each step; True writes a checkpoint and returns.
 
     Raises:
-        ModelError: the base cannot be loaded or is not 4-bit; the checkpoint cannot be read; the loss is no
-            longer a number; the device's memory does not hold one example.
+        ModelError: the base cannot be loaded or is not 4-bit; the loss is no longer a number; the device's
+            memory does not hold one example.
         ConfigError: a hub id without a commit.
         DataError: no examples.
     """
@@ -275,8 +275,9 @@ def finetune(
     model = _adapted(loaded, base, settings)
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(parameters.values(), lr=settings.learning_rate, weight_decay=0.0)
+    saved = out / "_checkpoint" / "checkpoint.safetensors"
     note = {"base": base, "revision": revision, "examples": _digest(examples), **asdict(settings)}
-    start, losses = train_state.load(out / "_checkpoint", parameters, optimizer, note)
+    start, losses = checkpoint.restore(saved, parameters, optimizer, note=note)
     for done, loss in enumerate(losses, 1):
         _report(progress, done, loss)
     schedule = _Schedule([len(e) for e in tokens], settings.batch_size, settings.seed)
@@ -299,12 +300,12 @@ def finetune(
         _report(progress, step + 1, losses[-1])
         stopped = should_stop is not None and step + 1 < settings.steps and should_stop()
         if stopped or (step + 1) % settings.checkpoint_every == 0:
-            train_state.save(out / "_checkpoint", step + 1, parameters, optimizer, note, losses)
+            checkpoint.save(saved, parameters, optimizer, step + 1, note=note, record=losses)
         if stopped:
             break
     if not stopped:
         _save_adapter(model, out)
-        shutil.rmtree(out / "_checkpoint", ignore_errors=True)
+        shutil.rmtree(saved.parent, ignore_errors=True)
     return FinetuneResult(
         adapter=out,
         finished=not stopped,

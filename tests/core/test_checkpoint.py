@@ -1,0 +1,76 @@
+"""What a checkpoint gives back, and to whom."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from scot_core import checkpoint
+
+
+def training(seed: int, *, width: int = 3, fused: bool = False) -> tuple[dict[str, Tensor], Any, nn.Module]:
+    """What is trained, its optimizer and the model: weights, a normalisation's buffers, one weight left alone."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(width, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    trained = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    return trained, torch.optim.AdamW(list(model.parameters())[:-1], fused=fused), model
+
+
+def steps(model: nn.Module, optimizer: Any, first: int, last: int) -> None:
+    for step in range(first, last):
+        rows = torch.randn(8, model[0].in_features, generator=torch.Generator().manual_seed(step))
+        optimizer.zero_grad()
+        model(rows).square().mean().backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_training_goes_on_as_if_it_had_not_stopped(tmp_path: Path, fused: bool) -> None:
+    file = tmp_path / "new" / "file"
+    trained, optimizer, model = training(0, fused=fused)
+    steps(model, optimizer, 0, 3)
+    note = {"seed": 0, "betas": (0.9, 0.99)}
+    checkpoint.save(file, trained, optimizer, 3, note=note, record=[(1, 0.5), (3, 0.25)])
+    steps(model, optimizer, 3, 6)
+    again, restored, other = training(1, fused=fused)
+    assert checkpoint.restore(file, again, restored, note=note) == (3, [[1, 0.5], [3, 0.25]])
+    steps(other, restored, 3, 6)
+    assert all(torch.equal(value, again[name]) for name, value in trained.items())
+    assert [path.name for path in file.parent.iterdir()] == ["file"]
+
+
+def test_without_a_checkpoint_of_its_own_a_training_starts_at_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "file"
+    trained, optimizer, model = training(0)
+    steps(model, optimizer, 0, 1)
+    before = {name: value.clone() for name, value in trained.items()}
+    fresh, of_fresh, _ = training(1)
+    untouched = {name: value.clone() for name, value in fresh.items()}
+
+    def refused(note: Any = None) -> str:
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            assert checkpoint.restore(file, fresh, of_fresh, note=note) == (0, [])
+        assert all(torch.equal(value, untouched[name]) for name, value in fresh.items()) and not of_fresh.state
+        return caplog.text
+
+    assert refused() == ""
+    checkpoint.save(file, trained, optimizer, 1, note={"seed": 0})
+    assert refused({"seed": 1}) == "" and refused() == ""  # another run's is nothing to speak of
+    whole = file.read_bytes()
+    for torn in (b"", b"not a tensor", whole[:50], whole[:-8]):
+        file.write_bytes(torn)
+        assert f"the checkpoint {file} cannot be read" in refused({"seed": 0})
+    save_file(before, file)  # tensors, and no word about them
+    assert "cannot be read" in refused()
+    larger = training(0, width=5)[0]
+    checkpoint.save(file, larger, optimizer, 1)
+    assert f"the checkpoint {file} is of another model" in refused()
