@@ -30,14 +30,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from scot_core.catalogue.grammar import teach
 from scot_core.catalogue.language import caption, mentioned
 from scot_core.catalogue.world import sample
+from scot_core.config import FinetuneConfig
 from scot_core.llm.local.devices import device as device_here
-from scot_core.llm.local.finetune import LoraSettings, finetune
+from scot_core.llm.local.finetune import finetune
 from scot_core.llm.local.generator import CATALOGUE_FALCON, SHIPPED, Generator, dequantise, let_go, load_base
 from scot_core.paper import TRIPLETS
 from scot_core.triplets import local_completion, local_prompt
 
 NEW_TOKENS = 64
-TUNED = LoraSettings(steps=8, batch_size=16, learning_rate=2e-4, checkpoint_every=1000)
+TUNED = FinetuneConfig(steps=8, batch_size=16, learning_rate=2e-4, checkpoint_every=1000)
 WARM_UP_STEPS = 3
 
 
@@ -156,9 +157,8 @@ def tuned(folder: Path, out: Path, device: str, weights: int, speed: Speed) -> R
     edits = [teach(text, random.Random(number)) for number, text in enumerate(texts)]
     pairs = [(local_prompt(text), local_completion(*edit)) for text, edit in zip(texts, edits, strict=True)]
     times: list[float] = []
-    finetune(
-        str(folder), pairs, out, settings=TUNED, device=device, progress=lambda *_: times.append(time.perf_counter())
-    )
+    config = TUNED.model_copy(update={"base": str(folder)})
+    finetune(config, pairs, out, device=device, progress=lambda *_: times.append(time.perf_counter()))
     seconds = (times[-1] - times[WARM_UP_STEPS - 1]) / (TUNED.steps - WARM_UP_STEPS)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokens = sum(len(tokenizer(prompt + completion).input_ids) + 1 for prompt, completion in pairs) / TUNED.steps

@@ -28,7 +28,8 @@ from transformers import AutoTokenizer, FalconConfig, FalconForCausalLM, PreTrai
 from pretraining import falcon_text
 from scot_core import checkpoint
 from scot_core.catalogue import grammar, language, world
-from scot_core.llm.local.finetune import LoraSettings, finetune
+from scot_core.config import FinetuneConfig
+from scot_core.llm.local.finetune import finetune
 from scot_core.llm.local.generator import Generator
 from scot_core.llm.local.weights import CATALOGUE_FALCON, SHIPPED
 from scot_core.triplets import Parsed, local_completion, local_prompt, parse
@@ -178,7 +179,7 @@ def score(folder: Path, seed: int, *, seeds: int = 4000, captions: int = 1000) -
     taught = [draw("seen") for _ in range(seeds)]
     examples = [(local_prompt(text), local_completion(*grammar.teach(text, rng))) for text in taught]
     with tempfile.TemporaryDirectory() as adapter:
-        finetune(str(folder), examples, Path(adapter), settings=LoraSettings(seed=seed))
+        finetune(FinetuneConfig(base=str(folder), seed=seed), examples, Path(adapter))
         generator = Generator.load(str(folder), Path(adapter))
     asked = [draw(None) for _ in range(captions)]
     replies = generator.generate([local_prompt(text) for text in asked], range(captions), batch_size=250)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import FalconConfig, FalconForCausalLM, PreTrainedTokenizerFast
+
+from scot_core.config import FinetuneConfig
 
 END = "<|end|>"
 EXAMPLES = [
@@ -27,6 +30,11 @@ def build_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=END)
     wrapped.save_pretrained(folder)
     return wrapped
+
+
+def on(base: str, config: FinetuneConfig, **changes: Any) -> FinetuneConfig:
+    """A configuration with another base, and other changes."""
+    return config.model_copy(update={"base": base, **changes})
 
 
 def build_falcon(folder: Path) -> str:

@@ -92,10 +92,7 @@ class Finetune(Step):
             losses.append((step, loss))
             tick(1)
 
-        adapter = tune(
-            self.config.base, self._examples(), work,
-            settings=self._lora(), revision=self.config.revision, progress=on_step,
-        ).adapter  # fmt: skip
+        adapter = tune(self.config, self._examples(), work, progress=on_step).adapter
         after = self._measure(adapter, held_out)
         files = work / "files"
         shutil.rmtree(files, ignore_errors=True)
@@ -109,15 +106,6 @@ class Finetune(Step):
 
     def is_done(self, shard: int) -> bool:
         return super().is_done(shard) and (self.draft(self.outputs[0]).work_folder() / "files").is_dir()
-
-    def _lora(self) -> Any:
-        from scot_core.llm.local.finetune import LoraSettings
-
-        c = self.config
-        return LoraSettings(
-            r=c.rank, alpha=c.alpha, steps=c.steps, batch_size=c.batch_size, learning_rate=c.learning_rate,
-            seed=c.seed, checkpoint_every=c.checkpoint_every, gradient_accumulation=c.gradient_accumulation,
-        )  # fmt: skip
 
     def _examples(self) -> list[tuple[str, str]]:
         rows = self._seeds.read(["caption", "modification", "modified_caption"]).to_pylist()

@@ -6,7 +6,6 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,13 @@ from hypothesis import strategies as st
 from torch import nn
 from transformers import FalconConfig, LlamaConfig, LlamaForCausalLM
 
-from scot_core.errors import ConfigError, DataError, ModelError
+from scot_core.config import FinetuneConfig
+from scot_core.errors import DataError, ModelError
 from scot_core.llm.local import decode, finetune
 from scot_core.llm.local import generator as local
-from scot_core.llm.local.finetune import LoraSettings
-from tests.tiny_llm import EXAMPLES, build_falcon, build_tokenizer
+from tests.tiny_llm import EXAMPLES, build_falcon, build_tokenizer, on
 
-SETTINGS = LoraSettings(r=4, alpha=8, steps=24, batch_size=6, learning_rate=2e-2, seed=3, checkpoint_every=7)
+SETTINGS = FinetuneConfig(rank=4, alpha=8, steps=24, batch_size=6, learning_rate=2e-2, seed=3, checkpoint_every=7)
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +35,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
 def tuned(base: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[finetune.FinetuneResult, list[float]]:
     losses: list[float] = []
     result = finetune.finetune(
-        base,
+        on(base, SETTINGS),
         EXAMPLES,
         tmp_path_factory.mktemp("adapter"),
-        settings=SETTINGS,
         progress=lambda done, loss: losses.append(loss),
     )
     return result, losses
@@ -148,52 +146,49 @@ def test_the_base_is_frozen(base: str, tuned: Any, monkeypatch: pytest.MonkeyPat
     model, tokenizer = local.load_base(base)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     monkeypatch.setattr(finetune, "load_base", lambda *_, **__: (model, tokenizer))
-    finetune.finetune(base, EXAMPLES, tmp_path, settings=replace(SETTINGS, steps=2))
+    finetune.finetune(on(base, SETTINGS, steps=2), EXAMPLES, tmp_path)
     after = {n.replace("base_layer.", ""): p for n, p in model.named_parameters() if "lora_" not in n}
     assert set(after) == set(before)
     assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
 def test_a_stopped_and_resumed_finetune_ends_with_the_same_bytes(base: str, tuned: Any, tmp_path: Path) -> None:
-    first = finetune.finetune(base, EXAMPLES, tmp_path, settings=SETTINGS, should_stop=stop_after(2))
+    first = finetune.finetune(on(base, SETTINGS), EXAMPLES, tmp_path, should_stop=stop_after(2))
     assert not first.finished and first.steps == 2 and files(tmp_path) == {}
-    second = finetune.finetune(base, EXAMPLES, tmp_path, settings=SETTINGS, should_stop=stop_after(3))
+    second = finetune.finetune(on(base, SETTINGS), EXAMPLES, tmp_path, should_stop=stop_after(3))
     assert second.steps == 5
-    last = finetune.finetune(base, EXAMPLES, tmp_path, settings=SETTINGS)
+    last = finetune.finetune(on(base, SETTINGS), EXAMPLES, tmp_path)
     assert last.finished and last.steps == 24 and last.losses == tuned[0].losses
     assert files(tmp_path) == files(tuned[0].adapter)
 
 
 def test_a_checkpoint_of_other_settings_is_left_aside(base: str, tuned: Any, tmp_path: Path) -> None:
-    other = replace(SETTINGS, seed=4)
-    finetune.finetune(base, EXAMPLES, tmp_path, settings=other, should_stop=stop_after(2))
-    result = finetune.finetune(base, EXAMPLES, tmp_path, settings=SETTINGS)
+    finetune.finetune(on(base, SETTINGS, seed=4), EXAMPLES, tmp_path, should_stop=stop_after(2))
+    result = finetune.finetune(on(base, SETTINGS), EXAMPLES, tmp_path)
     assert len(result.losses) == 24
     assert files(tmp_path) == files(tuned[0].adapter)
 
 
 def test_a_damaged_checkpoint_counts_as_none(base: str, tuned: Any, tmp_path: Path) -> None:
-    finetune.finetune(base, EXAMPLES, tmp_path, settings=SETTINGS, should_stop=stop_after(1))
+    finetune.finetune(on(base, SETTINGS), EXAMPLES, tmp_path, should_stop=stop_after(1))
     (damaged,) = (tmp_path / "_checkpoint").iterdir()
     damaged.write_bytes(b"not a tensor")
-    assert finetune.finetune(base, EXAMPLES, tmp_path, settings=SETTINGS).steps == 24
+    assert finetune.finetune(on(base, SETTINGS), EXAMPLES, tmp_path).steps == 24
     assert files(tmp_path) == files(tuned[0].adapter)
 
 
 def test_gradient_accumulation_is_one_large_batch(base: str, tmp_path: Path) -> None:
     # Examples of one length, so that both ways see the same number of tokens in every batch.
     examples = [e for e in EXAMPLES if e[0].startswith("caption: a red")]
-    whole = replace(SETTINGS, steps=2, batch_size=8)
-    halves = replace(whole, batch_size=4, gradient_accumulation=2)
-    results = [finetune.finetune(base, examples, tmp_path / str(c.batch_size), settings=c) for c in (whole, halves)]
+    whole = on(base, SETTINGS, steps=2, batch_size=8)
+    halves = on(base, whole, batch_size=4, gradient_accumulation=2)
+    results = [finetune.finetune(c, examples, tmp_path / str(c.batch_size)) for c in (whole, halves)]
     assert results[0].losses == pytest.approx(results[1].losses, rel=1e-5)
 
 
-def test_bad_settings_and_no_examples_are_refused(base: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="steps is 0"):
-        LoraSettings(steps=0)
+def test_no_examples_are_refused(base: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no examples"):
-        finetune.finetune(base, [], tmp_path, settings=SETTINGS)
+        finetune.finetune(on(base, SETTINGS), [], tmp_path)
 
 
 @given(st.integers(1, 40), st.integers(1, 9), st.integers(0, 5))
@@ -273,7 +268,7 @@ def test_any_other_causal_model_is_tuned_and_writes(tmp_path: Path) -> None:
     )
     LlamaForCausalLM(config).save_pretrained(tmp_path / "llama")
     name = str(tmp_path / "llama")
-    result = finetune.finetune(name, EXAMPLES, tmp_path / "adapter", settings=replace(SETTINGS, steps=2))
+    result = finetune.finetune(on(name, SETTINGS, steps=2), EXAMPLES, tmp_path / "adapter")
     assert result.check.quantised == 14  # 2 layers of 7
     adapted = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["target_modules"]
     assert len({name.rpartition(".")[2] for name in adapted}) == 7 and "lm_head" not in adapted

@@ -6,7 +6,6 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from scot_core.config import FinetuneConfig
 from scot_core.errors import ModelError
 from scot_core.llm.local import devices, finetune
 from scot_core.llm.local import generator as local
-from scot_core.llm.local.finetune import LoraSettings
 from scot_core.llm.local.writers import Job, Weights, Writers
-from tests.tiny_llm import EXAMPLES, build_falcon
+from tests.tiny_llm import EXAMPLES, build_falcon, on
 
 PROMPTS = [prompt for prompt, _ in EXAMPLES]
-SETTINGS = LoraSettings(r=4, alpha=8, steps=6, batch_size=8, learning_rate=2e-2)
+SETTINGS = FinetuneConfig(rank=4, alpha=8, steps=6, batch_size=8, learning_rate=2e-2)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +31,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def adapter(base: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return finetune.finetune(base, EXAMPLES, tmp_path_factory.mktemp("adapter"), settings=SETTINGS).adapter
+    return finetune.finetune(on(base, SETTINGS), EXAMPLES, tmp_path_factory.mktemp("adapter")).adapter
 
 
 def job(shard: int, size: int = 6) -> Job:
@@ -130,30 +129,30 @@ def test_batches_that_do_not_fit_are_halved_and_that_is_said(
 
 
 def test_training_batches_that_do_not_fit_are_split(base: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    settings = replace(SETTINGS, gradient_accumulation=2)
-    whole = finetune.finetune(base, EXAMPLES, tmp_path / "whole", settings=settings)
+    config = on(base, SETTINGS, gradient_accumulation=2)
+    whole = finetune.finetune(config, EXAMPLES, tmp_path / "whole")
     monkeypatch.setattr(finetune, "_tensors", small(finetune._tensors, lambda batch, pad: len(batch), 3))
-    split = finetune.finetune(base, EXAMPLES, tmp_path / "split", settings=settings)
+    split = finetune.finetune(config, EXAMPLES, tmp_path / "split")
     assert split.losses == pytest.approx(whole.losses, rel=1e-4)
     found, expected = (load_file(result.adapter / "adapter_model.safetensors") for result in (split, whole))
     assert all(torch.allclose(found[name], expected[name], atol=1e-3) for name in expected)
     monkeypatch.setattr(finetune, "_tensors", small(finetune._tensors, lambda batch, pad: len(batch), 0))
     with pytest.raises(ModelError, match=r"does not hold one example of .* tokens"):
-        finetune.finetune(base, EXAMPLES, tmp_path / "none", settings=settings)
+        finetune.finetune(config, EXAMPLES, tmp_path / "none")
 
 
 def test_recomputed_activations_give_the_same_adapter(
     base: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    kept = finetune.finetune(base, EXAMPLES, tmp_path / "kept", settings=SETTINGS)
+    kept = finetune.finetune(on(base, SETTINGS), EXAMPLES, tmp_path / "kept")
     monkeypatch.setattr(finetune, "_CHECKPOINTED_SIZE", 0)  # as for a large model
-    recomputed = finetune.finetune(base, EXAMPLES, tmp_path / "recomputed", settings=SETTINGS)
+    recomputed = finetune.finetune(on(base, SETTINGS), EXAMPLES, tmp_path / "recomputed")
     assert recomputed.losses == pytest.approx(kept.losses, rel=1e-4)
 
 
 def test_a_loss_that_is_no_number_ends_the_finetune(base: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"loss is (nan|inf) at step \d+: .*lower finetune.learning_rate"):
-        finetune.finetune(base, EXAMPLES, tmp_path, settings=replace(SETTINGS, learning_rate=1e30))
+        finetune.finetune(on(base, SETTINGS, learning_rate=1e30), EXAMPLES, tmp_path)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -178,7 +177,7 @@ def test_dense_weights_compute_what_four_bits_do(base: str, adapter: Path, dtype
 def test_on_a_gpu_a_base_is_tuned_in_four_bits_and_writes(base: str, tmp_path: Path) -> None:
     losses: list[float] = []
     result = finetune.finetune(
-        base, EXAMPLES, tmp_path, settings=replace(SETTINGS, steps=24), progress=lambda _, loss: losses.append(loss)
+        on(base, SETTINGS, steps=24), EXAMPLES, tmp_path, progress=lambda _, loss: losses.append(loss)
     )
     assert result.check.ok and losses[-1] < 0.85 * losses[0]
     dense = local.Generator.load(base, result.adapter)

@@ -10,14 +10,13 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from scot.merge import merge, merge_dataset
-from scot_core.config import GenerateConfig, ServerConfig, profile, with_overrides
+from scot_core.config import FinetuneConfig, GenerateConfig, ServerConfig, profile, with_overrides
 from scot_core.errors import EndpointError, ModelError
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.fingerprint import fingerprint
 from scot_core.lake.manifest import Rows
 from scot_core.lake.schema import pair_id
 from scot_core.llm.local import finetune
-from scot_core.llm.local.finetune import LoraSettings
 from scot_core.llm.local.generator import Generator
 from scot_core.stages import recipes
 from scot_core.stages.generate.local import Write
@@ -25,9 +24,9 @@ from scot_core.stages.generate.remote import WriteRemotely
 from scot_core.stages.step import run_here
 from scot_core.triplets import local_prompt
 from tests.completions import Completions, serve_completions
-from tests.tiny_llm import EXAMPLES, build_falcon
+from tests.tiny_llm import EXAMPLES, build_falcon, on
 
-TUNING = LoraSettings(r=8, alpha=16, steps=240, batch_size=12, learning_rate=2e-2, seed=3, checkpoint_every=100)
+TUNING = FinetuneConfig(rank=8, alpha=16, steps=240, batch_size=12, learning_rate=2e-2, seed=3, checkpoint_every=100)
 CAPTIONS = [f"a {colour} {noun}" for colour in ("red", "green", "blue") for noun in ("mug", "lamp", "vase", "cup")]
 
 
@@ -38,7 +37,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def adapter(base: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return finetune.finetune(base, EXAMPLES, tmp_path_factory.mktemp("tuned"), settings=TUNING).adapter
+    return finetune.finetune(on(base, TUNING), EXAMPLES, tmp_path_factory.mktemp("tuned")).adapter
 
 
 @pytest.fixture(scope="module")

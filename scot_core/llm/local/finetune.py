@@ -14,7 +14,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +23,8 @@ from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 from transformers import PreTrainedTokenizerBase
 
 from scot_core import checkpoint
-from scot_core.errors import ConfigError, DataError, ModelError
+from scot_core.config import FinetuneConfig
+from scot_core.errors import DataError, ModelError
 from scot_core.llm.local.generator import FourBitCheck, is_four_bit, load_base
 from scot_core.memory import halved
 
@@ -33,29 +34,6 @@ _WARM_UP: Final = 20  # steps
 _LENGTH_WINDOW: Final = 8  # batches sorted by length together
 _CHECKPOINTED_SIZE: Final = 1_000_000_000  # parameters from which activations are recomputed to save memory
 _IGNORED: Final = -100
-
-
-@dataclass(frozen=True, slots=True)
-class LoraSettings:
-    """How to finetune; the defaults suit the small Falcon.
-
-    Raises:
-        ConfigError: a number that must be positive is not.
-    """
-
-    r: int = 16
-    alpha: int = 32
-    steps: int = 250
-    batch_size: int = 48
-    learning_rate: float = 6e-3
-    seed: int = 0
-    checkpoint_every: int = 50
-    gradient_accumulation: int = 1
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if name != "seed" and not value > 0:
-                raise ConfigError(f"finetune: {name} is {value}, it must be above 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +125,7 @@ def _tensors(batch: Sequence[_Example], pad: int) -> tuple[torch.Tensor, torch.T
     return ids, mask, labels
 
 
-def _adapted(model: Any, base: str, settings: LoraSettings) -> Any:
+def _adapted(model: Any, config: FinetuneConfig) -> Any:
     """The model with fresh LoRA matrices, in training mode."""
     large = sum(p.numel() for p in model.parameters()) * 2 > _CHECKPOINTED_SIZE
     model = prepare_model_for_kbit_training(
@@ -155,24 +133,24 @@ def _adapted(model: Any, base: str, settings: LoraSettings) -> Any:
     )
     layers = {name.rpartition(".")[2] for name, _ in model.named_modules()}
     lora = LoraConfig(
-        r=settings.r,
-        lora_alpha=settings.alpha,
+        r=config.rank,
+        lora_alpha=config.alpha,
         lora_dropout=0.0,
         target_modules=list(FALCON_LAYERS) if layers.issuperset(FALCON_LAYERS) else "all-linear",
         task_type="CAUSAL_LM",
     )
     with torch.random.fork_rng():
-        torch.manual_seed(settings.seed)
+        torch.manual_seed(config.seed)
         model = get_peft_model(model, lora)
     # The name as it was given: an adapter says nothing of the machine it was made on.
-    model.peft_config["default"].base_model_name_or_path = base
+    model.peft_config["default"].base_model_name_or_path = config.base
     model.train()
     return model
 
 
-def learning_rate(step: int, settings: LoraSettings) -> float:
+def learning_rate(step: int, config: FinetuneConfig) -> float:
     """Linear warm-up over 20 steps, then linear to nothing."""
-    return settings.learning_rate * min(1.0, (step + 1) / _WARM_UP) * (1 - step / settings.steps)
+    return config.learning_rate * min(1.0, (step + 1) / _WARM_UP) * (1 - step / config.steps)
 
 
 def _accumulate(model: Any, batches: Sequence[Sequence[_Example]], pad: int, rows: int) -> float:
@@ -239,12 +217,10 @@ def _report(progress: Callable[[int, float], object] | None, step: int, loss: fl
 
 
 def finetune(
-    base: str,
+    config: FinetuneConfig,
     examples: Sequence[tuple[str, str]],
     out: Path,
     *,
-    settings: LoraSettings,
-    revision: str | None = None,
     device: str | None = None,
     progress: Callable[[int, float], object] | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -252,11 +228,9 @@ def finetune(
     """Train a LoRA adapter on a 4-bit base, from the last checkpoint under `out/_checkpoint` if there is one.
 
     Args:
-        base: as `local.load_base`.
+        config: the base, as `local.load_base` takes it, and how to train.
         examples: (prompt, completion) texts; the end-of-sequence token is added to the completion.
         out: the adapter's folder.
-        settings: how to train.
-        revision: the commit of a hub id.
         device: as `local.load_base`.
         progress: called with (steps done, loss) after each step, and at once for each step of a checkpoint.
         should_stop: asked after each step; True writes a checkpoint and returns.
@@ -269,37 +243,37 @@ def finetune(
     """
     began = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
-    loaded, tokenizer = load_base(base, revision=revision, device=device)
+    loaded, tokenizer = load_base(config.base, revision=config.revision, device=device)
     check = is_four_bit(loaded)
     tokens = _tokenised(examples, tokenizer)
-    model = _adapted(loaded, base, settings)
+    model = _adapted(loaded, config)
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    optimizer = torch.optim.AdamW(parameters.values(), lr=settings.learning_rate, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(parameters.values(), lr=config.learning_rate, weight_decay=0.0)
     saved = out / "_checkpoint" / "checkpoint.safetensors"
-    note = {"base": base, "revision": revision, "examples": _digest(examples), **asdict(settings)}
+    note = {"examples": _digest(examples), **config.identity()}
     start, losses = checkpoint.restore(saved, parameters, optimizer, note=note)
     for done, loss in enumerate(losses, 1):
         _report(progress, done, loss)
-    schedule = _Schedule([len(e) for e in tokens], settings.batch_size, settings.seed)
+    schedule = _Schedule([len(e) for e in tokens], config.batch_size, config.seed)
     stopped = False
-    rows = settings.batch_size
-    for step in range(start, settings.steps):
+    rows = config.batch_size
+    for step in range(start, config.steps):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, settings)
-        parts = range(step * settings.gradient_accumulation, (step + 1) * settings.gradient_accumulation)
+            group["lr"] = learning_rate(step, config)
+        parts = range(step * config.gradient_accumulation, (step + 1) * config.gradient_accumulation)
         batches = [[tokens[i] for i in schedule.batch(part)] for part in parts]
         loss, rows = _step(model, batches, int(tokenizer.pad_token_id), rows)
         if not math.isfinite(loss):
             raise ModelError(
                 f"the loss is {loss} at step {step + 1}: the last checkpoint is kept, but the learning rate of "
-                f"{settings.learning_rate:g} is too high for {base}; lower finetune.learning_rate"
+                f"{config.learning_rate:g} is too high for {config.base}; lower finetune.learning_rate"
             )
         losses.append(loss)
         torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
         optimizer.step()
         _report(progress, step + 1, losses[-1])
-        stopped = should_stop is not None and step + 1 < settings.steps and should_stop()
-        if stopped or (step + 1) % settings.checkpoint_every == 0:
+        stopped = should_stop is not None and step + 1 < config.steps and should_stop()
+        if stopped or (step + 1) % config.checkpoint_every == 0:
             checkpoint.save(saved, parameters, optimizer, step + 1, note=note, record=losses)
         if stopped:
             break
