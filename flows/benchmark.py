@@ -20,8 +20,11 @@ def benchmark(
 ) -> State:
     """Embed what the benchmark needs and write table `benchmarks`, or the files for its evaluation server.
 
-    `combiner` is a key of table `combiners` or a folder of weights, by default the newest Combiner; `encoder` is by
-    default the one that it was trained on.
+    Args:
+        config: the benchmark, and where its files are.
+        combiner: a key of table combiners or a folder of weights, by default the newest Combiner.
+        encoder: by default the one that the Combiner was trained on.
+        lake: path or URL of the lake, by default SCOT_LAKE of the worker.
     """
     place, run = open_lake(lake), Recorder()
     rows = recipes.published(run, place, config, combiner, encoder)

@@ -12,7 +12,12 @@ from scot_core.stages.captions import captions as recipe
 
 @flow(name="scot", flow_run_name="captions of {config.source}")
 def captions(config: CaptionsConfig = CaptionsConfig(), lake: str | None = None) -> State:
-    """Write tables `captions` and, for the catalogue, `galleries`."""
+    """Write tables `captions` and, for the catalogue, `galleries`.
+
+    Args:
+        config: which captioned images, and how many.
+        lake: path or URL of the lake, by default SCOT_LAKE of the worker.
+    """
     run = Recorder()
     pictures = recipe(run, open_lake(lake), config)
     return ended(run, galleries=pictures.galleries, captions=pictures.captions)

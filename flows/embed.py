@@ -22,6 +22,13 @@ def embed(
     """Write table `embeddings`: images of `captions` and `galleries`, texts of the generated `triplets`.
 
     By default the newest generated triplets, the captions they were written for, and the images drawn with those.
+
+    Args:
+        config: the encoder.
+        captions: a key of table captions.
+        galleries: a key of table galleries.
+        triplets: a key of table triplets, of stage generate.
+        lake: path or URL of the lake, by default SCOT_LAKE of the worker.
     """
     place, run = open_lake(lake), Recorder()
     vectors = recipe(run, place, config, *for_embed(place, captions, galleries, triplets))

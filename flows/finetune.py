@@ -21,6 +21,12 @@ def finetune(
     """Write table `adapters` from the seed `triplets`, measured on `captions` that are no seeds.
 
     By default the newest seeds and the captions they were written for.
+
+    Args:
+        config: the model and how it is tuned.
+        captions: a key of table captions.
+        seeds: a key of table triplets, of stage seed.
+        lake: path or URL of the lake, by default SCOT_LAKE of the worker.
     """
     place, run = open_lake(lake), Recorder()
     adapters = recipe(run, place, config, *for_finetune(place, captions, seeds))

@@ -23,6 +23,12 @@ def generate(
     """Write tables `replies`, `rejects` and `triplets` (kind generated).
 
     By default by the newest adapter, for the captions it was tuned on; name both to write for other captions.
+
+    Args:
+        config: how the model is sampled, and where it runs.
+        captions: a key of table captions.
+        adapter: a key of table adapters.
+        lake: path or URL of the lake, by default SCOT_LAKE of the worker.
     """
     place, run = open_lake(lake), Recorder()
     triplets = recipe(run, place, config, *for_generate(place, captions, adapter), api_key(config.endpoint))

@@ -16,21 +16,25 @@ from flows.generate import generate
 from flows.seed import seed
 from flows.stages import Stages, Where
 from flows.train import train
-from scot_core.config import last_stage, profile, with_overrides
+from scot_core.config import ProfileName, StageName, last_stage, profile, with_overrides
 
 
 @flow(name="scot", flow_run_name="regenerate {profile_name}")
 def regenerate(
-    profile_name: str = "catalogue",
+    profile_name: ProfileName = "catalogue",
     overrides: list[str] | None = None,
-    until: str | None = None,
+    until: StageName | None = None,
     lake: str | None = None,
     where: Where = "inline",
 ) -> State:
-    """Run every stage of a profile, up to `until`; what is committed already is reused.
+    """Run every stage of a profile; what is committed already is reused. Only keys pass from one stage to the next.
 
-    `where` is `inline`, in this process, or `deployments`, each stage on its own pool. Only keys pass from one
-    stage to the next.
+    Args:
+        profile_name: smoke (a minute, for tries), catalogue (the whole job on a drawn world) or paper (docs/paper.md).
+        overrides: settings over the profile's, such as train.steps=300.
+        until: the last stage that is run, by default all are.
+        lake: path or URL of the lake, by default SCOT_LAKE of the worker.
+        where: inline, all stages in one process, or deployments, each stage on its own pool.
     """
     plan = with_overrides(profile(profile_name), overrides or [])
     stage = Stages(where, lake, last=last_stage(until))

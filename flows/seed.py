@@ -18,6 +18,11 @@ def seed(config: SeedConfig = SeedConfig(), captions: str | None = None, lake: s
 
     With `mode` batch, a run that finds its batches in progress waits for them. Whatever ends it, the next run with
     the same configuration goes on: the batches' ids are in the lake.
+
+    Args:
+        config: who is asked, for how many triplets, and for how much money.
+        captions: a key of table captions, by default the newest.
+        lake: path or URL of the lake, by default SCOT_LAKE of the worker.
     """
     place, run = open_lake(lake), Recorder()
     triplets = recipe(run, place, config, for_seed(place, captions), api_key(config.endpoint))

@@ -25,6 +25,15 @@ def train(
     """Write tables `combiners` and `benchmarks` from the generated `triplets` and their `embeddings`.
 
     By default the newest vectors of texts, the triplets whose texts these are, and the vectors of their images.
+
+    Args:
+        config: the Combiner, its loss, and how it is trained.
+        benchmark: what it is measured on.
+        triplets: a key of table triplets, of stage generate.
+        images: a key of table embeddings, of stage embed-images.
+        texts: a key of table embeddings, of stage embed-texts.
+        gallery: a key of table embeddings, of stage embed-gallery.
+        lake: path or URL of the lake, by default SCOT_LAKE of the worker.
     """
     place, run = open_lake(lake), Recorder()
     learned_from, vectors = for_train(place, triplets, images, texts, gallery)

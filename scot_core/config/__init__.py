@@ -15,7 +15,7 @@ from scot_core.config.captions import (
 )
 from scot_core.config.endpoints import TEACHER, EndpointConfig, ServerConfig
 from scot_core.config.overrides import with_overrides
-from scot_core.config.profiles import PROFILES, STAGES, last_stage, profile
+from scot_core.config.profiles import PROFILES, STAGES, ProfileName, StageName, last_stage, profile
 from scot_core.config.stages import (
     PUBLISHED,
     BenchmarkConfig,
@@ -47,11 +47,13 @@ __all__ = [
     "FolderConfig",
     "GenerateConfig",
     "Pipeline",
+    "ProfileName",
     "PublishedConfig",
     "PublishedPairs",
     "SeedConfig",
     "ServerConfig",
     "StageConfig",
+    "StageName",
     "TrainConfig",
     "last_stage",
     "profile",

@@ -20,9 +20,12 @@ def Execution(default: Any, **constraints: Any) -> Any:  # noqa: N802 - reads as
 
 
 class Config(BaseModel):
-    """Base of every configuration: frozen, no unknown keys, no number that JSON cannot write."""
+    """Base of every configuration: frozen, no unknown keys, no number that JSON cannot write.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    The sentence under a field is its help text in forms, JSON schemas and errors.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     def identity(self) -> dict[str, Any]:
         """What enters the fingerprint: all but the fields marked `Execution`, nested ones too."""

@@ -16,31 +16,31 @@ TEACHER = "catalogue-teacher-1"
 class ServerConfig(Config):
     """An OpenAI-compatible server, one of its models, and how to treat them.
 
-    Its identity is `name` where one is given, else `base_url`. Prices are those of `scot_core.config.prices` where none
-    are given.
-
-    Attributes:
-        base_url: up to and including the version, such as https://api.openai.com/v1.
-        model: as the server names it.
-        concurrency: requests in flight at once.
-        requests_per_minute: None where nothing but the concurrency limits them.
-        tokens_per_minute: of prompts and replies together; None where nothing limits them.
-        timeout_s: seconds to wait for a reply before it is asked for again.
-        attempts: how often one request is sent at most.
-        backoff_s: the first wait after a failure without Retry-After; it doubles up to 60 times itself.
+    Its identity is `name` where one is given, else `base_url`.
     """
 
     name: str | None = None
+    """What stands for the address in keys, so that a server may move; none for the address itself."""
     base_url: str = ""
+    """Address up to and including the version, such as https://api.openai.com/v1; empty for what the stage has here."""
     model: str
+    """Model, as the server names it."""
     concurrency: Positive = Execution(16)
+    """Requests in flight at once."""
     requests_per_minute: int | None = Execution(None, gt=0)
+    """Limit of requests; none where nothing but the concurrency limits them."""
     tokens_per_minute: int | None = Execution(None, gt=0)
+    """Limit of tokens, of prompts and replies together; none where nothing limits them."""
     timeout_s: float = Execution(60.0, gt=0)
+    """Seconds to wait for a reply before it is asked for again."""
     attempts: int = Execution(6, gt=0)
+    """How often one request is sent at most."""
     backoff_s: float = Execution(1.0, gt=0)
+    """Seconds of the first wait after a failure without Retry-After; it doubles up to 60 times itself."""
     usd_per_million_prompt: float | None = Execution(None, ge=0)
+    """US dollars for a million tokens of prompts; none for the price in `scot_core.config.prices`."""
     usd_per_million_completion: float | None = Execution(None, ge=0)
+    """US dollars for a million tokens of replies; none for the price in `scot_core.config.prices`."""
 
     @model_validator(mode="after")
     def _no_secret_in_the_address(self) -> ServerConfig:
@@ -72,11 +72,11 @@ class ServerConfig(Config):
 
 
 class EndpointConfig(ServerConfig):
-    """A server that is asked for chat completions. Without a base URL it is the loopback server of the catalogue.
-
-    `batch_discount` is the share of its prices that its Batch API asks for.
-    """
+    """A server that is asked for chat completions. Without a base URL it is the loopback server of the catalogue."""
 
     temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
+    """Of the sampling; 0 takes the likeliest token."""
     max_tokens: Positive = 256
+    """Longest reply, in tokens."""
     batch_discount: float = Execution(BATCH_DISCOUNT, ge=0, le=1)
+    """Share of its prices that the server's Batch API asks for."""

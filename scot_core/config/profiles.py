@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
 from scot_core import paper
 from scot_core.config.captions import AboConfig, CaptionsConfig, CocoConfig, Flickr30kConfig
 from scot_core.config.endpoints import EndpointConfig
@@ -78,8 +82,23 @@ def profile(name: str) -> Pipeline:
     return PROFILES[name]
 
 
+def stage(name: str) -> str:
+    """The name of a stage. Raises ConfigError naming the stages there are."""
+    if name not in STAGES:
+        raise ConfigError(f"there is no stage {name!r}; the stages are {', '.join(STAGES)}")
+    return name
+
+
+def _known(name: str) -> str:
+    profile(name)
+    return name
+
+
+# for parameters of flows: forms and JSON schemas offer what there is
+ProfileName = Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum": list(PROFILES)})]
+StageName = Annotated[str, AfterValidator(stage), Field(json_schema_extra={"enum": list(STAGES)})]
+
+
 def last_stage(until: str | None) -> str:
-    """Raises ConfigError for a stage that does not exist."""
-    if until is not None and until not in STAGES:
-        raise ConfigError(f"there is no stage {until!r}; the stages are {', '.join(STAGES)}")
-    return until or STAGES[-1]
+    """The stage to stop after, by default the very last. Raises ConfigError for one that does not exist."""
+    return STAGES[-1] if until is None else stage(until)

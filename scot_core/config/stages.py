@@ -13,23 +13,27 @@ from scot_core.errors import ConfigError
 
 
 class SeedConfig(StageConfig):
-    """Seed triplets from a strong model behind an endpoint (§4.2: 4,000 from GPT-4).
-
-    `mode` batch hands the same requests to the server's Batch API, which answers within a day at a discount, and
-    looks every `poll_s` seconds how far it is. No request is sent that could cost more than what is left of
-    `max_usd`; what it bought is committed, and the run stops there unless `accept_partial`.
-    """
+    """Seed triplets from a strong model behind an endpoint (§4.2: 4,000 from GPT-4)."""
 
     STAGE: ClassVar[str] = "seed"
     count: Positive = 4000
+    """Captions that are drawn and asked about, once each."""
     endpoint: EndpointConfig = EndpointConfig(model=TEACHER)
-    prompt: str | None = None  # the system message; None is the one in scot_core.triplets
+    """The server that is asked."""
+    prompt: str | None = None
+    """System message; none for the one in `scot_core.triplets`."""
     seed: int = 0
+    """Of the draw, and of the server's sampling."""
     shard_rows: Positive = 500
+    """Replies in a shard."""
     mode: Literal["chat", "batch"] = Execution("chat")
+    """`batch` hands the same requests to the server's Batch API, which answers within a day at a discount."""
     poll_s: float = Execution(60.0, gt=0)
+    """Mode batch: seconds between looks at how far the server is."""
     max_usd: float | None = Execution(None, ge=0)
+    """No request is sent that could cost more than what is left of this; none for no limit."""
     accept_partial: bool = Execution(False)
+    """Where the money ends before the captions do, go on with the triplets it bought instead of stopping there."""
 
     @model_validator(mode="after")
     def _a_budget_needs_a_price(self) -> SeedConfig:
@@ -42,44 +46,57 @@ class SeedConfig(StageConfig):
 
 
 class FinetuneConfig(StageConfig):
-    """LoRA on a 4-bit causal language model (§4.2: Falcon-7B).
-
-    `base` is catalogue-falcon, smollm2, a folder, or a hub id, which needs the commit `revision`. `batch_size`
-    examples go through the model at once, `batch_size` x `gradient_accumulation` make one of the `steps`.
-    """
+    """LoRA on a 4-bit causal language model (§4.2: Falcon-7B)."""
 
     STAGE: ClassVar[str] = "finetune"
     base: str = "catalogue-falcon"
+    """Model that is tuned: catalogue-falcon, smollm2, a folder, or a hub id."""
     revision: str | None = None
+    """Commit of a hub id's weights."""
     rank: Positive = 16
+    """Rank of the adapter's matrices."""
     alpha: Positive = 32
+    """The adapter is scaled by this over its rank."""
     steps: Positive = 250
+    """Steps of the optimiser."""
     batch_size: Positive = 48
+    """Examples that go through the model at once."""
     gradient_accumulation: Positive = 1
+    """Batches that make one step."""
     learning_rate: Annotated[float, Field(gt=0)] = 6e-3
+    """Of AdamW, after its warm-up; it falls to nothing with the steps."""
     held_out: Positive = 256
+    """Captions without a seed that the model is measured on, before and after."""
     max_new_tokens: Positive = 64
+    """Longest reply while measuring, in tokens."""
     temperature: Annotated[float, Field(ge=0)] = 0.8
+    """Of the sampling while measuring; 0 takes the likeliest token."""
     seed: int = 0
+    """Of the adapter's first weights, the order of the examples, dropout and the held-out captions."""
     checkpoint_every: int = Execution(50, gt=0)
-    evaluation_batch_size: int = Execution(256, gt=0)  # of the replies to held-out captions, before and after
+    """Steps between checkpoints, which a killed run goes on from."""
+    evaluation_batch_size: int = Execution(256, gt=0)
+    """Captions that are answered at once while measuring."""
 
 
 class GenerateConfig(StageConfig):
-    """Triplets for every caption, written by the tuned model (§4.2: 290,000).
-
-    With `endpoint.base_url` set, an OpenAI-compatible server (such as vLLM) that serves the tuned model under the
-    name `endpoint.model` writes them; else the model is loaded here.
-    """
+    """Triplets for every caption, written by the tuned model (§4.2: 290,000)."""
 
     STAGE: ClassVar[str] = "generate"
     temperature: Annotated[float, Field(ge=0)] = 0.8
+    """Of the sampling; 0 takes the likeliest token."""
     max_new_tokens: Positive = 64
+    """Longest reply, in tokens."""
     attempts: Positive = 2
-    batch_size: Positive = 250  # in the key: other batches may move the last bits of the logits
+    """How often the model tries a caption whose reply was rejected, the first time counted."""
+    batch_size: Positive = 250
+    """Captions that are answered at once; in the key, since other batches may move the last bits of the logits."""
     seed: int = 0
+    """Of the sampling."""
     shard_rows: Positive = 1000
+    """Captions in a shard."""
     endpoint: ServerConfig = ServerConfig(model="scot")
+    """OpenAI-compatible server, such as vLLM, that serves the tuned model; without an address it is loaded here."""
 
     @property
     def is_remote(self) -> bool:
@@ -92,21 +109,25 @@ class GenerateConfig(StageConfig):
 
 
 class EmbedConfig(StageConfig):
-    """Frozen image and text encoders (§3.1).
-
-    What of `revision`, `pooling` and `precision` (of the vision tower) is not given is the encoder's own: see
-    `scot_core.encoders.load`.
-    """
+    """Frozen image and text encoders (§3.1)."""
 
     STAGE: ClassVar[str] = "embed"
     encoder: str = "catalogue"
+    """Name of the encoder, such as blip2, clip-l14 or catalogue: see `scot_core.encoders`."""
     revision: str | None = None
+    """Commit of the weights; none for the encoder's own."""
     pooling: str | None = None
+    """How many vectors of an image become one; none for the encoder's own."""
     precision: Literal["float32", "bfloat16", "float16"] | None = None
+    """Of the vision tower; none for the encoder's own."""
     shard_rows: Positive = 4000
+    """Texts in a shard; images have the shards of their captions."""
     batch_size: int = Execution(256, gt=0)
-    workers: int | None = Execution(None, gt=0)  # threads that decode images; None is one per core
+    """Images or texts that are encoded at once."""
+    workers: int | None = Execution(None, gt=0)
+    """Threads that decode images; none for one a core."""
     device: str | None = Execution(None)
+    """Where the encoder runs, such as cuda:0 or cpu; none for a GPU where there is one."""
 
 
 class TrainConfig(StageConfig):
@@ -114,18 +135,31 @@ class TrainConfig(StageConfig):
 
     STAGE: ClassVar[str] = "train"
     loss: Literal["scot", "scot-without-margin", "scot-without-captions", "infonce", "infonce-with-captions"] = "scot"
+    """`scot` is the paper's; the others leave a part of it out, or are InfoNCE in its place."""
     projection_dim: Positive = 512
+    """Width that image and text are projected to."""
     hidden_dim: Positive = 512
+    """Width of the layers that combine them."""
     dropout: Share = 0.5
+    """Share of activations that are dropped."""
     steps: Positive = 500
+    """Steps of the optimiser."""
     batch_size: Positive = 256
+    """Triplets in a step, which are each other's negatives."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Of AdamW."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """Of AdamW."""
     alpha_pos: float = 10.0
+    """Weight of the positives' similarity, eq. 4."""
     alpha_neg: float = 0.1
+    """Weight of the negatives' similarity, eqs 7-8."""
     margin: float = 0.2
+    """Similarity λ above which negatives count, eqs 7-8."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(min_length=1)] = (0, 1, 2)
+    """One Combiner is trained for each; results are their mean."""
     checkpoint_every: int = Execution(200, gt=0)
+    """Steps between checkpoints, which a killed run goes on from."""
 
 
 PublishedName = Literal["fashioniq", "cirr", "cirr-test1", "circo", "circo-test"]
@@ -133,43 +167,53 @@ PUBLISHED: tuple[str, ...] = get_args(PublishedName)
 
 
 class BenchmarkConfig(StageConfig):
-    """Composed retrieval, measured (§4.3): the benchmarks that follow training.
-
-    `catalogue` is measured where the captions are the catalogue's; published ones lie in folders of their names
-    under SCOT_DATA (`cirr-test1` in `cirr`).
-    """
+    """Composed retrieval, measured (§4.3): the benchmarks that follow training."""
 
     STAGE: ClassVar[str] = "benchmark"
     names: Annotated[tuple[Literal["catalogue"] | PublishedName, ...], Field(min_length=1)] = ("catalogue",)
+    """Benchmarks: `catalogue` where the captions are the catalogue's, published ones from folders in SCOT_DATA."""
     allow_missing: bool = False
+    """Go on without images that are missing or broken; queries about them count as misses."""
     resamples: Positive = 2000
+    """Bootstrap samples of the queries, for the 95 % intervals."""
     seed: int = 0
+    """Of the resampling."""
 
 
 class PublishedConfig(StageConfig):
-    """One published benchmark over a folder of images; `-test1` and `-test` are the splits with hidden targets.
-
-    `root` holds the annotations as published, `images` the pictures (by default the root does). Missing or broken
-    images are refused unless `allow_missing`: then they are no candidates, and queries about them are misses.
-    """
+    """One published benchmark over a folder of images."""
 
     STAGE: ClassVar[str] = "benchmark"
     name: PublishedName
+    """Benchmark and split; `-test1` and `-test` have hidden targets and give files for the evaluation server."""
     root: str = Execution("")
+    """Folder of the annotations as published; empty for the benchmark's folder in SCOT_DATA."""
     images: str | None = Execution(None)
+    """Folder of the images; none for the root."""
     allow_missing: bool = False
+    """Go on without images that are missing or broken: they are no candidates, and queries about them are misses."""
     shard_rows: Positive = 1000
+    """Images in a shard."""
     resamples: Positive = 2000
+    """Bootstrap samples of the queries, for the 95 % intervals."""
     seed: int = 0
+    """Of the resampling."""
 
 
 class Pipeline(Config):
-    """Everything a regeneration needs."""
+    """Everything a regeneration needs: one configuration a stage, in the order in which they run."""
 
     captions: CaptionsConfig = CaptionsConfig()
+    """Captioned images (§4.1)."""
     seed: SeedConfig = SeedConfig()
+    """Triplets from a strong model (§4.2)."""
     finetune: FinetuneConfig = FinetuneConfig()
+    """The language model that is tuned on them (§4.2)."""
     generate: GenerateConfig = GenerateConfig()
+    """Triplets for every caption, by the tuned model (§4.2)."""
     embed: EmbedConfig = EmbedConfig()
+    """Frozen encoders (§3.1)."""
     train: TrainConfig = TrainConfig()
+    """The Combiner (§3.2-3.3)."""
     benchmark: BenchmarkConfig = BenchmarkConfig()
+    """What it is measured on (§4.3)."""

@@ -9,18 +9,21 @@ from typing import Any, get_args
 import pytest
 from pydantic import ValidationError
 
+from scot_core.catalogue.queries import make
 from scot_core.config import (
     EXECUTION,
     PROFILES,
     STAGES,
+    CaptionsConfig,
     Config,
     EndpointConfig,
     Pipeline,
+    PublishedConfig,
     profile,
     validated,
     with_overrides,
 )
-from scot_core.errors import ConfigError
+from scot_core.errors import ConfigError, DataError
 from scot_core.lake.fingerprint import canonical_json
 
 CATALOGUE = profile("catalogue")
@@ -196,3 +199,32 @@ def test_an_override_that_does_not_fit_says_where_and_why(override: str, message
 def test_every_problem_is_named_at_once() -> None:
     with pytest.raises(ConfigError, match=r"train\.steps.*embed\.shard_rows|embed\.shard_rows.*train\.steps"):
         with_overrides(CATALOGUE, ["train.steps=x", "embed.shard_rows=-1"])
+
+
+# ------------------------------------------------------------------------------------- what fits and is explained
+
+
+@pytest.mark.parametrize("queries", [1, 2, 40])
+def test_a_gallery_that_is_too_small_is_refused_as_the_benchmark_would(queries: int) -> None:
+    enough = 15 * queries
+    assert len(make(queries, enough).queries) == 3 * queries
+    CaptionsConfig(queries_per_split=queries, gallery=enough)
+    with pytest.raises(DataError):
+        make(queries, enough - 1)
+    with pytest.raises(ConfigError, match=f"at least {enough} images"):
+        CaptionsConfig(queries_per_split=queries, gallery=enough - 1)
+    CaptionsConfig(source="coco", queries_per_split=queries, gallery=enough - 1)  # not a setting of this source
+    with pytest.raises(ConfigError, match=f"at least {enough} images"):
+        with_overrides(CATALOGUE, [f"captions.queries_per_split={queries}", f"captions.gallery={enough - 1}"])
+
+
+def _models(model: type[Config]) -> Iterator[type[Config]]:
+    yield model
+    for field in model.model_fields.values():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Config):
+            yield from _models(field.annotation)
+
+
+@pytest.mark.parametrize("model", [*_models(Pipeline), PublishedConfig], ids=lambda model: model.__name__)
+def test_every_field_has_a_help_text(model: type[Config]) -> None:
+    assert [name for name, field in model.model_fields.items() if not field.description] == []

@@ -92,7 +92,9 @@ def test_stages_run_as_deployments_on_their_pools(regenerated: Served) -> None:
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
 
 
-def test_an_unknown_profile_fails_with_the_names_of_the_profiles(regenerated: Served) -> None:
-    run = regenerated.prefect("deployment", "run", "scot/regenerate", "-p", "profile_name=huge", "--watch")
+def test_an_unknown_profile_is_refused_at_submission_with_the_names_of_the_profiles(served: Served) -> None:
+    before = len(_runs(served))
+    run = served.prefect("deployment", "run", "scot/regenerate", "-p", "profile_name=smokey")
     assert run.returncode != 0
-    assert "smoke" in run.stdout + run.stderr + json.dumps(_runs(regenerated)[:1])
+    assert "smoke', 'catalogue', 'paper" in " ".join((run.stdout + run.stderr).split())
+    assert len(_runs(served)) == before
