@@ -21,6 +21,7 @@ from typing import Any, Self
 
 from scot_core.errors import ModelError, ScotError
 from scot_core.llm import Reply
+from scot_core.orphans import leave_with_parent
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +111,7 @@ class _Here:
 
 
 class _Apart:
-    """A writer in a process of its own, which ends with this one however that ends: its pipe breaks."""
+    """A writer in a process of its own, which ends with this one however that ends."""
 
     def __init__(self, weights: Weights, device: str) -> None:
         self._weights, self._device = weights, device
@@ -166,6 +167,7 @@ class _Apart:
 
 def _serve(pipe: Connection, weights: Weights, device: str) -> None:
     """Answer jobs until the pipe breaks: with numbers of rows while at it, then with replies or an error."""
+    leave_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first one sees to this one
     if device.startswith("cuda"):
         import torch

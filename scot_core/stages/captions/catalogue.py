@@ -20,6 +20,7 @@ from scot_core.config import CaptionsConfig
 from scot_core.lake import Identity, Lake, Usage
 from scot_core.lake.fingerprint import fingerprint
 from scot_core.lake.schema import pair_id
+from scot_core.orphans import leave_with_parent
 from scot_core.stages.step import Step, Tick, shard_sizes
 
 IMAGE_SEED = 10_000_000  # apart from the seeds of the benchmark's images, so no picture occurs in both
@@ -133,7 +134,8 @@ class DrawCatalogue(Step):
     @cached_property
     def _pool(self) -> ProcessPoolExecutor:
         # drawing holds the interpreter's lock; spawn, because the process that runs flows has many threads
-        return ProcessPoolExecutor(os.cpu_count() or 1, mp_context=multiprocessing.get_context("spawn"))
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(os.cpu_count() or 1, mp_context=context, initializer=leave_with_parent)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -1,0 +1,76 @@
+"""Processes of pools and writers end with the process that started them, `kill -9` included."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+POOL = """
+from pathlib import Path
+from scot_core.config import CaptionsConfig
+from scot_core.lake import Lake
+from scot_core.stages.captions.catalogue import DrawCatalogue
+
+def busy():
+    import time
+    print("pid", __import__("os").getpid(), flush=True)
+    time.sleep(600)
+
+if __name__ == "__main__":
+    step = DrawCatalogue(Lake("memory://orphans"), CaptionsConfig())
+    with step:
+        step._pool.submit(busy).result()
+"""
+
+WRITER = """
+import time
+from scot_core.llm.local import writers
+
+class Slow:
+    def load(self, device):
+        print("pid", __import__("os").getpid(), flush=True)
+        time.sleep(600)
+
+if __name__ == "__main__":
+    with writers.Writers(Slow(), ["cpu", "cpu"]) as both:
+        both.write(writers.Job([], [], 1.0, 1, 1), print)
+"""
+
+
+def gone(pid: int) -> bool:
+    """True where the process has ended; one that was adopted by a init that does not reap counts as ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
+@pytest.mark.parametrize("script", [POOL, WRITER], ids=["pool", "writer"])
+def test_children_are_gone_when_their_parent_was_killed(script: str, tmp_path: Path) -> None:
+    (tmp_path / "parent.py").write_text(script)  # spawn imports the main module again, so it must be a file
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    parent = subprocess.Popen(
+        [sys.executable, str(tmp_path / "parent.py")], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline().removeprefix("pid"))
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    end = time.monotonic() + 60
+    try:
+        while not gone(child):
+            assert time.monotonic() < end, f"process {child} outlived its parent"
+            time.sleep(0.1)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
