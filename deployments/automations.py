@@ -7,6 +7,7 @@ same deployment finishes the work.
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 from prefect.automations import Automation
@@ -23,16 +24,16 @@ HEARTBEAT = "prefect.flow-run.heartbeat"
 ENDINGS = {f"prefect.flow-run.{name}" for name in ("Completed", "Cached", "Failed", "Cancelled", "Crashed")}
 
 
-def set_up() -> None:
+async def set_up() -> None:
     """Create the automation, or bring an older one up to date."""
     wanted = _automation()
     try:
-        existing = Automation.read(name=NAME)
+        existing = await Automation.aread(name=NAME)
     except ValueError:
-        wanted.create()
+        await wanted.acreate()
         return
     wanted.id = existing.id
-    wanted.update()
+    await wanted.aupdate()
 
 
 def _automation() -> Automation:
@@ -48,9 +49,13 @@ def _automation() -> Automation:
             threshold=1,
             within=timedelta(seconds=SILENCE_S),
         ),
-        actions=[ChangeFlowRunState(state=StateType.CRASHED, message=f"no heartbeat for {SILENCE_S} s")],
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.CRASHED, name=None, force=False, message=f"no heartbeat for {SILENCE_S} s"
+            )
+        ],
     )
 
 
 if __name__ == "__main__":
-    set_up()
+    asyncio.run(set_up())

@@ -19,7 +19,9 @@ CAPTIONS: Captions = {
 }
 
 
-def picture(colour: str | tuple[int, ...] = "red", kind: str = "JPEG", mode: str = "RGB", **options: Any) -> bytes:
+def picture(
+    colour: str | int | tuple[int, ...] = "red", kind: str = "JPEG", mode: str = "RGB", **options: Any
+) -> bytes:
     """An image file of one colour, 16 x 12 pixels."""
     buffer = io.BytesIO()
     Image.new(mode, (16, 12), colour).save(buffer, kind, **options)

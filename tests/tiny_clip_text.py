@@ -36,7 +36,7 @@ def _sizes(eos: int) -> dict[str, Any]:
 def model(eos: int = END, attention: str = "sdpa", dtype: torch.dtype = torch.float32) -> Any:
     """CLIPTextModelWithProjection; `eos` 2 is what the configurations of OpenAI's CLIPs say."""
     torch.manual_seed(0)
-    config = transformers.CLIPTextConfig(**_sizes(eos), attn_implementation=attention)
+    config = transformers.CLIPTextConfig.from_dict({**_sizes(eos), "attn_implementation": attention})
     return _filled(transformers.CLIPTextModelWithProjection(config), dtype)
 
 

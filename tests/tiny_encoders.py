@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import string
 from pathlib import Path
-from typing import Any
 
 import torch
 import transformers
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 IMAGE_SIZE, PATCH, WIDTH = 32, 8, 32
 TOWER = {"hidden_size": WIDTH, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -25,7 +25,7 @@ def save(name: str, folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def _clip() -> tuple[Any, Any]:
+def _clip() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     letters = list(string.ascii_lowercase + string.digits)
     words = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
     tokenizer = transformers.CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[])
@@ -41,7 +41,7 @@ def _clip() -> tuple[Any, Any]:
     return transformers.CLIPModel(config), tokenizer
 
 
-def _siglip() -> tuple[Any, Any]:
+def _siglip() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     words = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", *string.ascii_lowercase, *string.digits]
     tokenizer = transformers.GemmaTokenizer(
         vocab={word: i for i, word in enumerate(words)}, merges=[], padding_side="right"
@@ -58,7 +58,7 @@ def _siglip() -> tuple[Any, Any]:
     return transformers.SiglipModel(transformers.SiglipConfig(text_config=text, vision_config=VISION)), tokenizer
 
 
-def _bert() -> tuple[Any, int]:
+def _bert() -> tuple[PreTrainedTokenizerBase, int]:
     pieces = [*string.ascii_lowercase, *string.digits, "-", "'", ","]
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *pieces, *("##" + piece for piece in pieces), "red", "mug"]
     tokenizer = transformers.BertTokenizer(vocab={word: i for i, word in enumerate(words)})
@@ -66,7 +66,7 @@ def _bert() -> tuple[Any, int]:
     return tokenizer, len(tokenizer)
 
 
-def _blip() -> tuple[Any, Any]:
+def _blip() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     tokenizer, size = _bert()
     text = {
         **TOWER,
@@ -82,7 +82,7 @@ def _blip() -> tuple[Any, Any]:
     return transformers.BlipForImageTextRetrieval(config), tokenizer
 
 
-def _blip2() -> tuple[Any, Any]:
+def _blip2() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     tokenizer, size = _bert()
     qformer = {
         **TOWER,

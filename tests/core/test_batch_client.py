@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -111,10 +112,11 @@ def test_a_batch_that_fails_its_validation_says_why() -> None:
     assert answers == {}
 
 
-def test_broken_lines_are_passed_over() -> None:
+def test_broken_lines_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = {request.id: request for request in requests(2)}
     with serve() as url, open_client(url) as client:
-        client._client.files.content = lambda _: type("Content", (), {"content": b'{"custom_id": ["x"]}\n{"cut of'})()  # type: ignore[method-assign,assignment,return-value]
+        broken = SimpleNamespace(content=b'{"custom_id": ["x"]}\n{"cut of')
+        monkeypatch.setattr(client._client.files, "content", lambda _: broken)
         assert list(client.answers("file-0000", wanted)) == []
 
 

@@ -6,6 +6,7 @@ import gzip
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any, Literal
 
 import fsspec
 import pyarrow as pa
@@ -42,7 +43,7 @@ def _texts(captions: Iterable[Iterable[str]] = CAPTIONS.values()) -> list[str]:
 
 
 @pytest.mark.parametrize(("year", "name"), [("2017", "000000000001.jpg"), ("2014", "COCO_train2014_000000000001.jpg")])
-def test_coco_of_both_years(tmp_path: Path, year: str, name: str) -> None:
+def test_coco_of_both_years(tmp_path: Path, year: Literal["2017", "2014"], name: str) -> None:
     reader = Coco(CocoConfig(root=str(captioned.coco(tmp_path, year=year)), year=year))
     assert [entry.caption for entry in _entries(reader)] == _texts()
     assert dict(reader.pictures())["coco/000000000001"] == f"train{year}/{name}"
@@ -162,7 +163,7 @@ def test_karpathys_damaged_images_are_rejects(tmp_path: Path) -> None:
 
 
 def test_abo_in_the_language_chosen(tmp_path: Path) -> None:
-    made = [
+    made: list[dict[str, Any] | bytes] = [
         listing("11a", de_DE="Becher", en_GB="Mug &amp; saucer, 8&quot;", en_US="Cup &amp; saucer, 8&quot;"),
         listing("12b", en_IN="Kurta, women&#39;s"),
         listing("13c", de_DE="Stuhl"),

@@ -23,8 +23,9 @@ def training(seed: int, *, width: int = 3, fused: bool = False) -> tuple[dict[st
 
 
 def steps(model: nn.Module, optimizer: Any, first: int, last: int) -> None:
+    width = next(model.parameters()).shape[1]
     for step in range(first, last):
-        rows = torch.randn(8, model[0].in_features, generator=torch.Generator().manual_seed(step))
+        rows = torch.randn(8, width, generator=torch.Generator().manual_seed(step))
         optimizer.zero_grad()
         model(rows).square().mean().backward()
         optimizer.step()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from scot_core import paper
 from scot_core.combiner import Combiner
-from scot_core.errors import ConfigError, ModelError, ShapeError
+from scot_core.errors import ConfigError, ModelError, ScotError, ShapeError
 
 D, PROJECTION, HIDDEN = 6, 10, 14
 
@@ -54,7 +55,7 @@ def by_hand(state: dict[str, Tensor], image: Tensor, text: Tensor) -> tuple[np.n
         return np.asarray(x @ state[f"{name}.weight"].double().numpy().T + state[f"{name}.bias"].double().numpy())
 
     def relu(x: np.ndarray) -> np.ndarray:
-        return np.maximum(x, 0)
+        return np.asarray(np.maximum(x, 0))
 
     v, t = image.double().numpy(), text.double().numpy()
     joined = np.concatenate([relu(layer("text_projection_layer", t)), relu(layer("image_projection_layer", v))], axis=1)
@@ -95,7 +96,9 @@ def test_a_whole_checkpoint_is_taken_as_well() -> None:
         (lambda s: s.update({"combiner_layer.bias": torch.ones(HIDDEN).long()}), ModelError, ["torch.int64"]),
     ],
 )
-def test_other_checkpoints_are_refused_and_change_nothing(change: Any, error: type, words: list[str]) -> None:
+def test_other_checkpoints_are_refused_and_change_nothing(
+    change: Callable[[dict[str, Tensor]], object], error: type[ScotError], words: list[str]
+) -> None:
     combiner, state = small(), clip4cir_state()
     before = {name: value.clone() for name, value in combiner.state_dict().items()}
     change(state)
@@ -181,7 +184,9 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
         (lambda v, t: (v, t.to("meta")), ["meta", "cpu"]),
     ],
 )
-def test_bad_batches_are_refused_naming_both_sides(change: Any, words: list[str]) -> None:
+def test_bad_batches_are_refused_naming_both_sides(
+    change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], words: list[str]
+) -> None:
     combiner = small()
     for call in (combiner, combiner.modality_weight):
         with pytest.raises(ShapeError) as caught:

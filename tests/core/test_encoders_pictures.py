@@ -51,7 +51,8 @@ class InPixels(Plain):
 
     def embed_pixels(self, pixels: Pixels) -> Vectors:
         self.embedded += len(pixels)
-        return pixels.astype(np.float32).mean((1, 2))
+        vectors: Vectors = pixels.astype(np.float32).mean((1, 2))
+        return vectors
 
 
 @settings(max_examples=60, deadline=None)

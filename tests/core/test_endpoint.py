@@ -47,7 +47,7 @@ def ask_all(url: str, wanted: Sequence[ChatRequest], **changes: Any) -> tuple[Jo
 
 def answered(url: str) -> dict[str, int]:
     with urllib.request.urlopen(url.removesuffix("/v1") + "/_calls") as response:
-        return json.load(response)["answered"]
+        return dict(json.load(response)["answered"])
 
 
 def always(fault: Fault, **changes: Any) -> Faults:

@@ -187,7 +187,12 @@ def test_a_damaged_manifest_is_named_and_disturbs_no_other_dataset(
     field = re.escape(path.split(".")[0])
     says = rf"{name} is no whole manifest .*({field}|{path.rsplit('.', 1)[-1]}|committed as).* remove it and run again"
     table = local_lake.table("triplets")
-    for find in (lambda: local_lake.find(identify()), lambda: table.latest(key=identify().key), table.latest):
+    reads: list[Callable[[], object]] = [
+        lambda: local_lake.find(identify()),
+        lambda: table.latest(key=identify().key),
+        table.latest,
+    ]
+    for find in reads:
         with pytest.raises(LakeError, match=says):
             find()
     (error,) = local_lake.damaged()

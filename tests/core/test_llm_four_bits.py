@@ -36,7 +36,7 @@ def said(layer: Any) -> NDArray[np.float64]:
     coarse = state.state2.absmax.double().numpy()[np.arange(state.absmax.numel()) // state.state2.blocksize]
     scales = state.state2.code.double().numpy()[state.absmax.numpy()] * coarse + state.offset.double().numpy()
     values = np.array(NF4)[codes] * scales[np.arange(codes.size) // state.blocksize]
-    return values.reshape(tuple(state.shape))
+    return np.asarray(values.reshape(tuple(state.shape)), dtype=np.float64)
 
 
 @given(st.integers(1, 70), st.integers(1, 200), st.booleans(), st.booleans())

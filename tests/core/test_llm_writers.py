@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from scot_core.config import FinetuneConfig
 from scot_core.errors import ModelError
 from scot_core.llm.local import devices, finetune
 from scot_core.llm.local import generator as local
-from scot_core.llm.local.writers import Job, Weights, Writers
+from scot_core.llm.local.decode import decode
+from scot_core.llm.local.writers import Job, Weights, Writers, _Apart
 from tests.tiny_llm import EXAMPLES, build_falcon, on
 
 PROMPTS = [prompt for prompt, _ in EXAMPLES]
@@ -70,7 +72,7 @@ def test_two_devices_write_what_one_writes(base: str, adapter: Path) -> None:
         first = list(pool.map(lambda shard: two.write(job(shard), meet), range(2)))
         both.abort()
         rest = list(pool.map(lambda shard: two.write(job(shard), nothing), range(2, 4)))
-        processes = [writer._process for writer in two._all]
+        processes = [writer._process for writer in two._all if isinstance(writer, _Apart)]
     assert first + rest == expected
     assert all(process is not None and not process.is_alive() for process in processes)
 
@@ -80,7 +82,9 @@ def test_a_writer_that_fails_or_dies_is_named_and_replaced(base: str, tmp_path: 
         writers.write(job(0), nothing)
 
     def kill(_: int) -> None:
-        writers._all[0]._process.kill()
+        writer = writers._all[0]
+        assert isinstance(writer, _Apart) and writer._process is not None
+        writer._process.kill()
 
     def stop(_: int) -> None:
         raise RuntimeError("told to stop")
@@ -113,19 +117,19 @@ def test_batches_that_do_not_fit_are_halved_and_that_is_said(
     base: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     generator = local.Generator.load(base)
-    written = {"seeds": range(24), "max_new_tokens": 8}
-    expected = generator.generate(PROMPTS, **written, batch_size=2)
-    monkeypatch.setattr(local, "decode", small(local.decode, lambda model, rows: len(rows), 3))
+    write = partial(generator.generate, PROMPTS, range(24), max_new_tokens=8)
+    expected = write(batch_size=2)
+    monkeypatch.setattr(local, "decode", small(decode, lambda model, rows: len(rows), 3))
     for _ in range(2):  # what one call found out is nothing to the next: a resumed run meets the same sizes
         done: list[int] = []
         with caplog.at_level(logging.WARNING):
             caplog.clear()
-            assert generator.generate(PROMPTS, **written, batch_size=8, progress=done.append) == expected
+            assert write(batch_size=8, progress=done.append) == expected
         assert done == [2] * 12
         assert [record.getMessage().split()[0] for record in caplog.records] == ["8", "4"]
-    monkeypatch.setattr(local, "decode", small(local.decode, lambda model, rows: len(rows), 0))
+    monkeypatch.setattr(local, "decode", small(decode, lambda model, rows: len(rows), 0))
     with pytest.raises(ModelError, match=r"does not hold one row of .* tokens"):
-        generator.generate(PROMPTS, **written, batch_size=8)
+        write(batch_size=8)
 
 
 def test_training_batches_that_do_not_fit_are_split(base: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -200,7 +201,9 @@ def test_zero_rows_have_similarity_zero_and_finite_gradients() -> None:
     ],
 )
 @pytest.mark.parametrize("name", LOSSES)
-def test_bad_batches_are_refused_naming_both_sides(name: str, change, both_sides) -> None:  # type: ignore[no-untyped-def]
+def test_bad_batches_are_refused_naming_both_sides(
+    name: str, change: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]], both_sides: tuple[str, str]
+) -> None:
     with pytest.raises(ShapeError) as caught:
         LOSSES[name](*change(*batches(4, 3)))
     assert all(side in str(caught.value) for side in both_sides)

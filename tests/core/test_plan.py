@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ SMALL = CaptionsConfig(count=12, queries_per_split=2, gallery=60, shard_rows=6)
 
 
 @pytest.fixture(autouse=True)
-def empty_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def empty_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     for name in ("SCOT_API_KEY", "SCOT_WEIGHTS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SCOT_DATA", str(tmp_path / "data"))
@@ -79,12 +80,12 @@ def test_what_seeds_cost_by_hand() -> None:
 
 
 def test_an_image_drawn_twice_is_counted_once() -> None:
-    half = CaptionsConfig(source="coco", coco={"count": 5 * 118_287})
+    half = CaptionsConfig(source="coco", coco=CocoConfig(count=5 * 118_287))
     assert "118,287 different" in by_stage(Pipeline(captions=half))["captions"].note
     # of 10 captions of 2 images, 5 each, one drawn caption is one image
     assert (
         "about 1 different"
-        in by_stage(Pipeline(captions=CaptionsConfig(source="coco", coco={"count": 1})))["captions"].note
+        in by_stage(Pipeline(captions=CaptionsConfig(source="coco", coco=CocoConfig(count=1))))["captions"].note
     )
 
 

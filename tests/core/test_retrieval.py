@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable, Set
 from typing import Any
 
 import numpy as np
@@ -17,16 +18,17 @@ from scot_core import retrieval
 from scot_core.errors import ConfigError, DataError, ShapeError
 
 F32 = np.float32
+Drawn = tuple[NDArray[F32], NDArray[F32], np.random.Generator]
 
 
-def naive_order(query: NDArray[Any], gallery: NDArray[Any], removed: set[int] = frozenset()) -> list[int]:  # type: ignore[assignment]
+def naive_order(query: NDArray[Any], gallery: NDArray[Any], removed: Set[int] = frozenset()) -> list[int]:
     """Indices by (score descending, index ascending), the definition itself."""
     scores = [float(np.dot(query.astype(np.float64), row.astype(np.float64))) for row in gallery]
     return sorted((i for i in range(len(gallery)) if i not in removed), key=lambda i: (-scores[i], i))
 
 
 @st.composite
-def tables(draw: st.DrawFn) -> tuple[NDArray[F32], NDArray[F32], np.random.Generator]:
+def tables(draw: st.DrawFn) -> Drawn:
     """Small integers as coordinates: products are exact and ties abound; some rows are zero or repeated."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     q, g, d = draw(st.integers(1, 6)), draw(st.integers(1, 80)), draw(st.integers(1, 5))
@@ -35,7 +37,7 @@ def tables(draw: st.DrawFn) -> tuple[NDArray[F32], NDArray[F32], np.random.Gener
 
 @settings(max_examples=40, deadline=None)
 @given(tables())
-def test_ranks_are_those_of_the_naive_full_matrix(drawn: Any) -> None:
+def test_ranks_are_those_of_the_naive_full_matrix(drawn: Drawn) -> None:
     queries, gallery, rng = drawn
     targets = rng.integers(-1, len(gallery), (len(queries), 3))
     exclude = rng.integers(-1, len(gallery), (len(queries), 2))
@@ -48,7 +50,7 @@ def test_ranks_are_those_of_the_naive_full_matrix(drawn: Any) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(tables(), st.integers(1, 90))
-def test_top_k_is_that_of_the_naive_full_matrix(drawn: Any, k: int) -> None:
+def test_top_k_is_that_of_the_naive_full_matrix(drawn: Drawn, k: int) -> None:
     queries, gallery, _ = drawn
     scores, indices = retrieval.top_k(queries, gallery, k)
     assert scores.shape == indices.shape == (len(queries), min(k, len(gallery)))
@@ -59,7 +61,7 @@ def test_top_k_is_that_of_the_naive_full_matrix(drawn: Any, k: int) -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(tables())
-def test_order_within_candidates_is_the_order_of_the_whole(drawn: Any) -> None:
+def test_order_within_candidates_is_the_order_of_the_whole(drawn: Drawn) -> None:
     queries, gallery, rng = drawn
     candidates = np.array([rng.permutation(len(gallery))[: min(4, len(gallery))] for _ in queries])
     candidates[:, -1] = -1
@@ -185,7 +187,9 @@ BAD = [
 
 
 @pytest.mark.parametrize(("change", "error", "words"), BAD)
-def test_bad_vectors_are_refused(change: Any, error: type, words: list[str]) -> None:
+def test_bad_vectors_are_refused(
+    change: Callable[[NDArray[F32], NDArray[F32]], tuple[Any, Any]], error: type, words: list[str]
+) -> None:
     rng = np.random.default_rng(5)
     queries, gallery = change(unit(rng, 2, 3), unit(rng, 5, 3))
     for call in (
@@ -207,7 +211,7 @@ def test_bad_vectors_are_refused(change: Any, error: type, words: list[str]) -> 
         (np.zeros((2, 1, 1), dtype=int), ShapeError, ["(2, 1, 1)"]),
     ],
 )
-def test_bad_targets_are_refused(targets: Any, error: type, words: list[str]) -> None:
+def test_bad_targets_are_refused(targets: NDArray[Any], error: type, words: list[str]) -> None:
     rng = np.random.default_rng(6)
     with pytest.raises(error) as caught:
         retrieval.ranks(unit(rng, 2, 3), unit(rng, 5, 3), targets)

@@ -86,7 +86,7 @@ def captioned(lake: Lake, *parts: Sequence[tuple[str, str, int | None]], version
     """`captions` of (source, image_id, colour) rows; a row without a colour repeats the image before it."""
     draft = lake.draft(Identity("captions", "paper", "captions", version * 32, {}))
     for index, part in enumerate(parts):
-        sources, ids, colours = ([row[column] for row in part] for column in range(3))
+        sources, ids, colours = ([row[0] for row in part], [row[1] for row in part], [row[2] for row in part])
         images = [
             {"bytes": None if c is None else png(c), "path": f"{i}.png"} for i, c in zip(ids, colours, strict=True)
         ]
@@ -181,7 +181,7 @@ def test_what_changes_a_vector_changes_the_key_and_how_work_is_done_does_not(
     lake, _, captions = drawn
 
     def key(**fields: object) -> str:
-        (identity,) = EmbedImages(lake, EmbedConfig(encoder="blip2", **fields), captions).outputs
+        (identity,) = EmbedImages(lake, EmbedConfig.model_validate({"encoder": "blip2", **fields}), captions).outputs
         return identity.key
 
     assert len({key(), key(pooling="first"), key(precision="bfloat16"), key(shard_rows=5)}) == 4
@@ -200,7 +200,7 @@ def test_an_embedding_is_continued_by_the_encoder_that_made_it_or_not_at_all(
     settings.cache_clear()
     with pytest.raises(ModelError, match="holds the weights"):
         encoder_of(images)
-    images.config["spec"]["preprocessing"] = "of another version"  # type: ignore[index]
+    images.config["spec"]["preprocessing"] = "of another version"
     monkeypatch.setenv("SCOT_WEIGHTS", str(weights))
     settings.cache_clear()
     with pytest.raises(ModelError, match=r"another encoder blip2: here it has preprocessing .*not 'of another"):

@@ -130,13 +130,16 @@ def test_batches_that_never_answer_anything_are_an_error(local_lake: Lake) -> No
 
 
 @pytest.mark.parametrize(
-    ("end", "words"),
-    [("failing", "failed: invalid_json_line: line 1 is broken; run again"), ("cancelled", "was cancelled; run again")],
+    ("faults", "words"),
+    [
+        (BatchFaults(failing=1), "failed: invalid_json_line: line 1 is broken; run again"),
+        (BatchFaults(cancelled=1), "was cancelled; run again"),
+    ],
 )
 def test_a_batch_that_fails_or_is_cancelled_stops_the_run_and_the_next_goes_on(
-    local_lake: Lake, by_chat: list[tuple[str, str]], end: str, words: str
+    local_lake: Lake, by_chat: list[tuple[str, str]], faults: BatchFaults, words: str
 ) -> None:
-    with serve(faults=Faults(batches=BatchFaults(**{end: 1}))) as url:
+    with serve(faults=Faults(batches=faults)) as url:
         with pytest.raises(EndpointError, match=words):
             seed(local_lake, batch_config(url))
         seed(local_lake, batch_config(url))
@@ -320,7 +323,7 @@ def test_waiting_is_a_series_of_short_steps(local_lake: Lake, monkeypatch: pytes
 
 @given(st.permutations(range(4)))
 def test_a_ledger_reads_its_records_in_any_order(order: list[int]) -> None:
-    records = [
+    records: list[dict[str, Any]] = [
         {"ids": ["a", "b"], "usd": 0.5, "file_id": "f"},
         {"batch_id": "b"},
         {"status": "expired", "output_file_id": "o", "error_file_id": "e", "problem": ""},

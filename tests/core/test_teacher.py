@@ -30,13 +30,13 @@ def post(url: str, **body: Any) -> dict[str, Any]:
     request = urllib.request.Request(url + "/chat/completions", json.dumps(sent).encode())
     try:
         with urllib.request.urlopen(request) as response:
-            return json.load(response)
+            return dict(json.load(response))
     except urllib.error.HTTPError as error:
         return {"status": error.code, **json.load(error)}
 
 
 def text(completion: dict[str, Any]) -> str:
-    return completion["choices"][0]["message"]["content"]
+    return str(completion["choices"][0]["message"]["content"])
 
 
 def test_it_answers_as_chat_completions_do() -> None:

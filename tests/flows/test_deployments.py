@@ -52,7 +52,7 @@ def test_every_table_is_committed_and_no_row_is_lost(regenerated: Served) -> Non
 
 def test_plain_duckdb_reads_the_parquet_files(regenerated: Served) -> None:
     files = f"{regenerated.lake.url}/triplets/*/*.parquet"
-    kinds = duckdb.sql(f"select kind, count(*) from read_parquet('{files}') group by 1 order by 1").fetchall()
+    kinds = duckdb.execute(f"select kind, count(*) from read_parquet('{files}') group by 1 order by 1").fetchall()
     assert [kind for kind, count in kinds if count > 0] == ["generated", "seed"]
 
 

@@ -32,7 +32,7 @@ def scot(environment: dict[str, str], *arguments: str, **options: object) -> sub
 def parts(lake: Path) -> dict[str, list[tuple[str, str]]]:
     """Digests of every committed part and file."""
     committed = Lake(lake).datasets()
-    return {d.name: [(f.name, f.digest) for f in (*d.parts, *d.files)] for d in committed}
+    return {d.name: [(p.name, p.digest) for p in d.parts] + [(f.name, f.digest) for f in d.files] for d in committed}
 
 
 @pytest.fixture(scope="module")

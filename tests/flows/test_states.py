@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
 
 from scot_core.errors import EndpointError, ScotError
@@ -48,13 +50,17 @@ class Ended:
         return None
 
 
+def futures(*states: State) -> list[PrefectFuture[State | None]]:
+    return [cast("PrefectFuture[State | None]", Ended(state)) for state in states]
+
+
 def test_what_failed_first_is_raised_before_shards_that_were_told_to_stop() -> None:
     first, second = EndpointError("Stopped answering: Stopped"), EndpointError("later")
-    told = Failed(data=Stopped("told to"))
+    told: State = Failed(data=Stopped("told to"))
     done = completed("", cached=False)
     with pytest.raises(EndpointError) as raised:
-        raise_first_failure([Ended(told), Ended(done), Ended(Failed(data=first)), Ended(Failed(data=second))])
+        raise_first_failure(futures(told, done, Failed(data=first), Failed(data=second)))
     assert raised.value is first
     with pytest.raises(Stopped):
-        raise_first_failure([Ended(told), Ended(done)])
-    raise_first_failure([Ended(done)])
+        raise_first_failure(futures(told, done))
+    raise_first_failure(futures(done))

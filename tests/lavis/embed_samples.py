@@ -13,21 +13,24 @@ import numpy as np
 from PIL import Image
 
 from scot_core import encoders
+from scot_core.encoders.spec import TakesPixels
 
 
 def main(name: str, folder: Path, out: Path) -> None:
     pictures = [Image.open(path) for path in sorted((folder / "samples").glob("[0-9]*"))]
     captions = json.loads((folder / "samples" / "captions.json").read_text())
-    encoder = encoders.load(name, pooling="mean", device="cpu")
-    arrays = {
-        "pixels": np.stack([encoder.pixels(picture) for picture in pictures]),
-        "mean": encoder.embed_images(pictures),
-        "texts": encoder.embed_texts(captions),
-        "spec": np.array(encoder.spec.model_dump_json()),
-    }
+    encoder = load(name, "mean")
+    pixels = np.stack([encoder.pixels(picture) for picture in pictures])
+    mean, texts = encoder.embed_images(pictures), encoder.embed_texts(captions)
+    spec = np.array(encoder.spec.model_dump_json())
     del encoder  # 5 GB at full size
-    arrays["first"] = encoders.load(name, pooling="first", device="cpu").embed_pixels(arrays["pixels"])
-    np.savez(out, **arrays)
+    np.savez(out, pixels=pixels, mean=mean, first=load(name, "first").embed_pixels(pixels), texts=texts, spec=spec)
+
+
+def load(name: str, pooling: str) -> TakesPixels:
+    encoder = encoders.load(name, pooling=pooling, device="cpu")
+    assert isinstance(encoder, TakesPixels)
+    return encoder
 
 
 if __name__ == "__main__":

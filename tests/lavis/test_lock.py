@@ -22,8 +22,8 @@ print(json.dumps({"files": files, "heavy": heavy}))
 """
 
 
-def _pins() -> dict[str, str]:
-    lines = (ROOT / "deployments" / "lavis" / "requirements.txt").read_text().splitlines()
+def _pins(path: str = "deployments/lavis/requirements.txt") -> dict[str, str]:
+    lines = (ROOT / path).read_text().splitlines()
     pins = dict(re.split("===?", line) for line in lines if line and not line.startswith("#"))
     return {name.lower(): version for name, version in pins.items()}
 
@@ -57,7 +57,7 @@ def test_the_lock_has_what_the_embed_flow_imports() -> None:
 
 
 def test_the_lock_agrees_with_the_main_environment_where_they_talk_to_each_other() -> None:
-    here = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split())
+    here = _pins("constraints.txt")
     for name in ("prefect", "fastapi", "starlette", "pydantic", "torch"):
         assert _pins()[name] == here[name], name
 

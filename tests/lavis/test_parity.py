@@ -37,10 +37,11 @@ def test_pixels_are_the_same_numbers(ours: Arrays, theirs: Arrays) -> None:
 
 @pytest.mark.parametrize("what", ["mean", "first", "texts"])
 def test_vectors_are_the_same(what: str, ours: Arrays, theirs: Arrays, both: Both) -> None:
-    apart = np.abs(ours[what].astype(np.float64) - theirs[what]).max()
-    print(f"\n{what}: {ours[what].shape[0]} vectors of {ours[what].shape[1]}, at most {apart:.1e} apart")
+    here, there = ours[what].astype(np.float64), theirs[what].astype(np.float64)
+    apart = np.abs(here - there).max()
+    print(f"\n{what}: {here.shape[0]} vectors of {here.shape[1]}, at most {apart:.1e} apart")
     assert apart < TOLERANCE
-    likeness = ours[what] @ ours[what].T
+    likeness = here @ here.T
     assert likeness.min() < 0.95, "weights that give one vector for everything would prove nothing"
 
 
@@ -53,12 +54,16 @@ def test_specs_differ_in_name_and_weight_files_only(ours: Arrays, theirs: Arrays
 def test_our_lavis_is_lavis(both: Both, theirs: Arrays) -> None:
     """LAVIS itself builds no other size."""
     stock = both.embed(THERE, "embed_stock.py", "lavis-blip2")
-    tokens = stock["tokens"].astype(np.float64)
+    tokens, texts = stock["tokens"].astype(np.float64), stock["texts"].astype(np.float64)
     mean = tokens.mean(1)
+    expected = {
+        "mean": mean / np.linalg.norm(mean, axis=1, keepdims=True),
+        "first": tokens[:, 0],
+        "texts": texts,
+    }
     apart = {
-        "mean": np.abs(mean / np.linalg.norm(mean, axis=1, keepdims=True) - theirs["mean"]).max(),
-        "first": np.abs(tokens[:, 0] - theirs["first"]).max(),
-        "texts": np.abs(stock["texts"].astype(np.float64) - theirs["texts"][: len(stock["texts"])]).max(),
+        what: float(np.abs(vectors - theirs[what][: len(vectors)].astype(np.float64)).max())
+        for what, vectors in expected.items()
     }
     print(f"\nload_model_and_preprocess: {', '.join(f'{what} {value:.1e}' for what, value in apart.items())} apart")
     assert max(apart.values()) < TOLERANCE

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_lowercase, digits
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from tests.lavis.mapping import QKV_BIAS, to_lavis
+
+if TYPE_CHECKING:
+    from transformers import Blip2Config
 
 VOCABULARY = [
     *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
@@ -76,10 +81,10 @@ def _random(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
         return 1 + values * 0.1
     if values.dim() == 1 or "embedding" in name.replace("patch_embedding", "") or name == "query_tokens":
         return values * 0.5
-    return values / values[0].numel() ** 0.5
+    return values / math.sqrt(values[0].numel())
 
 
-def _config(shape: Shape) -> object:
+def _config(shape: Shape) -> Blip2Config:
     from transformers import Blip2Config
 
     return Blip2Config(
@@ -118,9 +123,9 @@ def _bert(shape: Shape) -> dict[str, object]:
 
 
 def _tokenizer(folder: Path) -> None:
-    from transformers import BertTokenizerFast
+    from transformers import BertTokenizer
 
     (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
-    tokenizer = BertTokenizerFast(vocab=str(folder / "vocab.txt"), do_lower_case=True)
+    tokenizer = BertTokenizer(vocab=str(folder / "vocab.txt"), do_lower_case=True)
     tokenizer.add_special_tokens({"bos_token": "[DEC]"})
     tokenizer.save_pretrained(folder)
