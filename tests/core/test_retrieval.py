@@ -88,7 +88,7 @@ def test_small_pieces_and_scores_that_float32_cannot_tell_apart(dtype: torch.dty
     k, targets, exclude = rng.integers(1, 20), rng.integers(-1, size, (n, 3)), rng.integers(-1, size, (n, 2))
     q, g = torch.from_numpy(queries).to(dtype), torch.from_numpy(gallery).to(dtype)
     asked, removed = torch.from_numpy(targets), torch.from_numpy(exclude)
-    with pytest.MonkeyPatch.context() as patch, torch.device("meta"):  # nothing is made but where the tables are
+    with pytest.MonkeyPatch.context() as patch:
         for name, value in (("_COUNTED", 1), ("_SEARCHED", 1), ("_QUERY_ROWS", 2)):
             patch.setattr(retrieval, name, {False: value})
         patch.setattr(retrieval, "TERMS", 100)
@@ -98,11 +98,30 @@ def test_small_pieces_and_scores_that_float32_cannot_tell_apart(dtype: torch.dty
         within = retrieval.order_within(q, g, asked)
     assert indices.tolist() == order[:, :k].tolist()
     assert scores.tolist() == torch.from_numpy(np.take_along_axis(exact, order[:, :k], 1)).to(dtype).tolist()
-    for row, ranked, wanted, out in zip(order.tolist(), found.tolist(), targets.tolist(), exclude, strict=True):
+    for row, ranked, wanted, out in zip(
+        order.tolist(), found.tolist(), targets.tolist(), exclude.tolist(), strict=True
+    ):
         left = [i for i in row if i not in out]
         assert ranked == [left.index(t) if t in left else -1 for t in wanted]
     for row, ordered, wanted in zip(order.tolist(), within.tolist(), targets.tolist(), strict=True):
         assert ordered == sorted(wanted, key=lambda i, row=row: row.index(i) if i >= 0 else size)
+
+
+def test_work_is_done_where_the_tables_are() -> None:
+    """Whatever torch's default device is; on the meta device nothing could be compared."""
+    rng = np.random.default_rng(7)
+    tables = [torch.from_numpy(rng.integers(-1, 2, shape)).float() for shape in ((3, 4), (600, 4))]
+    targets, exclude = torch.from_numpy(rng.integers(-1, 600, (3, 2))), torch.from_numpy(rng.integers(-1, 600, (3, 2)))
+
+    def everything() -> list[list[Any]]:
+        some, none = retrieval.top_k(*tables, 5), retrieval.top_k(tables[0], tables[1][:0], 5)
+        ranks = retrieval.ranks(*tables, targets, exclude=exclude), retrieval.ranks(*tables, targets)
+        empty = retrieval.order_within(tables[0], tables[1][:0], targets[:, :0])
+        return [found.tolist() for found in (*some, *none, *ranks, empty, retrieval.order_within(*tables, targets))]
+
+    expected = everything()
+    with torch.device("meta"):
+        assert everything() == expected
 
 
 def test_real_vectors_in_several_chunks_of_both_kinds() -> None:
