@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor
 
 from scot_core import paper
 from scot_core.combiner import Combiner
 from scot_core.errors import ConfigError, ModelError, ScotError, ShapeError
+from scot_core.lake.fingerprint import digest
 
 D, PROJECTION, HIDDEN = 6, 10, 14
 
@@ -89,8 +94,16 @@ def test_a_whole_checkpoint_is_taken_as_well() -> None:
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        (lambda s: s.pop("output_layer.bias"), ModelError, ["missing output_layer.bias"]),
-        (lambda s: s.update({"logit_scale": torch.ones(())}), ModelError, ["unknown logit_scale"]),
+        (
+            lambda s: [s.pop(name) for name in ("output_layer.bias", "dynamic_scalar.3.weight")],
+            ModelError,
+            ["not a CLIP4Cir Combiner: missing output_layer.bias, dynamic_scalar.3.weight"],
+        ),
+        (
+            lambda s: s.update({"logit_scale": s.pop("combiner_layer.bias"), "output.bias": 1}),
+            ModelError,
+            ["missing combiner_layer.bias; unknown logit_scale, output.bias"],
+        ),
         (lambda s: s.update({"combiner_layer.weight": torch.ones(3, 4)}), ShapeError, ["(3, 4)", "(14, 20)"]),
         (lambda s: s.update({"combiner_layer.bias": "x"}), ModelError, ["combination.bias", "str"]),
         (lambda s: s.update({"combiner_layer.bias": torch.ones(HIDDEN).long()}), ModelError, ["torch.int64"]),
@@ -142,34 +155,80 @@ def test_saved_and_loaded_it_is_the_same_in_the_same_bytes(tmp_path: Path) -> No
     loaded(*inputs).sum().backward()
 
 
+def test_a_folder_says_what_its_weights_are(tmp_path: Path) -> None:
+    """The format that other versions of Scot have to read."""
+    small().save(tmp_path)
+    weights = (tmp_path / "model.safetensors").read_bytes()
+    assert (tmp_path / "config.json").read_text() == (
+        '{\n  "architecture": "combiner",\n  "format": 1,\n  "feature_dim": 6,\n  "projection_dim": 10,\n'
+        '  "hidden_dim": 14,\n  "dropout": 0.5,\n'
+        f'  "weights_blake2b": "{hashlib.blake2b(weights, digest_size=16).hexdigest()}"\n}}\n'
+    )
+    layers = ["combination", "image_projection", "output", "scalar_hidden", "scalar_output", "text_projection"]
+    expected = [f"{layer}.{leaf}" for layer in layers for leaf in ("bias", "weight")]
+    assert sorted(safetensors.torch.load(weights)) == expected
+
+
+def test_files_are_written_beside_their_places_and_put_there_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small().save(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    seen: list[list[str]] = []
+
+    def full(descriptor: int) -> None:
+        assert os.fstat(descriptor).st_size == len(before["model.safetensors"])  # flushed before it is synchronised
+        seen.append(sorted(path.name for path in tmp_path.iterdir()))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ModelError, match=f"cannot write a Combiner to {tmp_path}: No space left on device"):
+        Combiner(D, PROJECTION, HIDDEN).save(tmp_path)
+    assert len(seen) == 1
+    assert seen[0][0].startswith(".model.safetensors.")
+    assert seen[0][1:] == ["config.json", "model.safetensors"]
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_damaged_folders_are_refused(tmp_path: Path) -> None:
     combiner = small()
-    with pytest.raises(ModelError, match="cannot read"):
+    with pytest.raises(ModelError, match=r"cannot read .*config.json: No such file or directory; is this a Combiner's"):
         Combiner.load(tmp_path)
     combiner.save(tmp_path)
     weights, config = tmp_path / "model.safetensors", tmp_path / "config.json"
     good_weights, good_config = weights.read_bytes(), json.loads(config.read_text())
     weights.write_bytes(good_weights[:-1] + bytes([good_weights[-1] ^ 1]))
-    with pytest.raises(ModelError, match="not the file that"):
+    with pytest.raises(ModelError, match=r"model.safetensors is not the file that config.json was written for"):
         Combiner.load(tmp_path)
     weights.write_bytes(good_weights)
     for change, words in (
-        ({"hidden_dim": 15}, "14"),
-        ({"format": 99}, "99"),
-        ({"architecture": "phi"}, "does not describe"),
-        ({"feature_dim": "six"}, "feature_dim"),
+        ({"hidden_dim": 15}, "this Combiner needs .*15"),
+        ({"format": 99}, "format 99; this version of Scot reads format 1"),
+        ({"architecture": "phi"}, "does not describe a Combiner"),
+        ({"feature_dim": "six", "dropout": 1}, "lacks a proper value for feature_dim, dropout$"),
+        ({"projection_dim": None, "hidden_dim": 2.0}, "lacks a proper value for projection_dim, hidden_dim$"),
+        ({"weights_blake2b": 1}, "lacks a proper value for weights_blake2b$"),
     ):
         config.write_text(json.dumps(good_config | change))
         with pytest.raises((ModelError, ShapeError), match=words):
             Combiner.load(tmp_path)
-    config.write_text("{")
-    with pytest.raises(ModelError, match="not valid JSON"):
-        Combiner.load(tmp_path)
+    for text, words in (("{", "config.json is not valid JSON"), ("[]", "config.json does not describe a Combiner")):
+        config.write_text(text)
+        with pytest.raises(ModelError, match=words):
+            Combiner.load(tmp_path)
+    for content, words in (
+        (b"nothing", "model.safetensors is not a readable safetensors file"),
+        (safetensors.torch.save({"b": torch.ones(1), "a": torch.ones(1)}), "does not hold a Combiner: it has a, b$"),
+    ):
+        weights.write_bytes(content)
+        config.write_text(json.dumps(good_config | {"weights_blake2b": digest(content)}))
+        with pytest.raises(ModelError, match=words):
+            Combiner.load(tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ModelError, match="cannot write"):
+    with pytest.raises(ModelError, match=r"cannot write a Combiner to .*: (File exists|Not a directory)"):
         small().save(tmp_path / "file")
 
 
@@ -194,10 +253,35 @@ def test_bad_batches_are_refused_naming_both_sides(
         assert all(word in str(caught.value) for word in words)
 
 
-@pytest.mark.parametrize("arguments", [(0,), (4, 0), (4, 4, -1), (4, 4, 4, 1.0)])
-def test_impossible_sizes_are_refused(arguments: tuple[Any, ...]) -> None:
-    with pytest.raises(ConfigError):
+def test_dropout_acts_in_four_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    places = []
+
+    def recorded(values: Tensor, p: float, training: bool) -> Tensor:
+        places.append((tuple(values.shape), p, training))
+        return values
+
+    monkeypatch.setattr("scot_core.combiner.functional.dropout", recorded)
+    combiner = Combiner(D, PROJECTION, HIDDEN, dropout=0.3)
+    combiner(*pair())
+    combiner.eval()(*pair())
+    each = [(3, PROJECTION), (3, PROJECTION), (3, HIDDEN), (3, HIDDEN)]
+    assert places == [(shape, 0.3, training) for training in (True, False) for shape in each]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((0,), "feature_dim of a Combiner must be at least 1, not 0"),
+        ((4, 0), "projection_dim .*not 0"),
+        ((4, 4, -1), "hidden_dim .*not -1"),
+        ((4, 4, 4, 1.0), r"dropout of a Combiner must be in \[0, 1\), not 1.0"),
+        ((4, 4, 4, -0.1), r"dropout .*not -0.1"),
+    ],
+)
+def test_impossible_sizes_are_refused(arguments: tuple[Any, ...], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
         Combiner(*arguments)
+    assert Combiner(1, 1, 1, 0.0)(torch.ones(1, 1), torch.ones(1, 1)).shape == (1, 1)
 
 
 def test_autocast_may_be_used() -> None:

@@ -189,32 +189,30 @@ def test_zero_rows_have_similarity_zero_and_finite_gradients() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "both_sides"),
+    ("change", "message"),
     [
-        (lambda c, t, o: (c, t[:3], o), ("(4, 3)", "(3, 3)")),
-        (lambda c, t, o: (c, t, o[:, :2]), ("(4, 3)", "(4, 2)")),
-        (lambda c, t, o: (c, t.float(), o), ("torch.float64", "torch.float32")),
-        (lambda c, t, o: (c, t, o.to("meta")), ("cpu", "meta")),
-        (lambda c, t, o: (c.long(), t, o), ("composed", "torch.int64")),
-        (lambda c, t, o: (c[:0], t[:0], o[:0]), ("composed", "(0, 3)")),
-        (lambda c, t, o: (c[0], t[0], o[0]), ("composed", "(3,)")),
+        (lambda c, t, o: (c, t[:3], o), "composed has shape (4, 3), but target has shape (3, 3)"),
+        (lambda c, t, o: (c, t, o[:, :2]), "composed has shape (4, 3), but caption has shape (4, 2)"),
+        (lambda c, t, o: (c, t.float(), o), "composed has dtype torch.float64, but target has dtype torch.float32"),
+        (lambda c, t, o: (c, t, o.to("meta")), "composed has device cpu, but caption has device meta"),
+        (lambda c, t, o: (c.long(), t, o), "composed must hold floats, but has dtype torch.int64"),
+        (lambda c, t, o: (c[:0], t[:0], o[:0]), "composed must be a batch (N, D) with N, D >= 1, but has shape (0, 3)"),
+        (lambda c, t, o: (c[0], t[0], o[0]), "composed must be a batch (N, D) with N, D >= 1, but has shape (3,)"),
     ],
 )
 @pytest.mark.parametrize("name", LOSSES)
 def test_bad_batches_are_refused_naming_both_sides(
-    name: str, change: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]], both_sides: tuple[str, str]
+    name: str, change: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]], message: str
 ) -> None:
     with pytest.raises(ShapeError) as caught:
         LOSSES[name](*change(*batches(4, 3)))
-    assert all(side in str(caught.value) for side in both_sides)
+    assert str(caught.value).removesuffix("; they must be equal") == message
 
 
 def test_a_configuration_names_its_loss() -> None:
     inputs = batches(4, 3)
     assert torch.equal(by_name("scot", margin=0.4)(*inputs), scot_loss(*inputs, margin=0.4))
-    with pytest.raises(
-        ConfigError, match=r"there is no loss 'triplet'; choose one of scot, .*, infonce-with-captions$"
-    ):
+    with pytest.raises(ConfigError, match=r"no loss 'triplet'; choose one of scot, .*, infonce-with-captions$"):
         by_name("triplet")
     with pytest.raises(ConfigError, match=r"'infonce' has no parameter margin; it has temperature$"):
         by_name("infonce", margin=0.4)

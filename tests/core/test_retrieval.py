@@ -76,6 +76,56 @@ def unit(rng: np.random.Generator, rows: int, d: int) -> NDArray[F32]:
     return np.asarray(table / np.linalg.norm(table, axis=1, keepdims=True), dtype=F32)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_small_pieces_and_scores_that_float32_cannot_tell_apart(dtype: torch.dtype, seed: int) -> None:
+    """The last coordinate moves scores by 2^-40, and what is done at once is small enough to be cut everywhere."""
+    rng = np.random.default_rng(seed)
+    n, size, d = rng.integers(1, 6), rng.integers(1, 700), rng.integers(1, 6)
+    queries, gallery = rng.integers(-2, 3, (n, d)).astype(float), rng.integers(-2, 3, (size, d)).astype(float)
+    gallery[:, -1] *= 2.0**-40
+    exact = queries @ gallery.T
+    order = np.argsort(-exact, axis=1, kind="stable")
+    k, targets, exclude = rng.integers(1, 20), rng.integers(-1, size, (n, 3)), rng.integers(-1, size, (n, 2))
+    q, g = torch.from_numpy(queries).to(dtype), torch.from_numpy(gallery).to(dtype)
+    asked, removed = torch.from_numpy(targets), torch.from_numpy(exclude)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("_COUNTED", 1), ("_SEARCHED", 1), ("_QUERY_ROWS", 2)):
+            patch.setattr(retrieval, name, {False: value})
+        patch.setattr(retrieval, "TERMS", 100)
+        patch.setattr(retrieval, "_SLACK", 2)
+        scores, indices = retrieval.top_k(q, g, int(k))
+        found = retrieval.ranks(q, g, asked, exclude=removed)
+        within = retrieval.order_within(q, g, asked)
+    assert indices.tolist() == order[:, :k].tolist()
+    assert scores.tolist() == torch.from_numpy(np.take_along_axis(exact, order[:, :k], 1)).to(dtype).tolist()
+    for row, ranked, wanted, out in zip(
+        order.tolist(), found.tolist(), targets.tolist(), exclude.tolist(), strict=True
+    ):
+        left = [i for i in row if i not in out]
+        assert ranked == [left.index(t) if t in left else -1 for t in wanted]
+    for row, ordered, wanted in zip(order.tolist(), within.tolist(), targets.tolist(), strict=True):
+        assert ordered == sorted(wanted, key=lambda i, row=row: row.index(i) if i >= 0 else size)
+
+
+def test_work_is_done_where_the_tables_are() -> None:
+    """Whatever torch's default device is; on the meta device nothing could be compared."""
+    rng = np.random.default_rng(7)
+    tables = [torch.from_numpy(rng.integers(-1, 2, shape)).float() for shape in ((3, 4), (600, 4))]
+    targets, exclude = torch.from_numpy(rng.integers(-1, 600, (3, 2))), torch.from_numpy(rng.integers(-1, 600, (3, 2)))
+
+    def everything() -> list[list[Any]]:
+        some, none = retrieval.top_k(*tables, 5), retrieval.top_k(tables[0], tables[1][:0], 5)
+        ranks = retrieval.ranks(*tables, targets, exclude=exclude), retrieval.ranks(*tables, targets)
+        empty = retrieval.order_within(tables[0], tables[1][:0], targets[:, :0])
+        return [found.tolist() for found in (*some, *none, *ranks, empty, retrieval.order_within(*tables, targets))]
+
+    expected = everything()
+    with torch.device("meta"):
+        assert everything() == expected
+
+
 def test_real_vectors_in_several_chunks_of_both_kinds() -> None:
     rng = np.random.default_rng(0)
     queries, gallery = unit(rng, 700, 24), unit(rng, 9000, 24)
@@ -219,8 +269,10 @@ def test_bad_targets_are_refused(targets: NDArray[Any], error: type, words: list
 
 
 def test_k_must_be_positive() -> None:
-    with pytest.raises(ConfigError, match="k must be at least 1"):
-        retrieval.top_k(np.ones((1, 2), dtype=F32), np.ones((1, 2), dtype=F32), 0)
+    some = np.ones((1, 2), dtype=F32)
+    with pytest.raises(ConfigError, match="k must be at least 1, not 0"):
+        retrieval.top_k(some, some, 0)
+    assert retrieval.top_k(some, some, 1)[1].tolist() == [[0]]
 
 
 MEMORY = """

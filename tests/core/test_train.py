@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import json
+import os
 import tempfile
 from collections.abc import Sequence
 from itertools import chain
@@ -12,6 +14,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
@@ -94,13 +98,61 @@ def test_a_checkpoint_of_another_shape_counts_as_none(undisturbed: Trained, tmp_
     assert _same(train_combiner(DATA, CONFIG, 3, tmp_path), undisturbed)
 
 
-def test_progress_is_told_of_a_resumed_run_from_where_it_was(tmp_path: Path) -> None:
+def test_a_resumed_run_does_and_tells_only_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = []
+
+    def counted(*batches: Tensor) -> Tensor:
+        steps.append(len(batches))
+        return losses.infonce_loss(*batches)
+
+    monkeypatch.setitem(losses.LOSSES, "infonce", counted)
+    config = CONFIG.model_copy(update={"loss": "infonce"})
+    with pytest.raises(KeyboardInterrupt):
+        train_combiner(DATA, config, 3, tmp_path, _stop_at_20)
+    assert len(steps) == 20
+    told: list[tuple[int, float]] = []
+    trained = train_combiner(DATA, config, 3, tmp_path, lambda *step: told.append(step))
+    assert len(steps) == 20 + 9  # from the checkpoint of step 16, which knows the curve up to 10
+    assert [step for step, _ in told] == [10, 20, 25]
+    assert trained.curve == told
+
+
+def test_a_checkpoint_holds_weights_moments_and_the_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written whole before it takes its name, every so many steps, and not for a run that is done."""
+    synchronised: list[list[str]] = []
+    (tmp_path / "a").mkdir()
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        real(descriptor)
+        synchronised.append(sorted(path.name for path in (tmp_path / "a" / "b").iterdir()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    trained = train_combiner(DATA, CONFIG.model_copy(update={"steps": 24}), 3, tmp_path / "a" / "b")
+    assert synchronised == [["checkpoint.tmp"]] + 4 * [["checkpoint.safetensors", "checkpoint.tmp"]]
+    assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == [CHECKPOINT]
+    shapes = {name: value.shape for name, value in trained.combiner.named_parameters()}
+    with safe_open(tmp_path / "a" / "b" / CHECKPOINT, framework="pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    assert metadata["step"] == "20"
+    assert [tuple(point) for point in json.loads(metadata["curve"])] == trained.curve[:2]
+    for name, shape in shapes.items():
+        assert tensors.pop(f"weight/{name}").shape == shape
+        assert tensors.pop(f"exp_avg/{name}").shape == tensors.pop(f"exp_avg_sq/{name}").shape == shape
+        assert tensors.pop(f"step/{name}").item() == 20
+    assert not tensors
+
+
+@pytest.mark.parametrize("metadata", [None, {"step": "16"}, {"curve": "[]"}])
+def test_a_checkpoint_without_its_step_or_curve_counts_as_none(
+    undisturbed: Trained, tmp_path: Path, metadata: dict[str, str] | None
+) -> None:
     with pytest.raises(KeyboardInterrupt):
         train_combiner(DATA, CONFIG, 3, tmp_path, _stop_at_20)
-    told: list[int] = []
-    trained = train_combiner(DATA, CONFIG, 3, tmp_path, lambda step, _: told.append(step))
-    assert told == [10, 20, 25]  # the checkpoint of step 16 knows the curve up to 10
-    assert [step for step, _ in trained.curve] == [10, 20, 25]
+    with safe_open(tmp_path / CHECKPOINT, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    save_file(tensors, tmp_path / CHECKPOINT, metadata=metadata)
+    assert _same(train_combiner(DATA, CONFIG, 3, tmp_path), undisturbed)
 
 
 @pytest.mark.parametrize("loss", ["scot", "infonce"])

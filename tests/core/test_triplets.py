@@ -21,6 +21,7 @@ from scot_core.triplets import (
     json_reply,
     local_completion,
     local_prompt,
+    normalise,
     parse,
     read_reply,
     screen,
@@ -43,13 +44,18 @@ def test_local_prompt_and_completion_make_one_text() -> None:
     assert text == f"caption: {CAPTION}\nedit: make it blue\na large blue mug"
 
 
-def test_chat_messages_end_with_the_caption_and_take_another_system_message() -> None:
+def test_chat_messages_are_the_task_the_examples_as_turns_and_the_caption() -> None:
     messages = chat_messages(CAPTION)
-    assert messages[0] == {"role": "system", "content": SYSTEM_PROMPT}
-    assert [m["role"] for m in messages[1:]] == ["user", "assistant"] * len(EXAMPLES) + ["user"]
-    assert messages[-1]["content"] == CAPTION
-    assert chat_messages(CAPTION, "Be brief.")[0]["content"] == "Be brief."
+    turns = [{"role": "system", "content": SYSTEM_PROMPT}]
+    for caption, modification, modified in EXAMPLES:
+        reply = f'{{"modification": "{modification}", "modified_caption": "{modified}"}}'
+        turns += [{"role": "user", "content": caption}, {"role": "assistant", "content": reply}]
+    assert messages == [*turns, {"role": "user", "content": CAPTION}]
+    assert chat_messages(CAPTION, "Be brief.")[0] == {"role": "system", "content": "Be brief."}
     assert chat_messages(CAPTION, "Be brief.")[1:] == messages[1:]
+    assert json_reply("in \u201ccaf\u00e9\u201d style", "a b") == (
+        '{"modification": "in \u201ccaf\u00e9\u201d style", "modified_caption": "a b"}'
+    )
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example[1])
@@ -111,7 +117,7 @@ def test_json(text: str, expected: Parsed | str) -> None:
         ("length", "truncated"),
         ("refusal", "refused"),
         ("error:bad_request", "error_bad_request"),
-        ("error:content_filter", "error_content_filter"),
+        ("error:content-filter", "error_content_filter"),
     ],
 )
 def test_replies_that_are_not_whole_are_rejected_by_how_they_ended(finish_reason: str, reason: str) -> None:
@@ -298,6 +304,17 @@ def test_any_reply_is_a_triplet_or_has_a_reason(caption: str, text: str, style: 
     for reply in (text, json.dumps({"modification": text, "modified_caption": caption})):
         result = read_reply(caption, reply, "stop", "json" if style == "json" else "lines")
         assert isinstance(result, Parsed) or result.reason.replace("_", "").isalpha()
+
+
+def test_two_lines_are_read_as_the_object_is() -> None:
+    whole = local_completion("make it blue", CAPTION.replace("red", "blue"))
+    assert read_reply(CAPTION, whole, "stop", "lines") == Parsed("make it blue", CAPTION.replace("red", "blue"))
+    assert read_reply(CAPTION, whole, "stop", "json") == Rejection("not_json")
+
+
+def test_case_space_and_marks_at_the_ends_make_no_other_text() -> None:
+    assert normalise("  'Stra\u00dfe,\n 2 x\tX-ray lamps!?\" ") == "strasse, 2 x x-ray lamps"
+    assert normalise("X Y") == "x y"
 
 
 def test_duplicates_are_the_same_request_for_the_same_caption() -> None:
