@@ -106,20 +106,21 @@ def test_small_pieces_and_scores_that_float32_cannot_tell_apart(dtype: torch.dty
         left = [i for i in row if i not in out]
         assert ranked == [left.index(t) if t in left else -1 for t in wanted]
     for row, ordered, wanted in zip(order.tolist(), within.tolist(), targets.tolist(), strict=True):
-        assert ordered == sorted(wanted, key=lambda i, row=row: row.index(i) if i >= 0 else size)
+        places = {i: row.index(i) if i >= 0 else size for i in wanted}
+        assert ordered == sorted(wanted, key=places.__getitem__)
 
 
 def test_work_is_done_where_the_tables_are() -> None:
     """Whatever torch's default device is; on the meta device nothing could be compared."""
     rng = np.random.default_rng(7)
-    tables = [torch.from_numpy(rng.integers(-1, 2, shape)).float() for shape in ((3, 4), (600, 4))]
+    q, g = (torch.from_numpy(rng.integers(-1, 2, shape)).float() for shape in ((3, 4), (600, 4)))
     targets, exclude = torch.from_numpy(rng.integers(-1, 600, (3, 2))), torch.from_numpy(rng.integers(-1, 600, (3, 2)))
 
     def everything() -> list[list[Any]]:
-        some, none = retrieval.top_k(*tables, 5), retrieval.top_k(tables[0], tables[1][:0], 5)
-        ranks = retrieval.ranks(*tables, targets, exclude=exclude), retrieval.ranks(*tables, targets)
-        empty = retrieval.order_within(tables[0], tables[1][:0], targets[:, :0])
-        return [found.tolist() for found in (*some, *none, *ranks, empty, retrieval.order_within(*tables, targets))]
+        some, none = retrieval.top_k(q, g, 5), retrieval.top_k(q, g[:0], 5)
+        ranks = retrieval.ranks(q, g, targets, exclude=exclude), retrieval.ranks(q, g, targets)
+        empty = retrieval.order_within(q, g[:0], targets[:, :0])
+        return [found.tolist() for found in (*some, *none, *ranks, empty, retrieval.order_within(q, g, targets))]
 
     expected = everything()
     with torch.device("meta"):
