@@ -1,0 +1,7 @@
+"""A pytest plugin: bitsandbytes is there before Scot, on a CPU with AVX512-BF16 (PRETENDED_BF16=1) or without (0)."""
+
+import os
+
+from bitsandbytes.cextension import lib
+
+lib.has_avx512bf16_cpu = lambda: int(os.environ["PRETENDED_BF16"])
