@@ -25,7 +25,8 @@ class ServerConfig(Config):
         concurrency: requests in flight at once.
         requests_per_minute: None where nothing but the concurrency limits them.
         tokens_per_minute: of prompts and replies together; None where nothing limits them.
-        timeout_s: seconds to wait for a reply before it is asked for again.
+        timeout_s: seconds that one attempt may take in all, from the connection to the last byte of the reply; a call
+            of the Batch API, which may carry a large file, has 20 times as many.
         attempts: how often one request is sent at most.
         backoff_s: the first wait after a failure without Retry-After; it doubles up to 60 times itself.
     """
