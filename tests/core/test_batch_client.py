@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from scot_core.catalogue.teacher import serve
-from scot_core.catalogue.teacher_faults import BatchFaults, Fault, Faults
 from scot_core.errors import ConfigError, EndpointError
 from scot_core.llm import Reply
 from scot_core.llm.remote import batch as batch_module
 from scot_core.llm.remote.batch import Batch, BatchClient
 from scot_core.llm.remote.endpoint import ask
 from tests.endpoints import KEY, requests, server
+from tests.teacher_faults import BatchFaults, Fault, Faults
 
 LABEL = {"scot_dataset": "replies/x", "scot_shard": "0", "scot_round": "1"}
 

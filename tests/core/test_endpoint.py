@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 from scot_core.catalogue.teacher import serve
-from scot_core.catalogue.teacher_faults import Fault, Faults
 from scot_core.errors import BudgetReached, EndpointError
 from scot_core.llm import Reply
 from scot_core.llm.remote.chat import ChatRequest, highest_price
@@ -25,6 +24,7 @@ from scot_core.llm.remote.endpoint import Usage, ask
 from scot_core.llm.remote.limits import retry_after
 from scot_core.triplets import RESPONSE_FORMAT, Rejection, read_reply
 from tests.endpoints import KEY, SAMPLING, requests, server
+from tests.teacher_faults import Fault, Faults
 
 
 class Journal(dict[str, Reply]):
