@@ -32,6 +32,11 @@ def captions(count: int) -> list[str]:
     return list(unique)
 
 
+def request(content: str) -> ChatRequest:
+    """A request of one message, which is its id, too."""
+    return ChatRequest(content, [{"role": "user", "content": content}], SAMPLING)
+
+
 def requests(
     count: int, response_format: dict[str, Any] | None = None, sampling: Sampling = SAMPLING
 ) -> list[ChatRequest]:

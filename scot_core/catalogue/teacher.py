@@ -9,7 +9,6 @@ reply. GET /_calls tells how often each caption was asked and answered, and dige
 from __future__ import annotations
 
 import argparse
-import asyncio
 import hashlib
 import json
 import random
@@ -18,27 +17,58 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from scot_core.catalogue import grammar
-from scot_core.catalogue.teacher_batches import Batches
-from scot_core.catalogue.teacher_faults import Fault, Faults, HalfBody
+from scot_core.catalogue.teacher_batches import Batches, Fate
 from scot_core.errors import DataError, EndpointError
 from scot_core.triplets import json_reply
 
 MODEL: Final = "catalogue-teacher-1"
 _TOKEN: Final = re.compile(r"\w+|[^\w\s]")
 _START_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request: its caption, what its reply is drawn from, and how often the caption was asked before."""
+
+    body: Mapping[str, Any]
+    headers: Mapping[str, str]
+    caption: str
+    digest: str
+    attempt: int
+
+
+class Faults(Protocol):
+    """What may stand between the teacher and whoever asks: nothing here, faults in the tests."""
+
+    def around(self, app: ASGIApp) -> ASGIApp:
+        """The server as the world sees it."""
+        return app
+
+    def answer(self, asked: Asked, honestly: Callable[[], Response]) -> Response:
+        """The response to a request, alone or in a batch; there, one without a body gets lost."""
+        return honestly()
+
+    def fate(self, number: int) -> Fate:
+        """What becomes of a batch, by its number."""
+        return Fate()
+
+
+class _NoFaults(Faults):
+    pass
 
 
 @contextmanager
@@ -48,14 +78,14 @@ def serve(host: str = "127.0.0.1", port: int = 0, *, faults: Faults | None = Non
     Args:
         host: address to listen on.
         port: 0 takes a free one.
-        faults: what goes wrong, and how often.
+        faults: what goes wrong.
         seed: of the replies, besides caption, system message and the request's own seed.
 
     Raises:
         EndpointError: the port is taken, or the server did not start.
     """
     listener = _listen(host, port)
-    server = _server(faults or Faults(), seed)
+    server = _server(faults or _NoFaults(), seed)
     thread = threading.Thread(target=server.run, args=([listener],), name="scot-teacher", daemon=True)
     thread.start()
     deadline = time.monotonic() + _START_S
@@ -80,7 +110,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _server(faults: Faults, seed: int) -> uvicorn.Server:
     config = uvicorn.Config(
-        _Teacher(faults, seed).app(),
+        faults.around(_Teacher(faults, seed).app()),
         http="h11",
         ws="none",
         lifespan="off",
@@ -101,7 +131,7 @@ class _Teacher:
     keys: set[str] = field(default_factory=set)
 
     def app(self) -> Starlette:
-        batches = Batches(self.faults, self.answer_line)
+        batches = Batches(self.faults.fate, self.answer)
         return Starlette(
             routes=[
                 Route("/v1/chat/completions", self.complete, methods=["POST"]),
@@ -120,57 +150,27 @@ class _Teacher:
     async def complete(self, request: Request) -> Response:
         self.keys.add(_digest(request.headers.get("authorization", "")))
         try:
-            asked = self._asked(json.loads(await request.body()))
+            return self.answer(json.loads(await request.body()), request.headers)
         except (ValueError, KeyError, TypeError, IndexError, AttributeError):
             return _refuse(400, "the body is no chat completion request: messages with a user message at the end")
-        if asked is None:
-            return _refuse(404, f"only the model {MODEL} exists here", "model_not_found")
-        if asked.fault is Fault.SLOW:
-            await asyncio.sleep(self.faults.slow_s)
-        elif asked.fault is not None:
-            failure = self.faults.response(asked.fault, request.headers, asked.body)
-            if failure is not None:
-                return failure
-        return self._answer(asked)
 
-    def answer_line(self, body: dict[str, Any]) -> Response | None:
-        """The response to one line of a batch file; None where it gets lost."""
-        asked = self._asked(body)
-        if asked is None:
-            return _refuse(404, f"only the model {MODEL} exists here", "model_not_found")
-        if asked.fault is Fault.DROP:
-            return None
-        failure = None if asked.fault is None else self.faults.response(asked.fault, {}, body)
-        return failure or self._answer(asked)
-
-    def _asked(self, body: dict[str, Any]) -> _Asked | None:
-        """Count a request and draw its fault; None where it asks another model."""
+    def answer(self, body: dict[str, Any], headers: Mapping[str, str]) -> Response:
+        """The response to one request, or to one line of a batch file."""
         caption, told = _caption_and_system(body["messages"])
         if body.get("model") != MODEL:
-            return None
+            return _refuse(404, f"only the model {MODEL} exists here", "model_not_found")
         digest = _digest(self.seed, told, body.get("seed"), caption)
-        attempt = self.asked[caption]
+        asked = Asked(body, headers, caption, digest, self.asked[caption])
         self.asked[caption] += 1
-        return _Asked(body, caption, digest, self.faults.draw(digest, attempt))
+        return self.faults.answer(asked, lambda: self._teach(asked))
 
-    def _answer(self, asked: _Asked) -> Response:
+    def _teach(self, asked: Asked) -> Response:
         try:
             text = json_reply(*grammar.teach(asked.caption, random.Random(asked.digest)))
         except DataError as error:
             return _refuse(400, str(error))
-        text, finish = _within(*self.faults.spoil(asked.fault, text), asked.body.get("max_tokens"))
         self.answered[asked.caption] += 1
-        return _completion(asked.body, asked.digest, text, finish, whole=asked.fault is not Fault.HALF_BODY)
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """One request: its caption, what its reply is drawn from, and its fault."""
-
-    body: dict[str, Any]
-    caption: str
-    digest: str
-    fault: Fault | None
+        return _completion(asked, *_within(text, asked.body.get("max_tokens")))
 
 
 def _caption_and_system(messages: list[dict[str, str]]) -> tuple[str, str]:
@@ -185,31 +185,28 @@ def _digest(*parts: object) -> str:
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
 
 
-def _within(text: str, finish: str, max_tokens: int | None) -> tuple[str, str]:
+def _within(text: str, max_tokens: int | None) -> tuple[str, str]:
+    """As much of the text as may be, and why it ends there."""
     ends = [match.end() for match in _TOKEN.finditer(text)]
     if max_tokens is None or len(ends) <= max_tokens:
-        return text, finish
+        return text, "stop"
     return text[: ends[max_tokens - 1]], "length"
 
 
-def _completion(body: dict[str, Any], digest: str, text: str, finish: str, *, whole: bool) -> Response:
-    prompt = sum(_tokens(message["content"]) for message in body["messages"])
+def _completion(asked: Asked, text: str, finish: str) -> Response:
+    prompt = sum(_tokens(message["content"]) for message in asked.body["messages"])
     written = _tokens(text)
-    refused = finish == "content_filter"
-    message = {
-        "role": "assistant",
-        "content": None if refused else text,
-        "refusal": text if refused else None,
-    }
-    completion = {
-        "id": f"chatcmpl-{digest}",
-        "object": "chat.completion",
-        "created": 0,
-        "model": MODEL,
-        "choices": [{"index": 0, "message": message, "finish_reason": finish, "logprobs": None}],
-        "usage": {"prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written},
-    }
-    return JSONResponse(completion) if whole else HalfBody(json.dumps(completion).encode())
+    message = {"role": "assistant", "content": text, "refusal": None}
+    return JSONResponse(
+        {
+            "id": f"chatcmpl-{asked.digest}",
+            "object": "chat.completion",
+            "created": 0,
+            "model": MODEL,
+            "choices": [{"index": 0, "message": message, "finish_reason": finish, "logprobs": None}],
+            "usage": {"prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written},
+        }
+    )
 
 
 @lru_cache(maxsize=64)  # the system message and the worked examples come again and again
@@ -234,7 +231,7 @@ def main() -> None:
         f"base_url http://{arguments.host}:{listener.getsockname()[1]}/v1  model {MODEL}  (Ctrl-C ends it)",
         flush=True,
     )
-    _server(Faults(), arguments.seed).run([listener])
+    _server(_NoFaults(), arguments.seed).run([listener])
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import email
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -13,11 +13,24 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from scot_core.catalogue.teacher_faults import Fault, Faults, HalfBody
-
-AnswerLine = Callable[[dict[str, Any]], Response | None]
+Answer = Callable[[dict[str, Any], Mapping[str, str]], Response]
 
 _PATH: Final = "/v1/chat/completions"
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What becomes of a batch.
+
+    Attributes:
+        looks: how often it is looked at before it has ended.
+        end: its last status: completed, expired, cancelled, or failed, which it is at the first look.
+        answered: the share of its requests that are answered then.
+    """
+
+    looks: int = 1
+    end: str = "completed"
+    answered: float = 1.0
 
 
 @dataclass
@@ -25,7 +38,7 @@ class _Batch:
     id: str
     file_id: str
     metadata: dict[str, str]
-    end: str  # the status it will end with
+    fate: Fate
     requests: int
     created_at: int = field(default_factory=lambda: int(time.time()))
     looks: int = 0
@@ -56,32 +69,20 @@ class _Batch:
 class Batches:
     """Answers files line by line, in the moment a batch ends."""
 
-    def __init__(self, faults: Faults, answer: AnswerLine) -> None:
-        self._faults, self._answer = faults, answer
-        self._calls: Iterator[Fault] = iter(faults.batches.calls)
+    def __init__(self, fate: Callable[[int], Fate], answer: Answer) -> None:
+        self._fate, self._answer = fate, answer
         self._files: dict[str, bytes] = {}
         self._batches: dict[str, _Batch] = {}
 
     @property
     def routes(self) -> list[Route]:
         return [
-            Route("/v1/files", self._unsteady(self.upload), methods=["POST"]),
-            Route("/v1/files/{id}/content", self._unsteady(self.content)),
-            Route("/v1/batches", self._unsteady(self.create), methods=["POST"]),
-            Route("/v1/batches", self._unsteady(self.page)),
-            Route("/v1/batches/{id}", self._unsteady(self.look)),
+            Route("/v1/files", self.upload, methods=["POST"]),
+            Route("/v1/files/{id}/content", self.content),
+            Route("/v1/batches", self.create, methods=["POST"]),
+            Route("/v1/batches", self.page),
+            Route("/v1/batches/{id}", self.look),
         ]
-
-    def _unsteady(self, call: Callable[[Request], Any]) -> Callable[[Request], Any]:
-        async def respond(request: Request) -> Response:
-            fault = next(self._calls, None)
-            failure = None if fault is None else self._faults.response(fault, request.headers, {})
-            if failure is not None:
-                return failure
-            response: Response = await call(request)
-            return response
-
-        return respond
 
     async def upload(self, request: Request) -> Response:
         head = f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode()
@@ -109,10 +110,10 @@ class Batches:
         number = len(self._batches)
         batch = _Batch(
             f"batch_{number:04d}", body["input_file_id"], body.get("metadata") or {},
-            self._faults.batches.end_of(number), content.count(b"\n"),
+            self._fate(number), content.count(b"\n"),
         )  # fmt: skip
         self._batches[batch.id] = batch
-        return HalfBody(b"{}", share=0.0) if number < self._faults.batches.unheard else JSONResponse(batch.as_json())
+        return JSONResponse(batch.as_json())
 
     async def page(self, request: Request) -> Response:
         newest = list(self._batches.values())[::-1]
@@ -134,30 +135,28 @@ class Batches:
         if batch.status in ("completed", "expired", "cancelled", "failed"):
             return
         batch.looks += 1
-        if batch.end == "failed":
+        if batch.fate.end == "failed":
             batch.status = "failed"
-        elif batch.looks >= self._faults.batches.looks:
+        elif batch.looks >= batch.fate.looks:
             self._answer_all(batch)
         else:
             batch.status = "in_progress"
-            batch.completed = batch.requests * batch.looks // self._faults.batches.looks
+            batch.completed = batch.requests * batch.looks // batch.fate.looks
 
     def _answer_all(self, batch: _Batch) -> None:
         lines = [json.loads(line) for line in self._files[batch.file_id].splitlines()]
-        whole = batch.end == "completed"
-        count = len(lines) if whole else int(len(lines) * self._faults.batches.answered)
+        count = int(len(lines) * batch.fate.answered)
         answered: list[dict[str, Any]] = []
         failed: list[dict[str, Any]] = []
         for number, line in enumerate(lines):
-            response = self._answer(line["body"]) if number < count else None
             named = {"id": f"batch_req_{number}", "custom_id": line["custom_id"]}
-            if response is not None:
+            if number >= count:
+                error = {"code": f"batch_{batch.fate.end}", "message": "this request could not be executed in time"}
+                failed.append({**named, "response": None, "error": error})
+            elif (response := self._answer(line["body"], {})).body:
                 told = {"status_code": response.status_code, "request_id": str(number), "body": _body(response)}
                 (answered if response.status_code == 200 else failed).append({**named, "response": told, "error": None})
-            elif number >= count:
-                error = {"code": f"batch_{batch.end}", "message": "this request could not be executed in time"}
-                failed.append({**named, "response": None, "error": error})
-        batch.status, batch.completed, batch.failed = batch.end, len(answered), len(failed)
+        batch.status, batch.completed, batch.failed = batch.fate.end, len(answered), len(failed)
         batch.output_file_id = self._store(_lines(answered)) if answered else None
         batch.error_file_id = self._store(_lines(failed)) if failed else None
 
@@ -172,9 +171,7 @@ def _lines(records: list[dict[str, Any]]) -> bytes:
 
 
 def _body(response: Response) -> Any:
-    """What a client would have read; half a body, or what is no JSON, is nothing it can use."""
-    if isinstance(response, HalfBody):
-        return None
+    """What a client would have read; what is no JSON is nothing it can use."""
     try:
         return json.loads(bytes(response.body))
     except ValueError:

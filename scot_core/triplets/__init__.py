@@ -24,6 +24,7 @@ from scot_core.triplets.reading import (
     parse,
     read_reply,
     screen,
+    unfenced,
 )
 
 __all__ = [
@@ -44,4 +45,5 @@ __all__ = [
     "parse",
     "read_reply",
     "screen",
+    "unfenced",
 ]

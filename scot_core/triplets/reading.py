@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -30,7 +31,7 @@ class Rejection:
     reason: str
 
 
-_FENCE = re.compile(r"\A```[a-z]*\s*(.*?)\s*```\Z", re.DOTALL)
+_FENCE: Final = "```"
 _APOLOGY = re.compile(
     r"\A\W*(i'?m sorry|i am sorry|sorry\b|i can(no|')t|i am unable|i'm unable|as an ai\b)", re.IGNORECASE
 )
@@ -39,8 +40,8 @@ _APOLOGY = re.compile(
 def parse(text: str, style: Style) -> Parsed | Rejection:
     """Split a finished reply into its two parts.
 
-    Rejects as `not_two_lines` (style "lines"), `refused`, `not_json`, `wrong_schema` (style "json"),
-    `empty_modification`, `empty_modified_caption`.
+    Rejects as `not_two_lines` (style "lines"), `refused`, `not_json`, `wrong_schema`, `error_wrong_encoding` (style
+    "json"), `empty_modification`, `empty_modified_caption`.
     """
     parts = _two_lines(text) if style == "lines" else _json_object(text)
     if isinstance(parts, Rejection):
@@ -60,15 +61,33 @@ def _two_lines(text: str) -> tuple[str, str] | Rejection:
 
 
 def _json_object(text: str) -> tuple[str, str] | Rejection:
-    fenced = _FENCE.match(text.strip())
     try:
-        reply = json.loads(fenced.group(1) if fenced else text)
-    except ValueError:
+        reply = json.loads(unfenced(text))
+    except (ValueError, RecursionError):  # the latter for "[[[[…"
         return Rejection("refused" if _APOLOGY.match(text.replace("\u2019", "'")) else "not_json")
     names = ("modification", "modified_caption")
     if not isinstance(reply, dict) or set(reply) != set(names) or not all(isinstance(reply[n], str) for n in names):
         return Rejection("wrong_schema")
+    if not all(_is_text(reply[name]) for name in names):
+        return Rejection("error_wrong_encoding")
     return reply["modification"], reply["modified_caption"]
+
+
+def unfenced(text: str) -> str:
+    """What stands in a reply that is one fenced block, else the reply. No regular expression: replies may be long."""
+    block = text.strip()
+    if len(block) < 2 * len(_FENCE) or not block.startswith(_FENCE) or not block.endswith(_FENCE):
+        return text
+    return block[len(_FENCE) : -len(_FENCE)].lstrip(string.ascii_lowercase).strip()
+
+
+def _is_text(value: str) -> bool:
+    r"""False for lone surrogates (`\ud800` in JSON). No table holds them, so no reading that is stored had any."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _unfinished(finish_reason: str) -> Rejection | None:

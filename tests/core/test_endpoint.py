@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 from scot_core.catalogue.teacher import serve
-from scot_core.catalogue.teacher_faults import Fault, Faults
 from scot_core.errors import BudgetReached, EndpointError
 from scot_core.llm import Reply
 from scot_core.llm.remote.chat import ChatRequest, highest_price
@@ -25,6 +24,7 @@ from scot_core.llm.remote.endpoint import Usage, ask
 from scot_core.llm.remote.limits import retry_after
 from scot_core.triplets import RESPONSE_FORMAT, Rejection, read_reply
 from tests.endpoints import KEY, SAMPLING, requests, server
+from tests.teacher_faults import Fault, Faults
 
 
 class Journal(dict[str, Reply]):
@@ -102,8 +102,8 @@ def test_it_runs_inside_a_running_loop() -> None:
     ],
 )
 def test_passing_faults_change_nothing_but_the_number_of_tries(fault: Fault, undisturbed: Journal) -> None:
-    with serve(faults=Faults({fault: 0.3}, retry_after_s=0.02, slow_s=0.5)) as url:
-        journal, usage = ask_all(url, requests(16), timeout_s=0.25 if fault is Fault.SLOW else 10, attempts=6)
+    with serve(faults=Faults({fault: 0.3}, retry_after_s=0.02, slow_s=0.8)) as url:
+        journal, usage = ask_all(url, requests(16), timeout_s=0.4 if fault is Fault.SLOW else 10, attempts=6)
         paid = answered(url)
     assert journal == undisturbed
     assert usage.retries > 0
@@ -149,14 +149,7 @@ def test_a_server_without_response_format_is_asked_without(undisturbed: Journal)
 def test_missing_counts_of_tokens_are_estimated_rather_than_free() -> None:
     completion = {"choices": [{"message": {"content": "twelve bytes"}, "finish_reason": "stop"}]}
     reply = ChatRequest("a", [{"role": "user", "content": "abcdef"}], SAMPLING).read(completion)
-    assert reply == Reply("twelve bytes", "stop", 10, 4)
-
-
-@pytest.mark.parametrize("count", [float("inf"), "many", [1]])
-def test_counts_of_tokens_that_are_none_make_no_completion(count: object) -> None:
-    completion = {"choices": [{"message": {"content": "a"}}], "usage": {"prompt_tokens": 1, "completion_tokens": count}}
-    with pytest.raises(ValueError, match=r"number|literal"):
-        ChatRequest("a", [{"role": "user", "content": "abcdef"}], SAMPLING).read(completion)
+    assert reply == Reply("twelve bytes", "stop", 10, 4, counted=False)
 
 
 # ----------------------------------------------------------------------------------- endpoints that fail

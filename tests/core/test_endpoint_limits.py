@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scot_core.catalogue.teacher import serve
-from scot_core.catalogue.teacher_faults import Fault, Faults
 from scot_core.llm.remote.endpoint import Usage, ask
 from scot_core.llm.remote.limits import TokenBucket
 from tests.endpoints import KEY, SAMPLING, requests, server
+from tests.teacher_faults import Fault, Faults
 
 
 class Clock:

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from scot_core.catalogue.teacher import MODEL, serve
-from scot_core.catalogue.teacher_faults import Fault, Faults
 from scot_core.config import EndpointConfig, SeedConfig, profile, with_overrides
 from scot_core.config.prices import PRICES
 from scot_core.errors import BudgetReached, ConfigError, EndpointError
@@ -25,6 +24,7 @@ from scot_core.stages.replies.read import ReadReplies
 from scot_core.stages.seed.ask import AskForSeeds, choose
 from scot_core.stages.step import run_here
 from tests.seeding import SEEDS, answered, captions_of, commit_captions, seed, seed_config, texts
+from tests.teacher_faults import Fault, Faults
 
 SLOW = Faults({Fault.SLOW: 1.0}, first_attempts=None, slow_s=0.1)
 

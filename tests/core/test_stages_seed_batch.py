@@ -17,7 +17,6 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from scot_core.catalogue.teacher import serve
-from scot_core.catalogue.teacher_faults import BatchFaults, Fault, Faults
 from scot_core.config import SeedConfig
 from scot_core.errors import BudgetReached, ConfigError, EndpointError
 from scot_core.lake import Lake
@@ -30,6 +29,7 @@ from scot_core.stages.seed.ledger import Entry, Ledger
 from scot_core.stages.seed.work import SeedWork
 from scot_core.stages.step import run_here
 from tests.seeding import SEEDS, answered, captions_of, commit_captions, seed, seed_config, texts
+from tests.teacher_faults import BatchFaults, Fault, Faults
 
 
 def batch_config(url: str, **config: Any) -> SeedConfig:

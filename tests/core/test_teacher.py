@@ -13,9 +13,9 @@ import pytest
 
 from scot_core.catalogue.grammar import Verdict, judge
 from scot_core.catalogue.teacher import MODEL, serve
-from scot_core.catalogue.teacher_faults import Fault, Faults
-from scot_core.errors import ConfigError, EndpointError
+from scot_core.errors import EndpointError
 from scot_core.triplets import Parsed, chat_messages, parse
+from tests.teacher_faults import Fault, Faults
 
 CAPTION = "a large striped red mug with a round handle and a star badge on a wooden table"
 
@@ -104,7 +104,7 @@ def test_faults_hit_the_same_requests_and_spare_later_attempts() -> None:
     assert 400 < first.count(Fault.SERVER_ERROR) < 600
     assert 400 < first.count(Fault.REFUSE) < 600
     assert later == [None if fault is Fault.SERVER_ERROR else fault for fault in first]
-    with pytest.raises(ConfigError, match="exceed 1"):
+    with pytest.raises(ValueError, match="exceed 1"):
         Faults({Fault.DROP: 0.7, Fault.SLOW: 0.7})
 
 

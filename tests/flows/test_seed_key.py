@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from scot_core.catalogue.teacher import serve
-from scot_core.catalogue.teacher_faults import BatchFaults, Fault, Faults
 from scot_core.config import SeedConfig
 from scot_core.lake import Lake
 from tests.flows.conftest import ROOT
 from tests.seeding import commit_captions, seed_config
+from tests.teacher_faults import BatchFaults, Fault, Faults
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ import stamina
 from scot_core.config import ServerConfig
 from scot_core.llm import Reply
 from scot_core.llm.remote.chat import Request
-from scot_core.llm.remote.failures import Failures, RetryableError, tries, wait_for
+from scot_core.llm.remote.failures import NO_ANSWER, Failures, RetryableError, tries, unanswered, wait_for
 from scot_core.llm.remote.limits import Pace
 
 logger = logging.getLogger(__name__)
@@ -84,21 +84,17 @@ class Sender:
         self.on_the_wire.add(task)
         try:
             reply = request.read(await self._send(request))
-        except openai.APITimeoutError:
-            raise RetryableError("timeout") from None
-        except openai.APIConnectionError:
-            raise RetryableError("connection") from None
         except openai.APIStatusError as error:
             reply, refused = None, error
-        except ValueError:
-            raise RetryableError("bad_body") from None
+        except NO_ANSWER as error:
+            raise unanswered(error) from None
         finally:
             self.on_the_wire.discard(task)
         if reply is None:  # out of the handler: what the server said may hold the key, and must be in no traceback
             return self._turned_down(refused)
         self._pace.correct(set_aside, reply.prompt_tokens + reply.completion_tokens)
         self.answered += 1
-        return self._failures.without_key(reply)
+        return self._failures.received(reply)
 
     async def _send(self, request: Request) -> Any:
         # Plain JSON both ways: the client's typed parameters and objects take longer than all else here.

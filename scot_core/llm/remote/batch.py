@@ -2,17 +2,20 @@
 
 Every call is short. What it takes to come back later (the file's id, the batch's id) is for the caller to
 keep; a batch that was made and whose id was lost is found again by its label, which the server keeps as
-metadata. Limits: 50,000 requests and 200 MB a file.
+metadata. Limits: 50,000 requests and 200 MB a file; an attempt at a call, which may carry such a file, takes 20 times
+`timeout_s` in all.
 """
 
 from __future__ import annotations
 
+import io
 import json
+import logging
+import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, TypeVar
 
 import openai
 import stamina
@@ -21,15 +24,21 @@ from scot_core.config import ServerConfig
 from scot_core.errors import ConfigError
 from scot_core.llm import Reply
 from scot_core.llm.remote.chat import Request
-from scot_core.llm.remote.connection import connect_here
-from scot_core.llm.remote.failures import Failures, RetryableError, refusal, tries, wait_for
+from scot_core.llm.remote.connection import LARGEST_FILE, connect, run
+from scot_core.llm.remote.failures import NO_ANSWER, Failures, RetryableError, refusal, tries, unanswered, wait_for
 
 T = TypeVar("T")
+Call = Callable[[openai.AsyncOpenAI], Awaitable[T]]
+
+logger = logging.getLogger(__name__)
 
 _MAX_REQUESTS: Final = 50_000
 _MAX_BYTES: Final = 200_000_000
 _ENDED: Final = frozenset({"completed", "expired", "cancelled", "failed"})
 _REMEMBERED_S: Final = 30 * 24 * 3600  # a server keeps what a batch answered about that long
+_PAGES: Final = 1000  # of a hundred batches each: a list that goes on has no end
+_PATIENCE: Final = 20  # time-outs that one attempt may take in all
+_ID: Final = re.compile(r"[\w:-][\w.:-]*(/[\w:-][\w.:-]*)*", re.ASCII)
 _NO_BATCHES: Final = "has no Batch API here (404): is base_url right? Else set seed.mode to chat"
 
 
@@ -64,15 +73,6 @@ class BatchClient:
     def __init__(self, server: ServerConfig, api_key: str) -> None:
         self._server = server
         self.failures = Failures(server, api_key)
-        self._client = connect_here(server, self.failures)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._client.close()
 
     def upload(self, name: str, requests: Sequence[Request]) -> str:
         """Put a file of requests on the server; returns its id. Nothing is paid for it.
@@ -89,88 +89,95 @@ class BatchClient:
                 f"a batch of {len(lines):,} requests and {len(data) / 1e6:.0f} MB is too large: lower seed.shard_rows"
             )
         file = name, data, "application/jsonl"
-        return self._tried(lambda: self._client.files.create(file=file, purpose="batch").id, _NO_BATCHES)
+
+        async def put(client: openai.AsyncOpenAI) -> str:
+            return _identifier((await client.files.create(file=file, purpose="batch")).id)
+
+        return self._tried(put, _NO_BATCHES)
 
     def create(self, file_id: str, label: Mapping[str, str]) -> Batch:
         """Make a batch of a file, once: where an earlier call made it and its answer was lost, that one is returned."""
 
-        def make() -> Batch:
-            return self._find(label) or _read(
-                self._client.post(
-                    "/batches",
-                    cast_to=object,
-                    body={
-                        "input_file_id": file_id,
-                        "endpoint": "/v1/chat/completions",
-                        "completion_window": "24h",
-                        "metadata": dict(label),
-                    },
-                )
-            )
+        body = {
+            "input_file_id": file_id,
+            "endpoint": "/v1/chat/completions",
+            "completion_window": "24h",
+            "metadata": dict(label),
+        }
+
+        async def make(client: openai.AsyncOpenAI) -> Batch:
+            return await _find(client, label) or _read(await client.post("/batches", cast_to=object, body=body))
 
         return self._tried(make, _NO_BATCHES)
 
     def find(self, label: Mapping[str, str]) -> Batch | None:
         """The newest batch with this label, None where there is none of the last thirty days."""
-        return self._tried(lambda: self._find(label), _NO_BATCHES)
+        return self._tried(lambda client: _find(client, label), _NO_BATCHES)
 
     def look(self, batch_id: str) -> Batch:
         """A batch as it is now. Raises EndpointError where the server knows none of this id."""
         lost = f"knows no batch {batch_id} (404): is the key that of the account which made it?"
-        return self._tried(lambda: _read(self._client.get(f"/batches/{batch_id}", cast_to=object)), lost)
+
+        async def get(client: openai.AsyncOpenAI) -> Batch:
+            return _read(await client.get(f"/batches/{_identifier(batch_id)}", cast_to=object))
+
+        return self._tried(get, lost)
 
     def answers(self, file_id: str | None, requests: Mapping[str, Request]) -> Iterator[tuple[str, Reply | str]]:
         """What an output or error file says, by request id: a reply, or in a word why there is none yet.
 
         A request that the server turned down has the reply "error:bad_request" or "error:content_filter". Lines
-        that cannot be read are passed over: their requests count as not answered.
+        that cannot be read are passed over: their requests count as not answered. So are, with a warning, answers to
+        what was not asked, and all answers to one request but the first.
         """
         if not file_id:
             return
         gone = f"no longer has the file {file_id} of the batch's answers (404)"
-        content = self._tried(lambda: self._client.files.content(file_id).content, gone)
-        for line in content.split(b"\n"):
+
+        async def get(client: openai.AsyncOpenAI) -> bytes:
+            return (await client.files.content(file_id)).content
+
+        seen: set[str] = set()
+        others = 0
+        for line in io.BytesIO(self._tried(get, gone)):
             try:
                 record = json.loads(line)
-                request = requests[record["custom_id"]]
-            except (ValueError, KeyError, TypeError):
+                name = str(record["custom_id"])
+                answer = _answer(record, requests[name]) if name in requests and name not in seen else None
+            except NO_ANSWER:
                 continue
-            answer = _answer(record, request)
-            yield request.id, self.failures.without_key(answer) if isinstance(answer, Reply) else answer
+            if answer is None:
+                others += 1
+                continue
+            seen.add(name)
+            yield name, self.failures.received(answer) if isinstance(answer, Reply) else answer
+        if others:
+            said = "%s answered %d requests of a batch that were not asked, or twice: the first answers count"
+            logger.warning(said, self.failures.where, others)
 
     # ------------------------------------------------------------------------------------------ calls
 
-    def _find(self, label: Mapping[str, str]) -> Batch | None:
-        after, oldest = "", time.time() - _REMEMBERED_S
-        while True:
-            page: Any = self._client.get(f"/batches?limit=100{after}", cast_to=object)
-            for found in page["data"]:
-                if found.get("metadata") == dict(label):
-                    return _read(found)
-            if not page.get("has_more") or not page["data"] or page["data"][-1].get("created_at", 0) < oldest:
-                return None
-            after = f"&after={page['data'][-1]['id']}"
-
-    def _tried(self, call: Callable[[], T], missing: str) -> T:
+    def _tried(self, call: Call[T], missing: str) -> T:
         try:
-            for attempt in stamina.retry_context(on=wait_for, **tries(self._server)):
-                with attempt:
-                    return self._once(call, missing)
+            return run(self._attempts(call, missing))
         except RetryableError as failure:
             raise self.failures.gone(failure) from None
+
+    async def _attempts(self, call: Call[T], missing: str) -> T:
+        seconds = _PATIENCE * self._server.timeout_s
+        async with connect(self._server, self.failures, seconds=seconds, largest=LARGEST_FILE) as client:
+            async for attempt in stamina.retry_context(on=wait_for, **tries(self._server)):
+                with attempt:
+                    return await self._once(call(client), missing)
         raise AssertionError("a retry context ends by returning or raising")
 
-    def _once(self, call: Callable[[], T], missing: str) -> T:
+    async def _once(self, answer: Awaitable[T], missing: str) -> T:
         try:
-            return call()
-        except openai.APITimeoutError:
-            raise RetryableError("timeout") from None
-        except openai.APIConnectionError:
-            raise RetryableError("connection") from None
+            return await answer
         except openai.APIStatusError as error:
             refused = error
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise RetryableError("bad_body") from None
+        except NO_ANSWER as error:
+            raise unanswered(error) from None
         # Out of the handler: what the server said may hold the key, and must be in no traceback.
         if refused.status_code == 404:
             raise self.failures.error(missing)
@@ -178,19 +185,39 @@ class BatchClient:
         raise self.failures.error(f"turned down a batch: {self.failures.quote(refused)}")
 
 
+async def _find(client: openai.AsyncOpenAI, label: Mapping[str, str]) -> Batch | None:
+    after, oldest = "", time.time() - _REMEMBERED_S
+    for _ in range(_PAGES):
+        page: Any = await client.get(f"/batches?limit=100{after}", cast_to=object)
+        for found in page["data"]:
+            if found.get("metadata") == dict(label):
+                return _read(found)
+        if not page.get("has_more") or not page["data"] or page["data"][-1].get("created_at", 0) < oldest:
+            return None
+        after = f"&after={_identifier(page['data'][-1]['id'])}"
+    raise ValueError("a list of batches without an end")
+
+
 def _read(answer: Any) -> Batch:
-    """A batch object. Raises KeyError, TypeError or AttributeError where it is none."""
+    """A batch object. Raises one of NO_ANSWER where it is none."""
     counts = answer.get("request_counts") or {}
     problems = (answer.get("errors") or {}).get("data") or [{}]
     return Batch(
-        id=answer["id"],
-        file_id=answer["input_file_id"],
-        status=answer["status"],
+        id=_identifier(answer["id"]),
+        file_id=_identifier(answer["input_file_id"]),
+        status=str(answer["status"]),
         done=int(counts.get("completed") or 0) + int(counts.get("failed") or 0),
-        output_file_id=answer.get("output_file_id"),
-        error_file_id=answer.get("error_file_id"),
+        output_file_id=_identifier(answer["output_file_id"]) if answer.get("output_file_id") else None,
+        error_file_id=_identifier(answer["error_file_id"]) if answer.get("error_file_id") else None,
         problem=": ".join(str(problems[0][name]) for name in ("code", "message") if problems[0].get(name)),
     )
+
+
+def _identifier(said: object) -> str:
+    """An id, which becomes part of an address. Raises ValueError where it is none."""
+    if not isinstance(said, str) or len(said) > 200 or not _ID.fullmatch(said):
+        raise ValueError("no id")
+    return said
 
 
 def _answer(record: Mapping[str, Any], request: Request) -> Reply | str:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final, Protocol
 
 from scot_core.config import ServerConfig
 from scot_core.llm import Reply
+from scot_core.llm.plain import is_count, plain
 
 # A token of English is four bytes of UTF-8 on average; three bound it from above in practice.
 _BYTES_PER_TOKEN: Final = 3
@@ -139,17 +140,24 @@ def _first_choice(answer: object) -> tuple[Mapping[str, Any], Mapping[str, Any]]
 def _text(content: object) -> str:
     if not isinstance(content, str):
         raise ValueError("the content of the completion is no text")
-    return content.encode("utf-8", "replace").decode()  # a lone surrogate is valid JSON, but no text a file can hold
+    return content
 
 
 def _reply(text: str, finish: str, usage: Mapping[str, Any], request: Request) -> Reply:
+    # A server that does not count is not free, nor is one whose counts cannot be: count for it.
+    prompt, known = _count(usage.get("prompt_tokens"), request.prompt_tokens)
+    written, sure = _count(usage.get("completion_tokens"), _tokens(text))
+    return plain(Reply(text, finish, prompt, written, counted=known and sure))
+
+
+def _count(said: Any, estimate: int) -> tuple[int, bool]:
+    """The tokens that a server says, else the estimate; and whether it is what the server says."""
     try:
-        # A server that does not count is not free: count for it.
-        prompt = int(usage.get("prompt_tokens") or request.prompt_tokens)
-        return Reply(text, finish, prompt, int(usage.get("completion_tokens") or _tokens(text)))
-    except (TypeError, OverflowError) as error:
-        raise ValueError("the counts of tokens are no numbers") from error
+        count = 0 if isinstance(said, bool) else int(said)
+    except (TypeError, ValueError, OverflowError):
+        return estimate, False
+    return (count, True) if count > 0 and is_count(count) else (estimate, count == estimate)
 
 
 def _tokens(text: str) -> int:
-    return -(-len(text.encode()) // _BYTES_PER_TOKEN)
+    return -(-len(text.encode("utf-8", "surrogatepass")) // _BYTES_PER_TOKEN)

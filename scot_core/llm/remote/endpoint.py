@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -17,7 +16,7 @@ from scot_core.errors import BudgetReached
 from scot_core.llm import Reply
 from scot_core.llm.remote.attempts import Sender
 from scot_core.llm.remote.chat import Request, highest_price
-from scot_core.llm.remote.connection import connect
+from scot_core.llm.remote.connection import connect, run
 from scot_core.llm.remote.failures import Failures
 from scot_core.llm.remote.limits import Budget
 
@@ -53,7 +52,8 @@ def ask(
 
     A request that the server turns down while it answers others is reported as a reply with the finish
     reason "error:<kind>" and costs nothing; kinds are content_filter, bad_request, server, timeout,
-    connection, bad_body. A `response_format` is given up for servers that refuse it.
+    connection, bad_body, too_large; and wrong_encoding and control_characters, which cost what they cost, of replies
+    that are no plain text. A `response_format` is given up for servers that refuse it.
 
     Args:
         server: where, its model, pace and prices.
@@ -70,18 +70,7 @@ def ask(
     client = _Client(server, api_key, on_reply, Budget(max_usd, spent_usd))
     if not requests:
         return Usage()
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(client.ask(requests))
-    # A loop is running in this thread already (a notebook, an async flow): run another in a thread of its own.
-    with ThreadPoolExecutor(1, thread_name_prefix="scot-endpoint") as thread:
-        job = thread.submit(asyncio.run, client.ask(requests))
-        try:
-            return job.result()
-        except BaseException:
-            client.cancel()
-            raise
+    return run(client.ask(requests))
 
 
 class _Client:
@@ -92,12 +81,8 @@ class _Client:
         self._usage = Usage()
         self._held: list[tuple[Request, Reply]] = []
         self._failed: BaseException | None = None  # why everything is stopping
-        self._running: tuple[asyncio.AbstractEventLoop, asyncio.Task[Usage]] | None = None
 
     async def ask(self, requests: Sequence[Request]) -> Usage:
-        task = asyncio.current_task()
-        assert task is not None
-        self._running = asyncio.get_running_loop(), task
         self._settled = asyncio.Event()
         waiting = iter(requests)
         count = min(self._server.concurrency, len(requests))
@@ -119,11 +104,6 @@ class _Client:
             raise self._failed
         self._release()
         return replace(self._usage, retries=self._sender.retries)
-
-    def cancel(self) -> None:
-        """Stop from another thread; what is in flight is dropped."""
-        if self._running is not None and not self._running[0].is_closed():
-            self._running[0].call_soon_threadsafe(self._running[1].cancel)
 
     async def _work(self, waiting: Iterator[Request]) -> None:
         try:

@@ -17,6 +17,7 @@ from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.fingerprint import fingerprint
 from scot_core.llm.local.devices import devices as devices_here
 from scot_core.llm.local.writers import Job, Weights, Writers
+from scot_core.llm.plain import plain
 from scot_core.stages.finetune import adapter_folder
 from scot_core.stages.replies.read import CAPTION_COLUMNS, read_replies, reply_columns, usage_of
 from scot_core.stages.step import Step, Tick, shard_sizes
@@ -81,7 +82,7 @@ class Write(Step):
         )
         replies = self._open().write(job, tick)
         merged = [
-            {**row, **asdict(reply), "seed": seed, "usd": 0.0}
+            {**row, **asdict(plain(reply)), "seed": seed, "usd": 0.0}
             for row, reply, seed in zip(rows, replies, seeds, strict=True)
         ]
         model = f"{self._adapters.config['base']}+{self._adapters.key}"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, fields
+from operator import itemgetter
+from typing import Any, Final
 
 from pydantic import SecretStr
 
@@ -13,11 +14,14 @@ from scot_core.config.settings import settings
 from scot_core.lake import Draft
 from scot_core.lake.storage import Journal
 from scot_core.llm import Reply
+from scot_core.llm.plain import is_count, plain
 from scot_core.llm.remote.chat import Request
 from scot_core.llm.remote.endpoint import ask
 from scot_core.stages.step import Tick
 
 Record = dict[str, Any]  # of a journal: id, the fields of a reply, usd
+
+_UNKNOWN: Final[Record] = {"prompt_tokens": 0, "completion_tokens": 0, "usd": 0.0}
 
 
 def key_or(given: SecretStr | None) -> str:
@@ -26,8 +30,24 @@ def key_or(given: SecretStr | None) -> str:
 
 
 def kept_records(draft: Draft, shard: int) -> dict[str, Record]:
-    """What is in a shard's journal, by request id."""
-    return {record["id"]: record for record in draft.journal(shard).records()}
+    """What is in a shard's journal, by request id.
+
+    Older versions kept replies that are no plain text, and counts that cannot be: the former become rejects, the latter
+    those of the dearest reply beside them.
+    """
+    records = [_plain(record) for record in draft.journal(shard).records()]
+    dearest = max(filter(_is_counted, records), key=itemgetter("usd"), default=_UNKNOWN)
+    estimate = {name: dearest[name] for name in _UNKNOWN}
+    return {r["id"]: r if _is_counted(r) else {**r, **estimate, "counted": False} for r in records}
+
+
+def _plain(record: Record) -> Record:
+    reply = Reply(**{field.name: record[field.name] for field in fields(Reply) if field.name in record})
+    return {**record, **asdict(plain(reply))}
+
+
+def _is_counted(record: Record) -> bool:
+    return record["usd"] >= 0 and is_count(record["prompt_tokens"]) and is_count(record["completion_tokens"])
 
 
 def keep(draft: Draft, shard: int, replies: Iterable[tuple[str, Reply, float]]) -> int:

@@ -107,8 +107,7 @@ class SubmitBatches(_BatchStep):
         entry = self._ledger.latest(shard)
         if entry is None or entry.batch_id is not None:
             entry = Entry(shard, 1 if entry is None else entry.round + 1)
-        with self._client() as client:
-            self._submit(client, entry, requests)
+        self._submit(self._client(), entry, requests)
         tick(len(requests))
 
     def _submit(self, client: BatchClient, entry: Entry, requests: Sequence[ChatRequest]) -> None:
@@ -162,20 +161,20 @@ class AwaitBatches(_BatchStep):
     def work(self, shard: int, tick: Tick) -> None:
         until = time.monotonic() + _LONGEST_WAIT_S
         done = 0
-        with self._client() as client:
-            while True:
-                try:
-                    ended, now = self._look(client)
-                except GoneError as error:  # a server that is down for a while ends no batch
-                    if time.monotonic() > until:
-                        raise
-                    logger.warning("%s; looking again", error)
-                    ended, now = False, done
-                tick(max(0, now - done))
-                done = max(done, now)
-                if ended or time.monotonic() > until:
-                    return
-                _sleep(self.config.poll_s, tick)
+        client = self._client()
+        while True:
+            try:
+                ended, now = self._look(client)
+            except GoneError as error:  # a server that is down for a while ends no batch
+                if time.monotonic() > until:
+                    raise
+                logger.warning("%s; looking again", error)
+                ended, now = False, done
+            tick(max(0, now - done))
+            done = max(done, now)
+            if ended or time.monotonic() > until:
+                return
+            _sleep(self.config.poll_s, tick)
 
     def _look(self, client: BatchClient) -> tuple[bool, int]:
         """Whether any batch has ended, and how many requests are done in all."""
@@ -209,20 +208,21 @@ class CollectBatches(_BatchStep):
 
     def work(self, shard: int, tick: Tick) -> None:
         entry = self._waiting[shard]
-        with self._client() as client:
-            requests = {request.id: request for request in self._seeds.requests(entry.shard)}
-            answers: dict[str, Reply | str] = {}
-            for file_id in (entry.output_file_id, entry.error_file_id):
-                answers.update(client.answers(file_id, requests))
-            replies = {name: answer for name, answer in answers.items() if isinstance(answer, Reply)}
-            self._require_sense(client, entry, replies)
-            replies |= self._given_up(client, entry, answers)
-            kept = keep(self._seeds.draft, entry.shard, ((i, reply, self._usd(reply)) for i, reply in replies.items()))
-            self._ledger.write(entry.shard, entry.round, collected=True)
-            tick(kept)
-            if entry.status in ("failed", "cancelled"):
-                what = f"failed: {entry.problem}" if entry.status == "failed" else "was cancelled"
-                raise client.failures.error(f"says that batch {entry.batch_id} {what}; run again to submit the rest")
+        client = self._client()
+        requests = {request.id: request for request in self._seeds.requests(entry.shard)}
+        answers: dict[str, Reply | str] = {}
+        for file_id in (entry.output_file_id, entry.error_file_id):
+            for name, answer in client.answers(file_id, requests):
+                answers.setdefault(name, answer)  # what was answered has not failed, too
+        replies = {name: answer for name, answer in answers.items() if isinstance(answer, Reply)}
+        self._require_sense(client, entry, replies)
+        replies |= self._given_up(client, entry, answers)
+        kept = keep(self._seeds.draft, entry.shard, ((i, reply, self._usd(reply)) for i, reply in replies.items()))
+        self._ledger.write(entry.shard, entry.round, collected=True)
+        tick(kept)
+        if entry.status in ("failed", "cancelled"):
+            what = f"failed: {entry.problem}" if entry.status == "failed" else "was cancelled"
+            raise client.failures.error(f"says that batch {entry.batch_id} {what}; run again to submit the rest")
 
     def _require_sense(self, client: BatchClient, entry: Entry, replies: dict[str, Reply]) -> None:
         refused = [name for name, reply in replies.items() if reply.finish_reason == "error:bad_request"]

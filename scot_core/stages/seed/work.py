@@ -122,7 +122,7 @@ class SeedWork:
     def _cost(self, shard: int) -> float:
         if shard not in self._costs:
             if not self.draft.has_part(shard):
-                return float(sum(record["usd"] for record in self.draft.journal(shard).records()))
+                return float(sum(record["usd"] for record in kept_records(self.draft, shard).values()))
             self._costs[shard] = float(sum(self.draft.read_part(shard)["usd"].to_pylist()))
         return self._costs[shard]
 

@@ -1,20 +1,23 @@
-"""What can go wrong between a client and an endpoint, on demand: the teacher's faults."""
+"""What can go wrong between a client and an endpoint, on demand: the faults of the loopback teacher."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from enum import StrEnum
 from typing import Any, Final
 
+from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from scot_core.errors import ConfigError
+from scot_core.catalogue import teacher
+from scot_core.catalogue.teacher_batches import Fate
 
 
 class Fault(StrEnum):
@@ -72,7 +75,7 @@ class BatchFaults:
 
 
 @dataclass(frozen=True)
-class Faults:
+class Faults(teacher.Faults):
     """Faults and the share of requests they hit, the same requests every time.
 
     Attributes:
@@ -92,7 +95,43 @@ class Faults:
 
     def __post_init__(self) -> None:
         if sum((self.shares or {}).values()) > 1 + 1e-9:
-            raise ConfigError(f"the shares of the teacher's faults exceed 1: {dict(self.shares or {})}")
+            raise ValueError(f"the shares of the teacher's faults exceed 1: {dict(self.shares or {})}")
+
+    def around(self, app: ASGIApp) -> ASGIApp:
+        """Faults of the calls of the Batch API, one after the other."""
+        calls, made = iter(self.batches.calls), 0
+
+        async def nobody(_: Message) -> None:
+            """Hears of nothing."""
+
+        async def disturbed(scope: Scope, receive: Receive, send: Send) -> None:
+            nonlocal made
+            of_batches = scope["type"] == "http" and scope["path"].startswith(("/v1/files", "/v1/batches"))
+            fault = next(calls, None) if of_batches else None
+            failure = None if fault is None else self.response(fault, Headers(scope=scope), {})
+            if of_batches and failure is None and (scope["method"], scope["path"]) == ("POST", "/v1/batches"):
+                made += 1
+                if made <= self.batches.unheard:
+                    await app(scope, receive, nobody)
+                    failure = HalfBody(b"{}", share=0.0)
+            await (failure or app)(scope, receive, send)
+
+        return disturbed
+
+    def answer(self, asked: teacher.Asked, honestly: Callable[[], Response]) -> Response:
+        """What the fault of an attempt makes of a response."""
+        fault = self.draw(asked.digest, asked.attempt)
+        failure = None if fault is None else self.response(fault, asked.headers, asked.body)
+        response = failure or honestly()
+        if failure is not None or fault is None or response.status_code != 200:
+            return response
+        if fault is Fault.HALF_BODY:
+            return HalfBody(bytes(response.body))
+        return _Late(bytes(response.body), self.slow_s) if fault is Fault.SLOW else _spoilt(fault, response)
+
+    def fate(self, number: int) -> Fate:
+        end = self.batches.end_of(number)
+        return Fate(self.batches.looks, end, 1.0 if end == "completed" else self.batches.answered)
 
     def draw(self, digest: str, attempt: int) -> Fault | None:
         """The fault of one attempt at a request, None where all goes well."""
@@ -130,15 +169,34 @@ class Faults:
             return {"Retry-After": format_datetime(date, usegmt=True)}
         return {}
 
-    def spoil(self, fault: Fault | None, text: str) -> tuple[str, str]:
-        """Text and finish reason of a reply."""
-        if fault is Fault.TRUNCATE:
-            return text[: len(text) // 2], "length"
-        if fault is Fault.WRONG_SCHEMA:
-            return json.dumps({"edit": text}), "stop"
-        if fault is Fault.REFUSE:
-            return "I cannot help with this image.", "content_filter"
-        return ("I'm sorry, but I can't describe that." if fault is Fault.APOLOGISE else text), "stop"
+
+def _spoilt(fault: Fault, response: Response) -> Response:
+    """A completion with another text and finish reason."""
+    completion = json.loads(bytes(response.body))
+    choice = completion["choices"][0]
+    text = choice["message"]["content"]
+    if fault is Fault.TRUNCATE:
+        choice["message"]["content"], choice["finish_reason"] = text[: len(text) // 2], "length"
+    elif fault is Fault.WRONG_SCHEMA:
+        choice["message"]["content"] = json.dumps({"edit": text})
+    elif fault is Fault.REFUSE:
+        choice["message"] |= {"content": None, "refusal": "I cannot help with this image."}
+        choice["finish_reason"] = "content_filter"
+    elif fault is Fault.APOLOGISE:
+        choice["message"]["content"] = "I'm sorry, but I can't describe that."
+    return JSONResponse(completion)
+
+
+class _Late(Response):
+    """A response that comes after a while."""
+
+    def __init__(self, content: bytes, seconds: float) -> None:
+        super().__init__(content, media_type="application/json")
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(self._seconds)
+        await super().__call__(scope, receive, send)
 
 
 class HalfBody(Response):
@@ -146,12 +204,11 @@ class HalfBody(Response):
 
     def __init__(self, content: bytes, share: float = 0.5) -> None:
         super().__init__(content, media_type="application/json")
-        self._share = share
+        self.body = content[: int(len(content) * share)]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        cut = int(len(self.body) * self._share)
-        await send({"type": "http.response.body", "body": bytes(self.body[:cut]), "more_body": True})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
 
 
 def _error(status: int, message: str, code: str | None = None, headers: dict[str, str] | None = None) -> Response:
