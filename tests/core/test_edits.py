@@ -95,6 +95,22 @@ def test_verdicts_change_only_with_the_version_of_the_parser() -> None:
     assert (PARSER_VERSION, digest) == (1, "9f16839a3bc1cb93")
 
 
+@pytest.mark.parametrize("mark", ["", ".", "!", " ?"])
+def test_marks_at_the_end_of_a_request_are_no_part_of_it(mark: str) -> None:
+    caption, after = "a large round striped mug and two lamps on the table", "a vase and two lamps on the table"
+    assert fault(caption, f"turn it into a vase{mark}", after) is None
+
+
+def test_a_word_of_absence_denies_the_word_after_it_alone() -> None:
+    assert fault("a mug and a lamp", "remove the mug", "no mug and a lamp") is None
+    assert fault("a mug and a lamp", "remove the mug", "a mug and a lamp, empty") == "unapplied_edit"
+
+
+def test_words_that_occur_often_are_aligned_as_others_are() -> None:
+    caption = " ".join(["red mug"] * 150)
+    assert fault(caption, "add a lamp", f"lamp and {caption}") is None
+
+
 def test_words_of_content_keep_their_places_among_all_words_and_marks() -> None:
     found = content("The man's T-shirt, isn\u2019t it? No: a RED_hat (2).")
     assert [(word.text, word.place) for word in found] == [

@@ -15,7 +15,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
@@ -135,24 +134,12 @@ def test_a_checkpoint_holds_weights_moments_and_the_curve(tmp_path: Path, monkey
     with safe_open(tmp_path / "a" / "b" / CHECKPOINT, framework="pt") as file:
         metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     assert metadata["step"] == "20"
-    assert [tuple(point) for point in json.loads(metadata["curve"])] == trained.curve[:2]
+    assert [tuple(point) for point in json.loads(metadata["record"])] == trained.curve[:2]
     for name, shape in shapes.items():
         assert tensors.pop(f"weight/{name}").shape == shape
         assert tensors.pop(f"exp_avg/{name}").shape == tensors.pop(f"exp_avg_sq/{name}").shape == shape
         assert tensors.pop(f"step/{name}").item() == 20
     assert not tensors
-
-
-@pytest.mark.parametrize("metadata", [None, {"step": "16"}, {"curve": "[]"}])
-def test_a_checkpoint_without_its_step_or_curve_counts_as_none(
-    undisturbed: Trained, tmp_path: Path, metadata: dict[str, str] | None
-) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        train_combiner(DATA, CONFIG, 3, tmp_path, _stop_at_20)
-    with safe_open(tmp_path / CHECKPOINT, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    save_file(tensors, tmp_path / CHECKPOINT, metadata=metadata)
-    assert _same(train_combiner(DATA, CONFIG, 3, tmp_path), undisturbed)
 
 
 @pytest.mark.parametrize("loss", ["scot", "infonce"])
