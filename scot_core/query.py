@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from itertools import count
+from typing import Any, ClassVar, Final
+
 import duckdb
 import pyarrow as pa
+from fsspec import AbstractFileSystem
 
 from scot_core.errors import ConfigError
-from scot_core.lake import Lake
+from scot_core.lake import Dataset, Lake
+from scot_core.lake.storage import Storage
 from scot_core.lake.views import render_views
+
+MEMORY_LIMIT: Final = "2GB"  # of a query; what needs more is spilled to a folder of its own
+ROOT: Final = "lake://"  # of DuckDB's only files
+LOCK: Final = f"""
+SET autoload_known_extensions = false; SET python_enable_replacements = false; SET allowed_directories = ['{ROOT}'];
+SET enable_external_access = false; SET lock_configuration = true;
+"""
+_INTERRUPT_EVERY_S = 0.05
 
 
 def connect(lake: Lake) -> duckdb.DuckDBPyConnection:
-    """An in-memory DuckDB with a view for every table of the lake (see `scot_core.lake.views`).
+    """An in-memory DuckDB with a view for every table of the lake (see `scot_core.lake.views`), for one's own Python.
 
-    Datasets that cannot be read are left out of the views: `Lake.damaged` says which and why.
+    Datasets that cannot be read are left out of the views: `Lake.damaged` says which and why. The connection is open:
+    beside the lake it reads and writes whatever this process may, other databases, files of one's own, data frames, and
+    with `COPY ... TO` the files of the lake itself. Only extensions are never downloaded. `query` is for SQL that
+    somebody else wrote.
     """
-    connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})
+    connection = _connection()
     if lake.storage.is_local:
         root = f"{lake.storage.root}/"
     else:
@@ -27,17 +48,109 @@ def connect(lake: Lake) -> duckdb.DuckDBPyConnection:
 
 
 def query(lake: Lake, sql: str) -> pa.Table:
-    """The result of one SQL statement.
+    """The result of one SELECT (or FROM, VALUES, DESCRIBE, SHOW, SUMMARIZE) over the lake's views, and nothing else.
 
-    Raises ConfigError with DuckDB's own words where it is wrong, LakeError where a file it reads is not there.
+    DuckDB sees the committed parts of the lake, to read, and no other file, host, extension or variable; it has
+    `MEMORY_LIMIT` and a folder to spill into, which goes with it. Ctrl-C ends it. Columns of one name are numbered.
+
+    Raises ConfigError with DuckDB's own words where it is wrong or not allowed, LakeError where a file it reads is not
+    there.
     """
+    datasets = lake.datasets()
+    files = CommittedFiles(lake.storage, datasets)
+    with tempfile.TemporaryDirectory(prefix="scot-query-") as spill:
+        try:
+            with (
+                _connection(memory_limit=MEMORY_LIMIT, temp_directory=spill) as connection,
+                ThreadPoolExecutor(1) as worker,
+            ):
+                # in a thread of its own: while DuckDB is at work here, this one would not hear of Ctrl-C
+                return _await(worker.submit(_answer, connection, files, datasets, sql), connection)
+        except duckdb.Error as error:
+            if files.refused:
+                raise ConfigError(files.refused) from error
+            for dataset in datasets:
+                dataset.check()
+            beyond = isinstance(error, duckdb.PermissionException)
+            raise ConfigError(f"the query failed: {error}{'; it reads the lake alone' if beyond else ''}") from error
+
+
+class CommittedFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec is untyped
+    """The committed parts of a lake as DuckDB's only files, to read.
+
+    DuckDB has no mode in which files are only read, and a COPY that writes may stand inside a SELECT.
+    """
+
+    protocol: ClassVar[str] = ROOT.removesuffix("://")
+    cachable = False
+
+    def __init__(self, storage: Storage, datasets: Sequence[Dataset]) -> None:
+        super().__init__()
+        self._storage = storage
+        self._names = {name for dataset in datasets for name in dataset.parts}
+        self.refused = ""
+
+    def glob(self, path: str, **_: Any) -> list[str]:
+        pattern = self._strip_protocol(path)
+        return sorted(name for name in self._names if fnmatchcase(name, pattern))
+
+    def info(self, path: str, **_: Any) -> dict[str, Any]:
+        name = self._strip_protocol(path)
+        if name not in self._names:
+            raise FileNotFoundError(name)
+        return {"name": name, "size": self._storage.size(name), "type": "file"}
+
+    def open(self, path: str, mode: str = "rb", **_: Any) -> Any:
+        name = self._strip_protocol(path)
+        if mode != "rb" or name not in self._names:
+            self.refused = f"the query would write {name}: the lake is only read here"
+            raise PermissionError(self.refused)
+        return self._storage.open(name)
+
+    def modified(self, path: str) -> datetime:
+        """What is committed stays as it is."""
+        return datetime(2000, 1, 1, tzinfo=UTC)
+
+
+def _connection(**config: str) -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(config={"autoinstall_known_extensions": False, **config})
+
+
+def _answer(
+    connection: duckdb.DuckDBPyConnection, files: CommittedFiles, datasets: Sequence[Dataset], sql: str
+) -> pa.Table:
+    statements = connection.extract_statements(sql)
+    if len(statements) != 1:
+        what = "is empty" if not statements else f"holds {len(statements)} statements, not one"
+        raise ConfigError(f"the query {what}; try: select * from runs")
+    kind = statements[0].type
+    if kind is not duckdb.StatementType.SELECT:
+        raise ConfigError(
+            f"the query is no SELECT but {kind.name}: the lake is only read here, by SELECT, FROM, VALUES, DESCRIBE, "
+            "SHOW or SUMMARIZE (scot_core.query.connect, in Python, is open to everything else)"
+        )
+    connection.register_filesystem(files)
+    connection.execute(LOCK)
+    connection.execute(render_views(datasets, root=ROOT))
+    answer = connection.sql(sql)
+    assert answer is not None, "a SELECT has rows, or none"
+    return _numbered(answer.to_arrow_table())
+
+
+def _await(answer: Future[pa.Table], connection: duckdb.DuckDBPyConnection) -> pa.Table:
     try:
-        with connect(lake) as connection:
-            result = connection.sql(sql)
-            if result is None:
-                raise ConfigError("the query is empty; try: select * from runs")
-            return result.to_arrow_table()
-    except duckdb.Error as error:
-        for dataset in lake.datasets():
-            dataset.check()
-        raise ConfigError(f"the query failed: {error}") from error
+        return answer.result()
+    except BaseException:
+        while not answer.done():  # it may be between two statements, where an interrupt is forgotten
+            connection.interrupt()
+            wait([answer], _INTERRUPT_EVERY_S)
+        raise
+
+
+def _numbered(table: pa.Table) -> pa.Table:
+    """Columns of one name as a, a_1, a_2, so that none hides another."""
+    names: list[str] = []
+    for name in table.column_names:
+        others = (f"{name}_{number}" for number in count(1))
+        names.append(name if name not in names else next(n for n in others if n not in {*names, *table.column_names}))
+    return table.rename_columns(names)

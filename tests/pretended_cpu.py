@@ -4,4 +4,4 @@ import os
 
 from bitsandbytes.cextension import lib
 
-lib.has_avx512bf16_cpu = lambda: int(os.environ["PRETENDED_BF16"])
+setattr(lib, "has_avx512bf16_cpu", lambda: int(os.environ["PRETENDED_BF16"]))  # noqa: B010 - a C library has no such name for a type checker

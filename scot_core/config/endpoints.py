@@ -32,7 +32,7 @@ class ServerConfig(Config):
     tokens_per_minute: int | None = Execution(None, gt=0)
     """Limit of tokens, of prompts and replies together; none where nothing limits them."""
     timeout_s: float = Execution(60.0, gt=0)
-    """Seconds that one attempt may take in all, from the connection to the last byte; 20 times that for a batch's files."""
+    """Seconds that one attempt may take in all, to the last byte of its reply; a batch's files have 20 times that."""
     attempts: int = Execution(6, gt=0)
     """How often one request is sent at most."""
     backoff_s: float = Execution(1.0, gt=0)

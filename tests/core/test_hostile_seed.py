@@ -32,10 +32,10 @@ def test_every_reply_ends_as_triplet_or_reject_whatever_it_is(local_lake: Lake) 
         assert seed(local_lake, config).record == triplets.record
     assert len(asked_for) == len(set(asked_for)) == SEEDS
     rejects, replies = (local_lake.table(name).latest() for name in ("rejects", "replies"))
-    assert triplets.manifest["rows"] == {"in": SEEDS, "out": 0, "rejected": SEEDS}
+    assert (triplets.rows, triplets.record.rejected) == (0, SEEDS)
     reasons = Counter(rejects.read()["reason"].to_pylist())
     assert set(reasons) == {reason for _, reason in REJECTED.values()}
-    assert 0 < replies.manifest["usage"]["usd"] < 50 * SEEDS
+    assert 0 < replies.usage.usd < 50 * SEEDS
 
 
 PAID = {"prompt_tokens": 300, "completion_tokens": 9, "usd": 0.309}
@@ -69,4 +69,4 @@ def test_a_journal_of_an_older_version_is_read_on_and_nothing_is_asked_again(
     ]  # fmt: skip
     assert [(replies[n]["prompt_tokens"], replies[n]["usd"]) for n in ids[2:6]] == [(300, 0.309)] * 4
     rejects = local_lake.table("rejects").latest()
-    assert triplets.manifest["rows"] == {"in": SEEDS, "out": triplets.rows, "rejected": rejects.rows}
+    assert triplets.rows + rejects.rows == SEEDS and triplets.record.rejected == rejects.rows
