@@ -87,7 +87,7 @@ class CommittedFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec is unt
     def __init__(self, storage: Storage, datasets: Sequence[Dataset]) -> None:
         super().__init__()
         self._storage = storage
-        self._names = {name for dataset in datasets for name in dataset.parts}
+        self._names = {f"{dataset.name}/{part.name}" for dataset in datasets for part in dataset.parts}
         self.refused = ""
 
     def glob(self, path: str, **_: Any) -> list[str]:
