@@ -6,7 +6,7 @@ from prefect.client.schemas.objects import State
 
 from scot_core.config.settings import settings
 from scot_core.lake import Dataset, Lake
-from scot_core.stages.step import Run, Step
+from scot_core.stages.step import Committed, Run, Work
 from tasks.states import handing_on
 from tasks.steps import run_step
 
@@ -25,9 +25,9 @@ class Recorder:
         self._run = run
         self.worked = False
 
-    def __call__(self, step: Step) -> tuple[Dataset, ...]:
-        self.worked = self.worked or step.committed() is None
-        return self._run(step)
+    def __call__(self, work: Work) -> Committed:
+        self.worked = self.worked or work.committed() is None
+        return self._run(work)
 
 
 def ended(recorder: Recorder, **datasets: Dataset | None) -> State:

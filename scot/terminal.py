@@ -14,7 +14,7 @@ from rich.table import Table
 
 from scot_core.paper import main_metric
 from scot_core.stages.progress import Progress as Reading
-from scot_core.stages.step import Step
+from scot_core.stages.step import Work
 
 if TYPE_CHECKING:  # loads torch, which `scot query` has no use for
     from scot.plan import Plan
@@ -52,7 +52,7 @@ class Bars:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def begin(self, step: Step, total: int) -> None:
+    def begin(self, step: Work, total: int) -> None:
         self._tasks[step.name] = self._progress.add_task(step.name, total=total, rate="")
 
     def update(self, progress: Reading) -> None:
@@ -64,7 +64,7 @@ class Bars:
         )
         self._progress.update(self._tasks[progress.name], completed=progress.done, rate=rate)
 
-    def end(self, step: Step, cached: bool) -> None:
+    def end(self, step: Work, cached: bool) -> None:
         if step.name in self._tasks:
             self._progress.remove_task(self._tasks.pop(step.name))
         last = self._last.get(step.name)

@@ -19,7 +19,7 @@ from scot_core.lake import Lake
 from scot_core.lake.lineage import parents
 from scot_core.retrieval import top_k
 from scot_core.stages.benchmark.chosen import embeddings_of
-from scot_core.stages.embed.datasets import encoder_of, made_by, vectors_by_id
+from scot_core.stages.embed.vectors import encoder_of, made_by, vectors_by_id
 from scot_core.stages.train import combiners_in
 
 TILE = 160

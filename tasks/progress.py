@@ -14,7 +14,7 @@ from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.context import FlowRunContext
 
 from scot_core.stages.progress import Progress
-from scot_core.stages.step import Step
+from scot_core.stages.step import Work
 
 logger = logging.getLogger(__name__)
 
@@ -50,13 +50,13 @@ class ProgressArtifact:
         self._over.set()
         self._thread.join(LEAVE_S)
 
-    def begin(self, step: Step, total: int) -> None:
+    def begin(self, step: Work, total: int) -> None:
         """Nothing is shown of a step that may end at once."""
 
     def update(self, progress: Progress) -> None:
         self._heard = progress
 
-    def end(self, step: Step, cached: bool) -> None:
+    def end(self, step: Work, cached: bool) -> None:
         """`__exit__` ends it."""
 
     def _send(self) -> None:

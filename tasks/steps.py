@@ -15,21 +15,20 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 
-from scot_core.lake import Dataset
 from scot_core.stages.progress import LISTENERS, Meter, Stopped, tell
-from scot_core.stages.step import Step
+from scot_core.stages.step import Committed, Step, Work
 from tasks.progress import ProgressArtifact
 from tasks.states import completed, failure_of
 
 
 @task(task_run_name="{name}", cache_policy=NO_CACHE)
-def reuse(step: Step, name: str) -> State:
-    """A step that is committed already."""
-    return completed(", ".join(f"{i.table}/{i.key}" for i in step.outputs), cached=True)
+def reuse(name: str, found: Sequence[str]) -> State:
+    """A step whose datasets are committed already."""
+    return completed(", ".join(found), cached=True)
 
 
 @task(task_run_name="{name}: shard {shard}", cache_policy=NO_CACHE)
-def run_shard(step: Step, shard: int, name: str, meter: Meter, room: threading.Semaphore) -> State | None:
+def run_shard(step: Work, shard: int, name: str, meter: Meter, room: threading.Semaphore) -> State | None:
     """One shard; a shard that is in the lake already ends as `Cached`."""
     with room:
         try:
@@ -43,7 +42,7 @@ def run_shard(step: Step, shard: int, name: str, meter: Meter, room: threading.S
 @task(task_run_name="{name}: commit", cache_policy=NO_CACHE)
 def commit(step: Step, name: str) -> list[dict[str, object]]:
     """Check the row counts and write the manifests. Returns the records of the datasets."""
-    return [asdict(dataset.record) for dataset in step.commit()]
+    return [asdict(dataset.record) for dataset in step.commit().values()]
 
 
 def raise_first_failure(futures: Sequence[PrefectFuture[State | None]]) -> None:
@@ -54,15 +53,15 @@ def raise_first_failure(futures: Sequence[PrefectFuture[State | None]]) -> None:
         raise next((failure for failure in failures if not isinstance(failure, Stopped)), failures[0])
 
 
-def run_step(step: Step) -> tuple[Dataset, ...]:
-    """Run a step as tasks of the current flow run; returns its committed datasets.
+def run_step(step: Work) -> Committed:
+    """Run work as tasks of the current flow run; returns the committed datasets where it is a step.
 
-    Raises what the step raised; shards that were done stay in the lake.
+    Raises what it raised; shards that were done stay in the lake.
     """
     listeners = LISTENERS.get()
     found = step.committed()
     if found is not None:
-        reuse(step, step.name)
+        reuse(step.name, [dataset.name for dataset in found.values()])
         for listener in listeners:
             tell(listener, lambda to: to.end(step, cached=True))
         return found
@@ -76,9 +75,8 @@ def run_step(step: Step) -> tuple[Dataset, ...]:
         except BaseException:
             meter.stop()
             raise
-        commit(step, step.name)
+        if isinstance(step, Step):
+            commit(step, step.name)
     for listener in listeners:
         tell(listener, lambda to: to.end(step, cached=False))
-    datasets = step.committed()
-    assert datasets is not None, "commit() has just written them"
-    return datasets
+    return step.committed() or {}

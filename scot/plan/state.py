@@ -10,13 +10,13 @@ from scot_core.config import Pipeline
 from scot_core.errors import LakeError, ScotError
 from scot_core.lake import Dataset, Lake
 from scot_core.stages import recipes
-from scot_core.stages.step import Step
+from scot_core.stages.step import Committed, Work
 
 
 class NotThereError(Exception):
     """The first step of a stage that is not committed."""
 
-    def __init__(self, step: Step) -> None:
+    def __init__(self, step: Work) -> None:
         super().__init__(step.name)
         self.step = step
 
@@ -96,17 +96,16 @@ def _walk(lake: Lake, pipeline: Pipeline, found: Found) -> Iterator[None]:
     yield
 
 
-def _committed(step: Step) -> tuple[Dataset, ...]:
+def _committed(step: Work) -> Committed:
     found = step.committed()
     if found is None:
         raise NotThereError(step)
     return found
 
 
-def _begun(stage: str, step: Step) -> State:
+def _begun(stage: str, step: Work) -> State:
     """Shards are counted by their files: asking the step for its shards may read all of its input."""
-    identity = step.outputs[-1]
-    names = step.lake.storage.names(f"{identity.table}/{identity.key}")
+    names = step.lake.storage.names(step.folder)
     parts = sum(name.startswith("part-") and name.endswith(".parquet") for name in names)
     kept = "_journal" in names
     if not parts and not kept:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from scot_core.lake import parts
 from scot_core.lake.dataset import Dataset, Identity
 from scot_core.lake.fingerprint import digest
 from scot_core.lake.manifest import MANIFEST, File, Manifest, Part, Rows, Usage, library_versions, problems
-from scot_core.lake.names import part_name
+from scot_core.lake.names import file_name, part_name
 from scot_core.lake.schema import TABLES, schema_of
 from scot_core.lake.storage import TEMPORARY, Journal, Storage
 from scot_core.lake.table import Table
@@ -31,19 +31,20 @@ class Draft:
 
     storage: Storage
     identity: Identity
-    _files: dict[str, File] = field(default_factory=dict)
 
     @property
     def folder(self) -> str:
         return self.identity.folder
 
     def has_part(self, index: int) -> bool:
-        """True where this part is whole and was written for this very fingerprint."""
+        """True where this part is whole, was written for this very fingerprint, and its files are there."""
         name = f"{self.folder}/{part_name(index)}"
         if not self.storage.exists(name):
             return False
         footer = parts.footer_of(self.storage, name)
-        return footer is not None and footer.fingerprint == self.identity.fingerprint
+        if footer is None or footer.fingerprint != self.identity.fingerprint:
+            return False
+        return all(self.storage.exists(f"{self.folder}/{file}") for file in footer.files)
 
     def read_part(self, index: int) -> pa.Table:
         """A finished part of this draft. Raises LakeError where it cannot be read."""
@@ -54,20 +55,17 @@ class Draft:
         except parts.UNREADABLE as error:
             raise self._unusable(name, f"cannot be read ({error})") from error
 
-    def write_part(self, index: int, rows: Mapping[str, Any]) -> int:
-        """Write one part atomically; the column `key` is added here. Returns the number of rows."""
-        table = self._as_table(rows)
-        self._write(part_name(index), parts.encode(table, self.identity.fingerprint))
-        return int(table.num_rows)
+    def write_part(self, index: int, rows: Mapping[str, Any], files: Mapping[str, bytes] | None = None) -> int:
+        """Write one part atomically; the column `key` is added here. Returns the number of rows.
 
-    def write_files(self, folder: Path) -> None:
-        """Take the files of a local folder (weights) into the dataset; hidden ones stay behind."""
-        for path in sorted(folder.rglob("*")):
-            name = path.relative_to(folder).as_posix()
-            if path.is_file() and not any(part.startswith(("_", ".")) for part in name.split("/")):
-                data = path.read_bytes()
-                self._write(name, data)
-                self._files[name] = File(name=name, bytes=len(data), digest=digest(data))
+        The `files` that belong to it (weights), by their names in the dataset, are written first: where the part is,
+        they are.
+        """
+        table, files = self._as_table(rows), files or {}
+        for name, data in files.items():
+            self._write(self._checked(name), data)
+        self._write(part_name(index), parts.encode(table, self.identity.fingerprint, sorted(files)))
+        return int(table.num_rows)
 
     def journal(self, shard: int) -> Journal:
         """The journal of one shard; it outlives a kill, and goes with the commit's clean-up."""
@@ -83,27 +81,30 @@ class Draft:
             raise LakeError(f"cannot make the folder {folder}: {error.strerror}") from error
         return folder
 
-    def commit(self, count: int, *, rows_in: int, rejected: int = 0, usage: Usage | None = None) -> Dataset:
+    def commit(self, count: int, *, rows_in: int | None, rejected: int = 0, usage: Usage | None = None) -> Dataset:
         """Write the manifest. Raises LakeError where a row would be lost: in must be out + rejected.
+
+        `rows_in` is None where nothing but the parts says how many rows there are.
 
         What is committed stays as it is: where another run was first, its dataset is returned. It is newer than what it
         was made from and what its table holds, whatever a clock says that was set back.
         """
-        listed = tuple(self._part(index) for index in range(count))
+        listed, files = self._listed(count)
         rows_out = sum(part.rows for part in listed)
+        rows_in = rows_out + rejected if rows_in is None else rows_in
         if rows_in != rows_out + rejected:
             raise LakeError(
                 f"{self.folder}: {rows_in} rows went in, but {rows_out} came out and {rejected} were rejected; "
                 "nothing was committed. This is a defect of the stage: please report it"
             )
-        manifest = self._manifest(listed, Rows(given=rows_in, out=rows_out, rejected=rejected), usage or Usage())
+        manifest = self._manifest(listed, files, Rows(given=rows_in, out=rows_out, rejected=rejected), usage or Usage())
         self.storage.create(f"{self.folder}/{MANIFEST}", manifest.encode())
         self._clean_up()
         committed = self._table.find(self.identity.key)
         assert committed is not None, "a manifest is there: this one, or that of another run"
         return committed
 
-    def _manifest(self, listed: tuple[Part, ...], rows: Rows, usage: Usage) -> Manifest:
+    def _manifest(self, listed: tuple[Part, ...], files: tuple[File, ...], rows: Rows, usage: Usage) -> Manifest:
         identity = self.identity
         try:
             return Manifest(
@@ -115,7 +116,7 @@ class Draft:
                 config=dict(identity.config),
                 inputs=tuple(identity.inputs),
                 parts=listed,
-                files=tuple(self._files[name] for name in sorted(self._files)),
+                files=files,
                 rows=rows,
                 usage=usage,
                 versions=library_versions(),
@@ -163,13 +164,36 @@ class Draft:
         except (pa.ArrowException, OverflowError, UnicodeError) as error:
             raise LakeError(f"{self.folder}: the rows do not fit the table {self.identity.table}: {error}") from error
 
-    def _part(self, index: int) -> Part:
-        name = part_name(index)
+    def _checked(self, name: str) -> str:
+        try:
+            return file_name(name)
+        except ValueError as error:
+            raise LakeError(f"{self.folder} cannot hold the file {name!r}: {error}") from error
+
+    def _listed(self, count: int) -> tuple[tuple[Part, ...], tuple[File, ...]]:
+        """What there is to commit, as it lies in the lake: another run may have written the same parts."""
+        listed: list[Part] = []
+        names: set[str] = set()
+        for name in map(part_name, range(count)):
+            data = self.storage.read(f"{self.folder}/{name}")
+            footer = parts.read_footer(data)
+            if footer is None or footer.fingerprint != self.identity.fingerprint:
+                raise self._unusable(f"{self.folder}/{name}", "is damaged, or was written for another dataset")
+            listed.append(parts.part_of(name, data, footer))
+            names.update(footer.files)
+        return tuple(listed), tuple(self._file(name) for name in sorted(names))
+
+    def _file(self, name: str) -> File:
         data = self.storage.read(f"{self.folder}/{name}")
-        footer = parts.read_footer(data)
-        if footer is None or footer.fingerprint != self.identity.fingerprint:
-            raise self._unusable(f"{self.folder}/{name}", "is damaged, or was written for another dataset")
-        return parts.part_of(name, data, footer)
+        return File(name=name, bytes=len(data), digest=digest(data))
 
     def _unusable(self, name: str, what: str) -> LakeError:
         return LakeError(f"{self.storage.path(name)} {what}; remove it and run again: it will be written anew")
+
+
+def files_of(folder: Path, under: str) -> dict[str, bytes]:
+    """The files of a local folder, as `write_part` takes them, named `<under>/…`; hidden ones stay behind."""
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    names = {path: path.relative_to(folder).as_posix() for path in paths}
+    shown = {path: name for path, name in names.items() if not any(part[0] in "._" for part in name.split("/"))}
+    return {f"{under}/{name}": path.read_bytes() for path, name in shown.items()}

@@ -5,6 +5,7 @@ Every part carries the fingerprint of its dataset in its footer, and a checksum 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,29 +13,40 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scot_core.errors import LakeError
-from scot_core.lake.fingerprint import digest
+from scot_core.lake.fingerprint import canonical_json, digest
 from scot_core.lake.manifest import End, Part
+from scot_core.lake.names import file_name
 from scot_core.lake.storage import Storage
 
 FOOTER_KEY = b"scot.fingerprint"
+FILES_KEY = b"scot.files"
 FOOTER_BYTES = 1 << 16  # read from a part's end at first; its footer is seldom longer
 WHOLE_BELOW = 1 << 22  # bytes; a smaller part is read whole, whatever is wanted of it
-UNREADABLE = (pa.ArrowException, OSError, ValueError)  # what pyarrow raises for a damaged part
+UNREADABLE = (
+    pa.ArrowException,
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)  # what pyarrow raises for a damaged part
 _TAIL = 8  # bytes after the footer: its length, and Parquet's magic number
 
 
 @dataclass(frozen=True, slots=True)
 class Footer:
-    """What the end of a part says: `size` is that of the footer with its tail."""
+    """What the end of a part says: `size` is that of the footer with its tail, `files` lie beside the part."""
 
     fingerprint: str
     rows: int
     size: int
+    files: tuple[str, ...] = ()
 
 
-def encode(table: pa.Table, fingerprint: str) -> bytes:
-    """The file of a part."""
+def encode(table: pa.Table, fingerprint: str, files: Sequence[str] = ()) -> bytes:
+    """The file of a part that needs the files of these names."""
     metadata = {**(table.schema.metadata or {}), FOOTER_KEY: fingerprint.encode()}
+    if files:
+        metadata[FILES_KEY] = canonical_json(list(files))
     sink = pa.BufferOutputStream()
     pq.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd", write_page_checksum=True)
     return bytes(sink.getvalue().to_pybytes())
@@ -44,8 +56,9 @@ def read_footer(data: bytes) -> Footer | None:
     """The footer at the end of a part; None where there is no whole one."""
     try:
         footer = pq.read_metadata(pa.BufferReader(data))
-        fingerprint = (footer.metadata or {}).get(FOOTER_KEY, b"").decode()
-        return Footer(fingerprint, footer.num_rows, _footer_size(data))
+        metadata = footer.metadata or {}
+        files = tuple(file_name(str(name)) for name in json.loads(metadata.get(FILES_KEY, b"[]")))
+        return Footer(metadata.get(FOOTER_KEY, b"").decode(), footer.num_rows, _footer_size(data), files)
     except UNREADABLE:
         return None
 

@@ -40,8 +40,8 @@ class Lineage:
 
     @property
     def seconds(self) -> float:
-        """Seconds of work behind everything. Datasets of one step share a fingerprint and are counted once."""
-        return sum({d.fingerprint: d.usage.seconds for d in self.datasets}.values())
+        """Seconds of work behind everything. Datasets of one step share fingerprint and work, and are counted once."""
+        return sum(seconds for _, seconds in {(d.fingerprint, d.usage.seconds) for d in self.datasets})
 
 
 def trace(lake: Lake, root: Dataset) -> Lineage:

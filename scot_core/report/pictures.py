@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from scot_core.lake import Dataset
-from scot_core.stages.embed.datasets import decode
+from scot_core.stages.embed.images import stored_picture
 
 LARGEST = 256  # pixels; larger pictures are scaled down
 
@@ -23,7 +23,7 @@ def images_of(dataset: Dataset, ids: Collection[str]) -> dict[str, Image.Image]:
         part = whole.filter(pc.is_valid(pc.struct_field(whole["image"], "bytes")))  # further captions carry no image
         places = [i for i, image_id in enumerate(part["image_id"].to_pylist()) if image_id in wanted]
         for row in part.take(pa.array(places, pa.int64())).to_pylist():
-            found[row["image_id"]] = decode(row).convert("RGB")
+            found[row["image_id"]] = stored_picture(row).convert("RGB")
         if len(found) == len(wanted):
             break
     return found

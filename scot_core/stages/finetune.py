@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,14 +10,14 @@ from typing import Any
 
 from scot_core.config import FinetuneConfig
 from scot_core.errors import DataError
-from scot_core.lake import Dataset, Identity, Lake, Usage
-from scot_core.lake.fingerprint import fingerprint
+from scot_core.lake import Dataset, Identity, Lake
+from scot_core.lake.draft import files_of
 from scot_core.llm import Reply
 from scot_core.llm.local.weights import weights_revision
 from scot_core.sources import RIGHT, Judge, judge_of
 from scot_core.stages.replies.read import CAPTION_COLUMNS
 from scot_core.stages.seed.ask import choose
-from scot_core.stages.step import Run, Step, Tick
+from scot_core.stages.step import Run, Step, Tick, identities
 from scot_core.triplets import Rejection, local_completion, local_prompt, parse, read_reply
 
 EVALUATION_SEED = 1
@@ -26,8 +25,7 @@ EVALUATION_SEED = 1
 
 def finetune(run: Run, lake: Lake, config: FinetuneConfig, captions: Dataset, seeds: Dataset) -> Dataset:
     """Returns the adapter."""
-    (adapters,) = run(Finetune(lake, config, captions, seeds))
-    return adapters
+    return run(Finetune(lake, config, captions, seeds))["adapters"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +68,12 @@ class Finetune(Step):
         self._source = captions.source
 
     @property
-    def outputs(self) -> Sequence[Identity]:
+    def outputs(self) -> Mapping[str, Identity]:
         config = {**self.config.identity(), "weights": weights_revision(self.config.base, self.config.revision)}
-        inputs = [self._captions, self._seeds]
-        identity = fingerprint("finetune", FinetuneConfig.STAGE_VERSION, config, [d.fingerprint for d in inputs])
-        return [Identity("adapters", self._source, "finetune", identity, config, [d.reference for d in inputs])]
+        return identities(
+            "adapters", source=self._source, label="finetune", sealed_as="finetune",
+            version=FinetuneConfig.STAGE_VERSION, config=config, inputs=[self._captions, self._seeds],
+        )  # fmt: skip
 
     def shards(self) -> Sequence[int]:
         return [self.config.steps]
@@ -82,7 +81,7 @@ class Finetune(Step):
     def work(self, shard: int, tick: Tick) -> None:
         from scot_core.llm.local.finetune import finetune as tune
 
-        draft = self.draft(self.outputs[0])
+        draft = self.drafts["adapters"]
         work = draft.work_folder()
         held_out = self._held_out()
         before = self._measure(None, held_out)
@@ -94,18 +93,10 @@ class Finetune(Step):
 
         adapter = tune(self.config, self._examples(), work, progress=on_step).adapter
         after = self._measure(adapter, held_out)
-        files = work / "files"
-        shutil.rmtree(files, ignore_errors=True)
-        shutil.copytree(adapter, files / "adapter")
-        draft.write_part(shard, self._columns(losses, before, after))
+        draft.write_part(shard, self._columns(losses, before, after), files_of(adapter, "adapter"))
 
-    def finish(self) -> None:
-        draft = self.draft(self.outputs[0])
-        draft.write_files(draft.work_folder() / "files")
-        draft.commit(1, rows_in=draft.read_part(0).num_rows, usage=Usage(seconds=self.seconds))
-
-    def is_done(self, shard: int) -> bool:
-        return super().is_done(shard) and (self.draft(self.outputs[0]).work_folder() / "files").is_dir()
+    def rows_in(self) -> None:
+        """Numbers of a run: as many as there are."""
 
     def _examples(self) -> list[tuple[str, str]]:
         rows = self._seeds.read(["caption", "modification", "modified_caption"]).to_pylist()

@@ -16,7 +16,7 @@ from typing import Protocol
 from weakref import WeakSet
 
 from scot_core.errors import ScotError
-from scot_core.stages.step import Step
+from scot_core.stages.step import Work
 
 logger = logging.getLogger(__name__)
 
@@ -56,11 +56,11 @@ class Listener(Protocol):
 
     every_s: float
 
-    def begin(self, step: Step, total: int) -> None: ...
+    def begin(self, step: Work, total: int) -> None: ...
 
     def update(self, progress: Progress) -> None: ...
 
-    def end(self, step: Step, cached: bool) -> None: ...
+    def end(self, step: Work, cached: bool) -> None: ...
 
 
 LISTENERS: ContextVar[tuple[Listener, ...]] = ContextVar("scot_progress_listeners", default=())
@@ -81,7 +81,7 @@ def tell(listener: Listener, what: Callable[[Listener], None]) -> None:
 class Meter:
     """Counts a step's units, from several threads, and tells the listeners."""
 
-    def __init__(self, step: Step, listeners: Sequence[Listener]) -> None:
+    def __init__(self, step: Work, listeners: Sequence[Listener]) -> None:
         self._step = step
         self._total = sum(step.shards())
         self._done = 0

@@ -1,24 +1,26 @@
-"""The shape every step of the pipeline has."""
+"""The shape that everything a stage does has: work in shards, and steps, which are work that ends in datasets."""
 
 from __future__ import annotations
 
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from scot_core.lake import Dataset, Draft, Identity, Lake
+from scot_core.lake import Dataset, Draft, Identity, Lake, Usage
+from scot_core.lake.fingerprint import fingerprint
 
 Tick = Callable[[int], None]
+Committed = Mapping[str, Dataset]  # by table
 
 
-class Step(ABC):
-    """Work on one lake that ends in committed datasets.
+class Work(ABC):
+    """Work on one lake that commits nothing: what it finds out, it keeps itself.
 
-    `run` may be called for different shards at once from several threads, at most `parallel` of them. A shard
-    that is already in the lake is skipped, so a step that was killed is simply run again.
+    `run` may be called for different shards at once from several threads, at most `parallel` of them.
     """
 
     stage: str  # the stage it belongs to, for progress and logs
@@ -33,8 +35,8 @@ class Step(ABC):
 
     @property
     @abstractmethod
-    def outputs(self) -> Sequence[Identity]:
-        """The datasets this step commits, the last one last."""
+    def folder(self) -> str:
+        """Where in the lake it keeps what is done before all of it is."""
 
     @abstractmethod
     def shards(self) -> Sequence[int]:
@@ -42,20 +44,19 @@ class Step(ABC):
 
     @abstractmethod
     def work(self, shard: int, tick: Tick) -> None:
-        """Do one shard and write its parts; `tick(n)` after every n units."""
-
-    @abstractmethod
-    def finish(self) -> None:
-        """Commit the outputs, in order. Every shard is done."""
+        """Do one shard; `tick(n)` after every n units."""
 
     def is_done(self, shard: int) -> bool:
-        """True where every output already has this shard's part."""
-        return all(self.draft(identity).has_part(shard) for identity in self.outputs)
+        """True where there is nothing left to do for a shard."""
+        return False
 
-    def committed(self) -> tuple[Dataset, ...] | None:
-        """The outputs, where all of them are committed and whole; else None."""
-        found = [self.lake.find(identity) for identity in self.outputs]
-        return None if any(d is None for d in found) else tuple(d for d in found if d is not None)
+    def committed(self) -> Committed | None:
+        """What it ends in, where that is in the lake already and nothing need be run; else None."""
+        return None
+
+    def commit(self) -> Committed:
+        """Commit what it ends in. Every shard is done."""
+        return {}
 
     def run(self, shard: int, tick: Tick) -> bool:
         """Do one shard unless it is done already. Returns True where work was done."""
@@ -68,16 +69,6 @@ class Step(ABC):
             self._seconds += time.monotonic() - started
         return True
 
-    def commit(self) -> tuple[Dataset, ...]:
-        self.finish()
-        self.lake.write_views()
-        datasets = self.committed()
-        assert datasets is not None, "finish() commits every output"
-        return datasets
-
-    def draft(self, identity: Identity) -> Draft:
-        return self.lake.draft(identity)
-
     @property
     def seconds(self) -> float:
         """Seconds of work in this process, summed over shards."""
@@ -86,13 +77,80 @@ class Step(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(  # noqa: B027 - most steps hold nothing
+    def __exit__(  # noqa: B027 - most hold nothing
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give back what the step holds (servers, models)."""
+        """Give back what is held (servers, models)."""
 
 
-Run = Callable[[Step], tuple[Dataset, ...]]  # a flow gives one that submits tasks, a test one that loops
+class Step(Work):
+    """Work that ends in committed datasets, each of which has one part for each shard.
+
+    A shard that is already in the lake is skipped, so a step that was killed is simply run again.
+    """
+
+    @property
+    @abstractmethod
+    def outputs(self) -> Mapping[str, Identity]:
+        """The datasets this step commits, by table, in the order in which it does; the one it is about is last."""
+
+    @property
+    def folder(self) -> str:
+        return list(self.outputs.values())[-1].folder
+
+    @cached_property
+    def drafts(self) -> Mapping[str, Draft]:
+        """Where `work` writes its parts, by table."""
+        return {table: self.lake.draft(identity) for table, identity in self.outputs.items()}
+
+    def is_done(self, shard: int) -> bool:
+        """True where every output already has this shard's part, with the files that belong to it."""
+        return all(draft.has_part(shard) for draft in self.drafts.values())
+
+    def committed(self) -> Committed | None:
+        """The outputs, where all of them are committed and whole; else None."""
+        found = {table: self.lake.find(identity) for table, identity in self.outputs.items()}
+        whole = {table: dataset for table, dataset in found.items() if dataset is not None}
+        return whole if len(whole) == len(found) else None
+
+    def commit(self) -> Committed:
+        """Raises LakeError where a row is lost: what went in must be in the outputs, `rejects` or others."""
+        datasets = self.finish()
+        self.lake.write_views()
+        return datasets
+
+    def finish(self) -> Committed:
+        """Commit the outputs, in order. Rows of `rejects` are those that the others lack."""
+        count, rows_in, usage = len(self.shards()), self.rows_in(), self.usage()  # a commit clears the work folder
+        rejected, datasets = 0, {}
+        for table, draft in self.drafts.items():
+            if table == "rejects":
+                datasets[table] = draft.commit(count, rows_in=None, usage=usage)
+                rejected = datasets[table].rows
+            else:
+                datasets[table] = draft.commit(count, rows_in=rows_in, rejected=rejected, usage=usage)
+        return datasets
+
+    def rows_in(self) -> int | None:
+        """Rows that went in, counted apart from those that came out; None where nothing says how many there must be."""
+        return sum(self.shards())
+
+    def usage(self) -> Usage:
+        """What it cost."""
+        return Usage(seconds=self.seconds)
+
+
+Run = Callable[[Work], Committed]  # a flow gives one that submits tasks, a test one that loops
+
+
+def identities(
+    *tables: str, source: str, label: str, sealed_as: str, version: int, config: Mapping[str, Any],
+    inputs: Sequence[Dataset] = (),
+) -> dict[str, Identity]:  # fmt: skip
+    """Datasets that one step makes of its inputs; `label` is their stage, `sealed_as` the one in their fingerprint."""
+    seal = fingerprint(sealed_as, version, config, [dataset.fingerprint for dataset in inputs])
+    made_from = [dataset.reference for dataset in inputs]
+    return {table: Identity(table, source, label, seal, config, made_from) for table in tables}
 
 
 def shard_sizes(rows: int, per_shard: int) -> list[int]:
@@ -100,12 +158,12 @@ def shard_sizes(rows: int, per_shard: int) -> list[int]:
     return [min(per_shard, rows - start) for start in range(0, rows, per_shard)]
 
 
-def run_here(step: Step, tick: Tick = lambda _: None) -> tuple[Dataset, ...]:
-    """Run a step in this thread, shard by shard, and commit it; at once where it is committed already."""
-    found = step.committed()
+def run_here(work: Work, tick: Tick = lambda _: None) -> Committed:
+    """Run it in this thread, shard by shard, and commit it; at once where it is committed already."""
+    found = work.committed()
     if found is not None:
         return found
-    with step:
-        for shard in range(len(step.shards())):
-            step.run(shard, tick)
-        return step.commit()
+    with work:
+        for shard in range(len(work.shards())):
+            work.run(shard, tick)
+        return work.commit()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,18 @@ import torch
 from scot_core.combiner import Combiner
 from scot_core.config import TrainConfig
 from scot_core.errors import LakeError
-from scot_core.lake import Dataset, Identity, Lake, Usage
-from scot_core.lake.fingerprint import fingerprint
+from scot_core.lake import Dataset, Identity, Lake
+from scot_core.lake.draft import files_of
 from scot_core.lake.schema import text_id
 from scot_core.stages.embed import Embeddings
-from scot_core.stages.embed.datasets import vectors_by_id
-from scot_core.stages.step import Run, Step, Tick
+from scot_core.stages.embed.vectors import vectors_by_id
+from scot_core.stages.step import Run, Step, Tick, identities
 from scot_core.train import TrainingSet, train_combiner
 
 
 def train(run: Run, lake: Lake, config: TrainConfig, triplets: Dataset, vectors: Embeddings) -> Dataset:
     """Returns the Combiners."""
-    (combiners,) = run(TrainCombiner(lake, config, triplets, vectors.images, vectors.texts))
-    return combiners
+    return run(TrainCombiner(lake, config, triplets, vectors.images, vectors.texts))["combiners"]
 
 
 class TrainCombiner(Step):
@@ -39,15 +39,12 @@ class TrainCombiner(Step):
         self.name = f"train the Combiner ({config.loss})"
 
     @property
-    def outputs(self) -> Sequence[Identity]:
-        config = self.config.identity()
-        inputs = [self._triplets, self._images, self._texts]
-        identity = fingerprint("train", TrainConfig.STAGE_VERSION, config, [d.fingerprint for d in inputs])
-        return [
-            Identity(
-                "combiners", self._source, f"train-{self.config.loss}", identity, config, [d.reference for d in inputs]
-            )
-        ]
+    def outputs(self) -> Mapping[str, Identity]:
+        return identities(
+            "combiners", source=self._source, label=f"train-{self.config.loss}", sealed_as="train",
+            version=TrainConfig.STAGE_VERSION, config=self.config.identity(),
+            inputs=[self._triplets, self._images, self._texts],
+        )  # fmt: skip
 
     def shards(self) -> Sequence[int]:
         return [self.config.steps] * len(self.config.seeds)
@@ -57,7 +54,7 @@ class TrainCombiner(Step):
         return training_set(self._triplets, self._images, self._texts)
 
     def work(self, shard: int, tick: Tick) -> None:
-        draft = self.draft(self.outputs[0])
+        draft = self.drafts["combiners"]
         seed = self.config.seeds[shard]
         done = 0
 
@@ -67,20 +64,13 @@ class TrainCombiner(Step):
             done = step
 
         trained = train_combiner(self.data, self.config, seed, draft.work_folder() / f"seed-{seed}", on_step)
-        trained.combiner.save(self._weights(seed))
-        draft.write_part(shard, self._columns(seed, trained.curve))
+        with tempfile.TemporaryDirectory() as folder:
+            trained.combiner.save(Path(folder))
+            weights = files_of(Path(folder), f"seed-{seed}")
+        draft.write_part(shard, self._columns(seed, trained.curve), weights)
 
-    def finish(self) -> None:
-        draft = self.draft(self.outputs[0])
-        draft.write_files(draft.work_folder() / "files")
-        rows = sum(draft.read_part(shard).num_rows for shard in range(len(self.config.seeds)))
-        draft.commit(len(self.config.seeds), rows_in=rows, usage=Usage(seconds=self.seconds))
-
-    def is_done(self, shard: int) -> bool:
-        return super().is_done(shard) and self._weights(self.config.seeds[shard]).is_dir()
-
-    def _weights(self, seed: int) -> Path:
-        return self.draft(self.outputs[0]).work_folder() / "files" / f"seed-{seed}"
+    def rows_in(self) -> None:
+        """Numbers of a run: as many as there are."""
 
     def _columns(self, seed: int, curve: Sequence[tuple[int, float]]) -> dict[str, Any]:
         return {

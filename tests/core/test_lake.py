@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -24,10 +24,12 @@ import pytest
 
 from scot_core.errors import ConfigError, LakeError
 from scot_core.lake import Dataset, Identity, Lake, Reference, Usage
+from scot_core.lake.draft import files_of
 from scot_core.lake.fingerprint import fingerprint
 from scot_core.lake.lineage import ancestor, parents
 from scot_core.query import query
-from scot_core.stages.step import Step, Tick, run_here, shard_sizes
+from scot_core.stages.step import Step, Tick, identities, run_here, shard_sizes
+from tests.rows import no_rows
 
 Rows = Callable[..., dict[str, Any]]
 Identify = Callable[..., Identity]
@@ -38,7 +40,6 @@ class Number(Step):
     """Seven hundred numbered triplets in shards of a hundred; every seventh is rejected."""
 
     stage, name = "number", "number triplets"
-    version = 1
     pause_s = 0.0
 
     def __init__(self, lake: Lake) -> None:
@@ -46,9 +47,10 @@ class Number(Step):
         self.worked: list[int] = []
 
     @property
-    def outputs(self) -> Sequence[Identity]:
-        identity = fingerprint("number", self.version, {}, [])
-        return [Identity(table, "shop", "number", identity, {}) for table in ("rejects", "triplets")]
+    def outputs(self) -> Mapping[str, Identity]:
+        return identities(
+            "rejects", "triplets", source="shop", label="number", sealed_as="number", version=1, config={}
+        )  # fmt: skip
 
     def shards(self) -> Sequence[int]:
         return shard_sizes(700, 100)
@@ -56,20 +58,13 @@ class Number(Step):
     def work(self, shard: int, tick: Tick) -> None:
         self.worked.append(shard)
         numbers = range(shard * 100, shard * 100 + 100)
-        rejects, triplets = (self.draft(identity) for identity in self.outputs)
         lost, kept = ([f"{n:032x}" for n in numbers if (n % 7 == 0) == rejected] for rejected in (True, False))
         columns = {name: ["x"] * len(lost) for name in ("source", "stage", "reason", "raw")}
-        rejects.write_part(shard, {**columns, "pair_id": lost, "tries": [1] * len(lost)})
+        self.drafts["rejects"].write_part(shard, {**columns, "pair_id": lost, "tries": [1] * len(lost)})
         time.sleep(self.pause_s)
         texts = ("source", "image_id", "kind", "caption", "modification", "modified_caption", "model")
-        triplets.write_part(shard, {**{name: ["x"] * len(kept) for name in texts}, "pair_id": kept})
+        self.drafts["triplets"].write_part(shard, {**{name: ["x"] * len(kept) for name in texts}, "pair_id": kept})
         tick(100)
-
-    def finish(self) -> None:
-        rejects, triplets = (self.draft(identity) for identity in self.outputs)
-        rejects.commit(7, rows_in=100)
-        time.sleep(self.pause_s)
-        triplets.commit(7, rows_in=700, rejected=100, usage=Usage(seconds=self.seconds))
 
 
 def _part(lake: Lake, dataset: Dataset, index: int = 0) -> Path:
@@ -140,21 +135,35 @@ def test_the_manifest_says_what_was_made_from_what_with_what(lake: Lake, triplet
 
 def test_files_beside_the_parts_are_committed_with_them(lake: Lake, identify: Identify, tmp_path: Path) -> None:
     weights = tmp_path / "weights"
-    for name, data in {"seed-0/model.safetensors": b"\x00weights", "config.json": b"{}", ".hidden": b"h"}.items():
+    for name in ("deep/model.safetensors", "config.json", ".hidden", "_checkpoint/step-1", "deep/.cache/x"):
         (weights / name).parent.mkdir(parents=True, exist_ok=True)
-        (weights / name).write_bytes(data)
+        (weights / name).write_bytes(name.encode())
+    expected = {f"seed-0/{name}": name.encode() for name in ("deep/model.safetensors", "config.json")}
     draft = lake.draft(identify("combiners"))
-    draft.write_files(weights)
-    dataset = draft.commit(0, rows_in=0)
+    draft.write_part(0, no_rows("combiners"), files_of(weights, "seed-0"))
+    draft.write_part(1, no_rows("combiners"), {"note.txt": b"by hand"})
+    lake.storage.write(f"{draft.folder}/stray.txt", b"nobody's")
+    dataset = draft.commit(2, rows_in=None)
+    assert [file.name for file in dataset.files] == ["note.txt", *sorted(expected)]
     copied = dataset.files_in(tmp_path / "copy")
     found = {path.relative_to(copied).as_posix(): path.read_bytes() for path in copied.rglob("*") if path.is_file()}
-    assert found == {"seed-0/model.safetensors": b"\x00weights", "config.json": b"{}"}
-    lake.storage.write(f"{dataset.name}/config.json", b"[]")
+    assert found == {**expected, "note.txt": b"by hand"}
+    lake.storage.write(f"{dataset.name}/seed-0/config.json", b"[]")
     with pytest.raises(LakeError, match=r"config\.json is not what was committed"):
         dataset.files_in(tmp_path / "again")
-    lake.storage.remove(f"{dataset.name}/config.json")
-    with pytest.raises(LakeError, match=r"config\.json is missing"):
+    lake.storage.remove(f"{dataset.name}/seed-0/config.json")
+    with pytest.raises(LakeError, match=r"config\.json is missing; remove it and _manifest\.json"):
         lake.find(identify("combiners"))
+    lake.storage.remove(f"{dataset.name}/_manifest.json")
+    again = lake.draft(identify("combiners"))
+    assert [again.has_part(0), again.has_part(1)] == [False, True]  # the part whose file is gone is written again
+
+
+@pytest.mark.parametrize("name", ["../x", "/x", "a/../../x", ".x", "_manifest.json", "a\\b", ""])
+def test_a_file_that_would_lie_elsewhere_is_not_written(local_lake: Lake, identify: Identify, name: str) -> None:
+    with pytest.raises(LakeError, match="cannot hold the file"):
+        local_lake.draft(identify("combiners")).write_part(0, no_rows("combiners"), {name: b""})
+    assert not Path(local_lake.url).exists()
 
 
 def test_rows_that_do_not_fit_the_table_are_refused(lake: Lake, triplets: Rows, identify: Identify) -> None:
@@ -246,13 +255,24 @@ def test_a_step_that_is_stopped_is_taken_up_where_it_was(lake: Lake) -> None:
     assert interrupted.committed() is None
     again = Number(lake)
     ticks: list[int] = []
-    rejects, triplets = run_here(again, ticks.append)
+    rejects, triplets = run_here(again, ticks.append).values()
     assert again.worked == [3, 4, 5, 6]
     assert sum(ticks) == 700
     assert (rejects.rows, triplets.rows, triplets.record.rejected) == (100, 600, 100)
     cached = Number(lake)
-    assert [d.record for d in run_here(cached)] == [rejects.record, triplets.record]
+    assert [d.record for d in run_here(cached).values()] == [rejects.record, triplets.record]
     assert cached.worked == []
+
+
+def test_a_step_that_was_killed_between_its_commits_makes_up_for_the_second(lake: Lake) -> None:
+    killed = Number(lake)
+    for shard in range(7):
+        killed.run(shard, lambda _: None)
+    killed.drafts["rejects"].commit(7, rows_in=None)
+    again = Number(lake)
+    assert again.committed() is None
+    assert run_here(again)["triplets"].record.rejected == 100
+    assert again.worked == []
 
 
 def test_shards_may_be_done_from_several_threads(lake: Lake) -> None:
@@ -266,7 +286,7 @@ def test_shards_may_be_done_from_several_threads(lake: Lake) -> None:
 
     with ThreadPoolExecutor(7) as pool:
         assert all(pool.map(lambda shard: step.run(shard, tick), range(7)))
-    _, triplets = step.commit()
+    triplets = step.commit()["triplets"]
     assert sorted(step.worked) == list(range(7))
     assert counted == [700]
     assert step.seconds > 7 * step.pause_s * 0.9
@@ -287,7 +307,7 @@ run_here(step, lambda units: print(units, flush=True))
 
 
 def test_kills_at_any_moment_end_in_the_same_parts(tmp_path: Path) -> None:
-    _, undisturbed = run_here(Number(Lake(tmp_path / "undisturbed")))
+    undisturbed = run_here(Number(Lake(tmp_path / "undisturbed")))["triplets"]
     lake = Lake(tmp_path / "killed")
     command = [sys.executable, "-c", RUN_NUMBER, lake.url, str(Path(__file__).parent)]
     for lines, delay in ((1, 0.01), (3, 0.0), (3, 0.03)):
@@ -301,14 +321,14 @@ def test_kills_at_any_moment_end_in_the_same_parts(tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
         process.wait()
         lake.write_views()  # readers are never disturbed by what is half done
-    _, triplets = run_here(Number(lake))
+    triplets = run_here(Number(lake))["triplets"]
     assert triplets.parts == undisturbed.parts
     left = {path.name for path in Path(lake.url, triplets.name).iterdir()}
     assert left == {"_manifest.json", *(f"part-0000{n}.parquet" for n in range(7))}
 
 
 def test_following_the_advice_of_the_error_redoes_the_damaged_shard_alone(local_lake: Lake) -> None:
-    _, committed = run_here(Number(local_lake))
+    committed = run_here(Number(local_lake))["triplets"]
     path = _part(local_lake, committed, 4)
     whole = path.read_bytes()
     path.write_bytes(whole[:-9])
@@ -320,7 +340,7 @@ def test_following_the_advice_of_the_error_redoes_the_damaged_shard_alone(local_
     path.unlink()
     (path.parent / named[2]).unlink()
     again = Number(local_lake)
-    _, rebuilt = run_here(again)
+    rebuilt = run_here(again)["triplets"]
     assert again.worked == [4]
     assert rebuilt.parts == committed.parts
     assert path.read_bytes() == whole

@@ -74,7 +74,7 @@ def test_smollm2_learns_to_write_triplets(tmp_path: Path, monkeypatch: pytest.Mo
         base="smollm2", steps=20, batch_size=8, learning_rate=8e-3, held_out=32, max_new_tokens=48,
         evaluation_batch_size=32, checkpoint_every=5,
     )  # fmt: skip
-    (adapters,) = run_here(Finetune(lake, tuning, captions, commit_seeds(lake, captions, 200)))
+    adapters = run_here(Finetune(lake, tuning, captions, commit_seeds(lake, captions, 200)))["adapters"]
     rows = adapters.read().to_pylist()
     losses = [row["value"] for row in rows if row["metric"] == "loss"]
     measured = {(row["phase"], row["metric"]): row["value"] for row in rows if row["phase"] != "train"}
@@ -85,8 +85,8 @@ def test_smollm2_learns_to_write_triplets(tmp_path: Path, monkeypatch: pytest.Mo
 
     unseen = commit_captions(lake, 48, seed=1)
     settings = GenerateConfig(max_new_tokens=48, batch_size=24, shard_rows=24)
-    (replies,) = run_here(Write(lake, settings, unseen, adapters))
-    rejects, triplets = run_here(ReadReplies(lake, "generate", "generated", "lines", unseen, [replies]))
+    replies = run_here(Write(lake, settings, unseen, adapters))["replies"]
+    rejects, triplets = run_here(ReadReplies(lake, "generate", "generated", "lines", unseen, [replies])).values()
     assert replies.rows == triplets.rows + rejects.rows == 48
     assert triplets.rows > 0
     for row in triplets.read().to_pylist()[:5]:

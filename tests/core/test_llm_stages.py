@@ -94,10 +94,10 @@ def test_a_finetune_that_was_stopped_goes_on_from_its_checkpoint(tuned: Lake, tm
 
     with pytest.raises(StoppedError):
         run_here(step, stop)
-    (checkpoint,) = (lake.draft(step.outputs[0]).work_folder() / "_checkpoint").iterdir()
+    (checkpoint,) = (step.drafts["adapters"].work_folder() / "_checkpoint").iterdir()
     with safe_open(checkpoint, framework="pt") as file:
         assert file.metadata()["step"] == "4"
-    (adapters,) = run_here(step)
+    adapters = run_here(step)["adapters"]
     expected = tuned.table("adapters").latest()
     assert adapters.key == expected.key  # how many held-out captions are answered together is no part of it
     assert adapters.files == expected.files
@@ -135,7 +135,7 @@ def write(lake: Lake, **more: Any) -> Write:
 
 
 def test_two_devices_write_the_bytes_of_one(tuned: Lake, tmp_path: Path) -> None:
-    (expected,) = run_here(write(tuned))
+    expected = run_here(write(tuned))["replies"]
     assert [part.rows for part in expected.parts] == [8, 8, 8, 6]
     lake = copy_of(tuned, tmp_path)
     shutil.rmtree(Path(lake.url) / expected.name)
@@ -144,13 +144,13 @@ def test_two_devices_write_the_bytes_of_one(tuned: Lake, tmp_path: Path) -> None
         assert step.parallel == 2
         with ThreadPoolExecutor(4) as pool:  # more threads than devices: the others wait for one
             assert all(pool.map(lambda shard: step.run(shard, ticks.append), range(4)))
-        (found,) = step.commit()
+        found = step.commit()["replies"]
     assert found.parts == expected.parts
     assert sum(ticks) == CAPTIONS
 
 
 def test_generation_that_was_stopped_ends_with_the_same_bytes(tuned: Lake, tmp_path: Path) -> None:
-    (expected,) = run_here(write(tuned))
+    expected = run_here(write(tuned))["replies"]
     lake = copy_of(tuned, tmp_path)
     shutil.rmtree(Path(lake.url) / expected.name)
 
@@ -161,5 +161,5 @@ def test_generation_that_was_stopped_ends_with_the_same_bytes(tuned: Lake, tmp_p
     with pytest.raises(KeyboardInterrupt):
         run_here(write(lake), stop)
     assert len(list((Path(lake.url) / expected.name).glob("part-*"))) == 2
-    (found,) = run_here(write(lake))
+    found = run_here(write(lake))["replies"]
     assert found.parts == expected.parts

@@ -25,7 +25,8 @@ from scot_core.errors import LakeError
 from scot_core.lake import Lake
 from scot_core.llm.local import smollm2
 from scot_core.stages import recipes
-from scot_core.stages.step import Step, run_here
+from scot_core.stages import step as stages
+from scot_core.stages.step import Committed, run_here
 
 SMALL = CaptionsConfig(count=12, queries_per_split=2, gallery=60, shard_rows=6)
 
@@ -100,7 +101,7 @@ def test_states_follow_the_lake(tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake")
     pipeline = profile("smoke").model_copy(update={"captions": SMALL})
 
-    def half(step: Step) -> tuple[()]:
+    def half(step: stages.Work) -> Committed:
         with step:
             step.run(0, lambda _: None)
         raise KeyboardInterrupt

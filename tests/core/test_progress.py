@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from scot_core.stages.progress import Meter, Progress, Stopped, tell
-from scot_core.stages.step import Step
+from scot_core.stages.step import Work
 
 
 class Counting:
@@ -21,7 +21,7 @@ class Counting:
         return [3] * 10
 
 
-COUNTING = cast(Step, Counting())
+COUNTING = cast(Work, Counting())
 
 
 class Listening:
@@ -38,13 +38,13 @@ class Listening:
         if what in self._broken:
             raise ConnectionError("All connection attempts failed")
 
-    def begin(self, step: Step, total: int) -> None:
+    def begin(self, step: Work, total: int) -> None:
         self._hear("begin")
 
     def update(self, progress: Progress) -> None:
         self._hear("update")
 
-    def end(self, step: Step, cached: bool) -> None:
+    def end(self, step: Work, cached: bool) -> None:
         self._hear("end")
 
 

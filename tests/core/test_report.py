@@ -29,7 +29,7 @@ from scot_core.report.lineage import trace
 from scot_core.report.results import Results, headline
 from scot_core.report.samples import Piece, compare, reasons
 from scot_core.stages import recipes
-from scot_core.stages.captions.catalogue import DrawCatalogue, draw_png
+from scot_core.stages.captions.catalogue import draw_captions, draw_gallery, draw_png
 from scot_core.stages.recipes import Pictures
 from scot_core.stages.replies.read import ReadReplies, reply_columns
 from scot_core.stages.step import run_here
@@ -40,8 +40,9 @@ WORLD = CaptionsConfig(count=40, queries_per_split=4, gallery=70, image_size=32)
 
 
 def draw(lake: Lake, config: CaptionsConfig) -> Pictures:
-    """What `DrawCatalogue` writes, drawn in this process."""
-    galleries, captions = (lake.draft(identity) for identity in DrawCatalogue(lake, config).outputs)
+    """What the stage draws, in this process."""
+    captions = draw_captions(lake, config).drafts["captions"]
+    galleries = draw_gallery(lake, config).drafts["galleries"]
     rng = random.Random(config.seed)
     products = [sample(rng, "seen") for _ in range(config.count)]
     ids = [f"product-{i:06d}" for i in range(config.count)]
@@ -116,7 +117,7 @@ def written(lake: Lake, captions: Dataset) -> Dataset:
     pairs = list(taught)
     said = {pair: json_reply(*taught[pair]) for pair in pairs[:20]} | {pairs[0]: HOSTILE}
     asked = replies(lake, "seed", 1, said, [captions])
-    _, seeds = run_here(ReadReplies(lake, "seed", "seed", "json", captions, [asked]))
+    seeds = run_here(ReadReplies(lake, "seed", "seed", "json", captions, [asked]))["triplets"]
     tuned = adapter(lake, captions, seeds)
     lines = {pair: local_completion(*taught[pair]) for pair in pairs}
     first = replies(lake, "generate", 1, lines | dict.fromkeys(pairs[:6], HOSTILE), [captions, tuned])
@@ -124,8 +125,7 @@ def written(lake: Lake, captions: Dataset) -> Dataset:
         lake, "generate-try2", 2, {pair: lines[pair] for pair in pairs[2:6]} | dict.fromkeys(pairs[:2], HOSTILE),
         [captions, tuned, first],
     )  # fmt: skip
-    _, triplets = run_here(ReadReplies(lake, "generate", "generated", "lines", captions, [first, second]))
-    return triplets
+    return run_here(ReadReplies(lake, "generate", "generated", "lines", captions, [first, second]))["triplets"]
 
 
 def build(folder: Path, world: CaptionsConfig, train: TrainConfig) -> Lake:

@@ -12,24 +12,26 @@ from PIL import Image
 from scot_core.combiner import Combiner
 from scot_core.config import CaptionsConfig, EmbedConfig
 from scot_core.lake import Dataset, Identity, Lake
+from scot_core.lake.draft import files_of
 from scot_core.lake.fingerprint import fingerprint
 from scot_core.search import Searcher
 from scot_core.stages import recipes
-from scot_core.stages.embed.datasets import EmbedImages
+from scot_core.stages.embed.images import embed_images
 from scot_core.stages.step import run_here
+from tests.rows import no_rows
 
 SMALL = CaptionsConfig(count=12, queries_per_split=2, gallery=60, shard_rows=6)
 
 
 def trained_on(lake: Lake, embeddings: Dataset, folder: Path) -> None:
     torch.manual_seed(0)
-    Combiner(int(embeddings.config["spec"]["dim"]), 16, 16).save(folder / "seed-0")
+    Combiner(int(embeddings.config["spec"]["dim"]), 16, 16).save(folder)
     identity = fingerprint("train", 1, {}, [embeddings.fingerprint])
     draft = lake.draft(
         Identity("combiners", "catalogue", "train-scot", identity, {"seeds": [0]}, [embeddings.reference])
     )
-    draft.write_files(folder)
-    draft.commit(0, rows_in=0)
+    draft.write_part(0, no_rows("combiners"), files_of(folder, "seed-0"))
+    draft.commit(1, rows_in=0)
 
 
 def embedded_since_by_another(lake: Lake, embeddings: Dataset) -> None:
@@ -49,7 +51,7 @@ def embedded_since_by_another(lake: Lake, embeddings: Dataset) -> None:
 def test_the_combiner_s_own_embeddings_are_searched(tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake")
     pictures = recipes.captions(run_here, lake, SMALL)
-    (embeddings,) = run_here(EmbedImages(lake, EmbedConfig(), pictures.captions))
+    embeddings = run_here(embed_images(lake, EmbedConfig(), pictures.captions))["embeddings"]
     trained_on(lake, embeddings, tmp_path / "weights")
     embedded_since_by_another(lake, embeddings)
     Image.new("RGB", (64, 64), "red").save(tmp_path / "reference.png")

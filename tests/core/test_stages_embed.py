@@ -21,8 +21,10 @@ from scot_core.errors import DataError, ModelError
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.fingerprint import digest
 from scot_core.lake.manifest import Rows
-from scot_core.stages.captions.catalogue import DrawCatalogue
-from scot_core.stages.embed.datasets import EmbedImages, EmbedTexts, decode, encoder_of, vectors_by_id
+from scot_core.stages import recipes
+from scot_core.stages.embed.images import embed_images, stored_picture
+from scot_core.stages.embed.texts import embed_texts
+from scot_core.stages.embed.vectors import encoder_of, vectors_by_id
 from scot_core.stages.step import run_here
 from scot_core.stages.train import TrainCombiner, combiners_in
 from tests.tiny_encoders import save
@@ -33,7 +35,9 @@ SMALL = ["captions.count=30", "captions.queries_per_split=4", "captions.gallery=
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, Dataset, Dataset]:
     lake = Lake(tmp_path_factory.mktemp("embed") / "lake")
-    galleries, captions = run_here(DrawCatalogue(lake, with_overrides(profile("smoke"), SMALL).captions))
+    pictures = recipes.captions(run_here, lake, with_overrides(profile("smoke"), SMALL).captions)
+    galleries, captions = pictures.galleries, pictures.captions
+    assert galleries is not None
     return lake, galleries, captions
 
 
@@ -53,11 +57,11 @@ def test_every_image_and_every_different_text_has_one_unit_vector(
 ) -> None:
     lake, galleries, captions = drawn
     for given in (captions, galleries):
-        (embedded,) = run_here(EmbedImages(lake, EmbedConfig(), given))
+        embedded = run_here(embed_images(lake, EmbedConfig(), given))["embeddings"]
         row, vectors = vectors_by_id([embedded])
         assert list(row) == given.read(["image_id"])["image_id"].to_pylist()
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-    (texts,) = run_here(EmbedTexts(lake, EmbedConfig(shard_rows=7), triplets))
+    texts = run_here(embed_texts(lake, EmbedConfig(shard_rows=7), triplets))["embeddings"]
     stored = texts.read(["text"])["text"].to_pylist()
     table = triplets.read(["caption", "modification", "modified_caption"])
     assert sorted(stored) == sorted({text for column in table.columns for text in column.to_pylist()})
@@ -70,10 +74,10 @@ def test_the_encoder_is_frozen_through_embedding_and_training(
     encoder = load("catalogue")
     assert isinstance(encoder, CatalogueEncoder)
     before = {name: value.clone() for name, value in encoder.model.state_dict().items()}
-    (images,) = run_here(EmbedImages(lake, EmbedConfig(), captions))
-    (texts,) = run_here(EmbedTexts(lake, EmbedConfig(), triplets))
+    images = run_here(embed_images(lake, EmbedConfig(), captions))["embeddings"]
+    texts = run_here(embed_texts(lake, EmbedConfig(), triplets))["embeddings"]
     config = profile("smoke").train.model_copy(update={"steps": 3, "batch_size": 8})
-    (combiners,) = run_here(TrainCombiner(lake, config, triplets, images, texts))
+    combiners = run_here(TrainCombiner(lake, config, triplets, images, texts))["combiners"]
     assert set(combiners_in(combiners, tmp_path)) == {0}
     assert all(torch.equal(value, before[name]) for name, value in encoder.model.state_dict().items())
     assert load("catalogue").spec == encoder.spec
@@ -109,8 +113,8 @@ def test_an_image_with_several_captions_is_embedded_once(local_lake: Lake) -> No
         [("coco", "a", 10), ("coco", "a", None), ("coco", "a", None), ("abo", "b", 60)],
         [("flickr30k", "c", 110), ("flickr30k", "c", None)],
     )
-    step, ticks = EmbedImages(local_lake, EmbedConfig(batch_size=2), given), list[int]()
-    (embedded,) = run_here(step, ticks.append)
+    step, ticks = embed_images(local_lake, EmbedConfig(batch_size=2), given), list[int]()
+    embedded = run_here(step, ticks.append)["embeddings"]
     rows = embedded.read(["item_id", "source", "kind", "encoder"]).to_pylist()
     assert [(row["item_id"], row["source"]) for row in rows] == [("a", "coco"), ("b", "abo"), ("c", "flickr30k")]
     assert embedded.manifest.rows == Rows(given=3, out=3, rejected=0)
@@ -121,17 +125,17 @@ def test_an_image_with_several_captions_is_embedded_once(local_lake: Lake) -> No
 
 def test_a_part_whose_rows_were_all_refused_is_no_obstacle(local_lake: Lake) -> None:
     given = captioned(local_lake, [], [("coco", "a", 10)])
-    (embedded,) = run_here(EmbedImages(local_lake, EmbedConfig(), given))
+    embedded = run_here(embed_images(local_lake, EmbedConfig(), given))["embeddings"]
     assert embedded.rows == 1
 
 
 def test_captions_whose_images_are_not_stored_once_are_refused(local_lake: Lake) -> None:
     twice = captioned(local_lake, [("coco", "a", 10), ("coco", "a", 10)])
     with pytest.raises(DataError, match="part 0: image a of coco is stored more than once"):
-        run_here(EmbedImages(local_lake, EmbedConfig(), twice))
+        run_here(embed_images(local_lake, EmbedConfig(), twice))
     never = captioned(local_lake, [("coco", "a", 10), ("coco", "b", None)], version="d")
     with pytest.raises(DataError, match="part 0: image b of coco has no bytes"):
-        run_here(EmbedImages(local_lake, EmbedConfig(), never))
+        run_here(embed_images(local_lake, EmbedConfig(), never))
 
 
 # ------------------------------------------------------------------------------------ published encoders
@@ -152,10 +156,10 @@ def test_a_published_encoder_goes_through_the_same_stages_and_stays_frozen(
 ) -> None:
     lake, _, captions = drawn
     config = EmbedConfig(encoder="blip2", batch_size=7)
-    step = EmbedImages(lake, config, captions)
+    step = embed_images(lake, config, captions)
     used = step.encoder
-    (images,) = run_here(step)
-    (texts,) = run_here(EmbedTexts(lake, config, triplets))
+    images = run_here(step)["embeddings"]
+    texts = run_here(embed_texts(lake, config, triplets))["embeddings"]
     assert images.config["spec"] == encoders.spec_of("blip2").model_dump(mode="json")
     encoder = encoder_of(images)
     assert isinstance(encoder, PublishedEncoder) and isinstance(used, PublishedEncoder)
@@ -168,7 +172,7 @@ def test_a_published_encoder_goes_through_the_same_stages_and_stays_frozen(
     assert _state(encoder) == _state(used) == before
     _, vectors = vectors_by_id([images])
     rows = captions.read(["image_id", "image"]).to_pylist()
-    np.testing.assert_allclose(vectors, encoder.embed_images([decode(row) for row in rows]), atol=1e-5)
+    np.testing.assert_allclose(vectors, encoder.embed_images([stored_picture(row) for row in rows]), atol=1e-5)
 
 
 def _state(encoder: PublishedEncoder) -> str:
@@ -181,8 +185,8 @@ def test_what_changes_a_vector_changes_the_key_and_how_work_is_done_does_not(
     lake, _, captions = drawn
 
     def key(**fields: object) -> str:
-        (identity,) = EmbedImages(lake, EmbedConfig.model_validate({"encoder": "blip2", **fields}), captions).outputs
-        return identity.key
+        config = EmbedConfig.model_validate({"encoder": "blip2", **fields})
+        return embed_images(lake, config, captions).outputs["embeddings"].key
 
     assert len({key(), key(pooling="first"), key(precision="bfloat16"), key(shard_rows=5)}) == 4
     assert key() == key(batch_size=3, workers=2, device="cpu")
@@ -193,7 +197,7 @@ def test_an_embedding_is_continued_by_the_encoder_that_made_it_or_not_at_all(
 ) -> None:
     lake, _, captions = drawn
     config = EmbedConfig(encoder="blip2", pooling="first", precision="bfloat16")
-    (images,) = run_here(EmbedImages(lake, config, captions))
+    images = run_here(embed_images(lake, config, captions))["embeddings"]
     assert encoder_of(images).spec.pooling == "first" and encoder_of(images).spec.precision == "bfloat16"
     save("blip2", weights / "other" / "blip2", seed=1)
     monkeypatch.setenv("SCOT_WEIGHTS", str(weights / "other"))
@@ -211,16 +215,16 @@ def test_a_run_that_is_in_the_lake_needs_no_weights(
     drawn: tuple[Lake, Dataset, Dataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake, _, captions = drawn
-    (first,) = run_here(EmbedImages(lake, EmbedConfig(), captions))
+    first = run_here(embed_images(lake, EmbedConfig(), captions))["embeddings"]
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr("scot_core.stages.embed.datasets.load", refuse)
-    (again,) = run_here(EmbedImages(lake, EmbedConfig(), captions))
+    monkeypatch.setattr("scot_core.stages.embed.step.load", refuse)
+    again = run_here(embed_images(lake, EmbedConfig(), captions))["embeddings"]
     assert again.record == first.record
 
 
 def test_an_image_that_does_not_decode_is_named() -> None:
     with pytest.raises(DataError, match=r"image product-7 does not decode"):
-        decode({"image_id": "product-7", "image": {"bytes": b"not a picture", "path": "product-7.png"}})
+        stored_picture({"image_id": "product-7", "image": {"bytes": b"not a picture", "path": "product-7.png"}})

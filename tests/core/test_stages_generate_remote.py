@@ -13,6 +13,7 @@ from scot.merge import merge, merge_dataset
 from scot_core.config import FinetuneConfig, GenerateConfig, ServerConfig, profile, with_overrides
 from scot_core.errors import EndpointError, ModelError
 from scot_core.lake import Dataset, Identity, Lake
+from scot_core.lake.draft import files_of
 from scot_core.lake.fingerprint import fingerprint
 from scot_core.lake.manifest import Rows
 from scot_core.lake.schema import pair_id
@@ -47,7 +48,7 @@ def server(base: str, adapter: Path) -> Iterator[Completions]:
 
 
 @pytest.fixture
-def inputs(local_lake: Lake, base: str, adapter: Path, tmp_path: Path) -> tuple[Dataset, Dataset]:
+def inputs(local_lake: Lake, base: str, adapter: Path) -> tuple[Dataset, Dataset]:
     """Captions and the adapter, committed."""
     count = len(CAPTIONS)
     draft = local_lake.draft(Identity("captions", "shop", "captions", fingerprint("captions", 1, {}, []), {}))
@@ -64,12 +65,8 @@ def inputs(local_lake: Lake, base: str, adapter: Path, tmp_path: Path) -> tuple[
     captions = draft.commit(1, rows_in=count)
     config = {"base": base, "revision": None}
     draft = local_lake.draft(Identity("adapters", "shop", "finetune", fingerprint("finetune", 1, config, []), config))
-    draft.write_part(0, {"source": ["shop"], "phase": ["train"], "step": [0], "metric": ["loss"], "value": [0.0]})
-    copied = tmp_path / "copied" / "adapter"
-    copied.mkdir(parents=True)
-    for file in adapter.iterdir():
-        (copied / file.name).write_bytes(file.read_bytes())
-    draft.write_files(copied.parent)
+    rows = {"source": ["shop"], "phase": ["train"], "step": [0], "metric": ["loss"], "value": [0.0]}
+    draft.write_part(0, rows, files_of(adapter, "adapter"))
     return captions, draft.commit(1, rows_in=1)
 
 
@@ -90,9 +87,9 @@ def test_a_server_writes_what_the_model_writes_here(
 ) -> None:
     server.bodies.clear()
     config = remote(server.url)
-    (there,) = run_here(WriteRemotely(local_lake, config, *inputs))
+    there = run_here(WriteRemotely(local_lake, config, *inputs))["replies"]
     here_config = config.model_copy(update={"endpoint": ServerConfig(model="scot")})
-    (here,) = run_here(Write(local_lake, here_config, *inputs, devices=("cpu",)))
+    here = run_here(Write(local_lake, here_config, *inputs, devices=("cpu",)))["replies"]
     assert said(there) == said(here)
     assert {row["model"] for row in there.read().to_pylist()} == {row["model"] for row in here.read().to_pylist()}
     assert sorted(body["prompt"] for body in server.bodies) == sorted(map(local_prompt, CAPTIONS))
@@ -105,7 +102,7 @@ def test_the_adapter_is_unpacked_where_a_commit_after_a_kill_removes_it(
 ) -> None:
     config = GenerateConfig(batch_size=4, shard_rows=6, max_new_tokens=8)
     step = Write(local_lake, config, *inputs, devices=("cpu",))
-    work = local_lake.draft(step.outputs[0]).work_folder()
+    work = local_lake.draft(step.outputs["replies"]).work_folder()
     with step:
         step.run(0, lambda _: None)
         assert len(list(work.glob("*/adapter/adapter_config.json"))) == 1
@@ -143,7 +140,7 @@ def test_a_server_that_dies_halfway_is_asked_for_the_rest_alone(
         with pytest.raises(EndpointError, match="answered 500 3 times"):
             step.run(1, go_down)
     server.down = False
-    (replies,) = run_here(WriteRemotely(local_lake, remote(server.url), *inputs))
+    replies = run_here(WriteRemotely(local_lake, remote(server.url), *inputs))["replies"]
     assert replies.rows == len(CAPTIONS)
     assert set(server.answered.values()) == {1}
 
@@ -158,7 +155,7 @@ def test_a_model_the_server_does_not_serve_is_said(
 
 def test_what_is_sent_and_to_whom_makes_the_key(local_lake: Lake, inputs: tuple[Dataset, Dataset]) -> None:
     def key(**changes: object) -> str:
-        return WriteRemotely(local_lake, remote("http://a/v1", **changes), *inputs).outputs[0].key
+        return WriteRemotely(local_lake, remote("http://a/v1", **changes), *inputs).outputs["replies"].key
 
     first = key()
     moved = ServerConfig(name="a-server", base_url="http://b/v1", model="scot", concurrency=99)

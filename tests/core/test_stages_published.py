@@ -18,13 +18,15 @@ from scot_core.config import EmbedConfig, PublishedConfig
 from scot_core.encoders import load
 from scot_core.errors import ConfigError, DataError, LakeError, ModelError
 from scot_core.lake import Dataset, Identity, Lake
+from scot_core.lake.draft import files_of
 from scot_core.lake.fingerprint import fingerprint
 from scot_core.lake.manifest import Rows
 from scot_core.stages import recipes
 from scot_core.stages.benchmark.chosen import choose_combiner
-from scot_core.stages.embed.benchmarks import EmbedPublishedImages, open_published
-from scot_core.stages.step import Step, run_here
+from scot_core.stages.embed.benchmarks import embed_benchmark_images, open_published
+from scot_core.stages.step import Committed, Work, run_here
 from tests.published import GALLERY, write_cirr, write_fashioniq
+from tests.rows import no_rows
 
 ENCODER = EmbedConfig(encoder="catalogue")
 
@@ -83,7 +85,7 @@ def test_rows_are_those_of_the_benchmark_itself(lake: Lake, fashioniq: Path, tmp
 def test_a_second_run_embeds_and_measures_nothing(lake: Lake, fashioniq: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = measure(lake, config(fashioniq))
     moved = fashioniq.rename(fashioniq.parent / "moved")  # where the files lie does not matter
-    monkeypatch.setattr("scot_core.stages.embed.benchmarks.load", None)
+    monkeypatch.setattr("scot_core.stages.embed.step.load", None)
     assert measure(lake, config(moved)).digest == first.digest
 
 
@@ -182,7 +184,7 @@ def test_a_combiner_must_fit_the_encoder(lake: Lake, fashioniq: Path, tmp_path: 
 def test_looking_for_what_is_there_writes_nothing(lake: Lake, fashioniq: Path) -> None:
     (fashioniq / "images" / "dress-03.jpg").unlink()
 
-    def look(step: Step) -> tuple[Dataset, ...]:
+    def look(step: Work) -> Committed:
         assert step.committed() is None
         raise InterruptedError
 
@@ -215,25 +217,25 @@ def test_which_category_an_image_is_a_candidate_in_is_part_of_the_key(fashioniq:
 
 def trained(lake: Lake, embeddings: Dataset, folder: Path) -> Dataset:
     """A dataset of `combiners` that says it was trained on these embeddings."""
-    save_combiner(folder / "seed-0", int(embeddings.config["spec"]["dim"]))
+    save_combiner(folder, int(embeddings.config["spec"]["dim"]))
     identity = fingerprint("train", 1, {}, [embeddings.fingerprint])
     about = {"loss": "scot", "seeds": [0]}
     draft = lake.draft(Identity("combiners", "catalogue", "train-scot", identity, about, [embeddings.reference]))
-    draft.write_files(folder)
-    return draft.commit(0, rows_in=0)
+    draft.write_part(0, no_rows("combiners"), files_of(folder, "seed-0"))
+    return draft.commit(1, rows_in=0)
 
 
 def test_a_combiner_of_the_lake_is_measured_with_its_own_encoder(
     lake: Lake, fashioniq: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = EmbedPublishedImages(lake, config(fashioniq), ENCODER, open_published(config(fashioniq)))
-    combiners = trained(lake, run_here(step)[-1], tmp_path / "trained")
+    step = embed_benchmark_images(lake, config(fashioniq), ENCODER, open_published(config(fashioniq)))
+    combiners = trained(lake, run_here(step)["embeddings"], tmp_path / "trained")
     chosen, used = choose_combiner(lake, None, None)
     assert chosen is not None and chosen.origin == combiners.key and used.encoder == "catalogue"
     chosen, _ = choose_combiner(lake, None, EmbedConfig(encoder="catalogue", precision="float32"))
     assert chosen is not None and chosen.origin == combiners.key  # the default, spelled out
     other = load("catalogue").spec.model_copy(update={"preprocessing": "another"})
-    monkeypatch.setattr("scot_core.stages.embed.datasets.spec_of", lambda *_, **__: other)
+    monkeypatch.setattr("scot_core.stages.embed.vectors.spec_of", lambda *_, **__: other)
     with pytest.raises(ModelError, match="made by another encoder catalogue: here it has preprocessing 'another'"):
         choose_combiner(lake, None, None)
     with pytest.raises(ConfigError, match="leave --encoder out"):

@@ -83,7 +83,7 @@ def _reasons(rejects: Dataset) -> dict[str, int]:
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_rows_in_are_captions_and_rejects(tmp_path: Path, photos: Path, suffix: str) -> None:
     ticks: list[int] = []
-    rejects, captions = run_here(_own(tmp_path / "lake", _write(photos, suffix)), ticks.append)
+    rejects, captions = run_here(_own(tmp_path / "lake", _write(photos, suffix)), ticks.append).values()
     assert captions.manifest.rows == Rows(given=len(ROWS), out=2, rejected=len(ROWS) - 2)
     assert sum(ticks) == len(ROWS)
     assert _reasons(rejects) == REASONS
@@ -97,11 +97,11 @@ def test_rows_in_are_captions_and_rejects(tmp_path: Path, photos: Path, suffix: 
 
 def test_the_same_table_elsewhere_is_the_same_dataset_and_a_changed_one_another(tmp_path: Path, photos: Path) -> None:
     table = _write(photos, ".csv")
-    before = _own(tmp_path / "lake", table).outputs[-1].key
+    before = _own(tmp_path / "lake", table).outputs["captions"].key
     moved = shutil.copytree(photos, tmp_path / "elsewhere" / "photos")
-    assert _own(tmp_path / "lake", moved / "captions.csv", workers=5).outputs[-1].key == before
+    assert _own(tmp_path / "lake", moved / "captions.csv", workers=5).outputs["captions"].key == before
     table.write_text(table.read_text() + '\nred.png,"one more"\n')
-    assert _own(tmp_path / "lake", table).outputs[-1].key != before
+    assert _own(tmp_path / "lake", table).outputs["captions"].key != before
 
 
 def _published(root: Path, source: str = "paper", **settings: Any) -> CaptionsConfig:
@@ -131,7 +131,7 @@ def test_the_papers_three_sources_in_one_dataset(tmp_path: Path) -> None:
 def test_an_image_is_stored_once_with_the_first_of_its_captions(tmp_path: Path) -> None:
     captioned.coco(tmp_path / "data" / "coco")
     config = _published(tmp_path / "data", "coco")
-    _, captions = run_here(ReadCaptions(Lake(tmp_path / "lake"), config))
+    captions = run_here(ReadCaptions(Lake(tmp_path / "lake"), config))["captions"]
     seen: list[str] = []
     for part in captions.read_parts():
         for image_id, several in groupby(part.to_pylist(), key=lambda row: row["image_id"]):
@@ -145,10 +145,8 @@ def test_an_image_is_stored_once_with_the_first_of_its_captions(tmp_path: Path) 
 
 
 def test_one_caption_an_image(tmp_path: Path) -> None:
-    everything, one = (
-        run_here(ReadCaptions(Lake(tmp_path / "lake"), _published(tmp_path / "data", captions_per_image=which)))[-1]
-        for which in ("all", "one")
-    )
+    settings = [_published(tmp_path / "data", captions_per_image=which) for which in ("all", "one")]
+    everything, one = (run_here(ReadCaptions(Lake(tmp_path / "lake"), each))["captions"] for each in settings)
     assert (everything.rows, one.rows) == (18 + 18 + 20, 6 + 6 + 20)
     assert everything.key != one.key
 
@@ -156,7 +154,7 @@ def test_one_caption_an_image(tmp_path: Path) -> None:
 def test_settings_of_other_sources_do_not_change_a_dataset(tmp_path: Path) -> None:
     def key(source: str = "coco", **settings: Any) -> str:
         lake = Lake(tmp_path / "lake")
-        return ReadCaptions(lake, _published(tmp_path / "data", source, **settings)).outputs[-1].key
+        return ReadCaptions(lake, _published(tmp_path / "data", source, **settings)).outputs["captions"].key
 
     assert key(abo={"count": 3}, flickr30k={"count": 3}, count=7, workers=9) == key()
     keys = [key(), key(coco={"count": 3}), key(seed=1), key(shard_rows=6), key(captions_per_image="one")]
@@ -166,12 +164,12 @@ def test_settings_of_other_sources_do_not_change_a_dataset(tmp_path: Path) -> No
 
 def test_a_run_that_was_stopped_goes_on_and_ends_the_same(tmp_path: Path) -> None:
     config = _published(tmp_path / "data")
-    _, whole = run_here(ReadCaptions(Lake(tmp_path / "one"), config))
+    whole = run_here(ReadCaptions(Lake(tmp_path / "one"), config))["captions"]
     with ReadCaptions(Lake(tmp_path / "two"), config) as step:
         assert step.run(1, lambda _: None)
     folder = tmp_path / "two" / "captions" / whole.key
     assert (folder / "_work" / "spool.parquet").is_file()
-    _, captions = run_here(ReadCaptions(Lake(tmp_path / "two"), config))
+    captions = run_here(ReadCaptions(Lake(tmp_path / "two"), config))["captions"]
     assert captions.parts == whole.parts
     assert sorted(path.name for path in folder.iterdir()) == sorted(
         ["_manifest.json", *(part.name for part in captions.parts)]
@@ -185,7 +183,7 @@ def test_broken_images_reject_all_of_their_captions(tmp_path: Path) -> None:
     (folder / "1004.jpg").unlink()
     (folder / "1005.jpg").write_bytes((folder / "1005.jpg").read_bytes()[:-60])
     (folder / "1006.jpg").write_bytes(captioned.gif())
-    rejects, captions = run_here(ReadCaptions(Lake(tmp_path / "lake"), config))
+    rejects, captions = run_here(ReadCaptions(Lake(tmp_path / "lake"), config)).values()
     assert captions.manifest.rows == Rows(given=18, out=9, rejected=9)
     assert _reasons(rejects) == {"image_empty": 3, "image_missing": 3, "image_broken": 3}
     rows = rejects.read().to_pylist()
@@ -203,7 +201,7 @@ def test_where_no_entry_has_its_image_nothing_is_committed_and_the_next_run_look
     with pytest.raises(DataError, match=r"not one of 18 entries .*\(image_missing 18\); look at captions\.coco\.root"):
         run_here(ReadCaptions(lake, config))
     shutil.copytree(kept, images, dirs_exist_ok=True)
-    _, captions = run_here(ReadCaptions(lake, config))
+    captions = run_here(ReadCaptions(lake, config))["captions"]
     assert captions.rows == 18
 
 
@@ -223,8 +221,8 @@ def test_captions_and_lake_on_an_object_store(tmp_path: Path, photos: Path) -> N
     fs = fsspec.filesystem("memory")
     fs.put(str(photos), "/bucket/photos", recursive=True)
     config = CaptionsConfig(source="folder", path="memory://bucket/photos/captions.csv", shard_rows=4)
-    _, there = run_here(ReadCaptions(Lake("memory://bucket/lake"), config))
-    _, here = run_here(_own(tmp_path / "lake", photos / "captions.csv"))
+    there = run_here(ReadCaptions(Lake("memory://bucket/lake"), config))["captions"]
+    here = run_here(_own(tmp_path / "lake", photos / "captions.csv"))["captions"]
     assert there.read().equals(here.read())
     assert there.key == here.key
 

@@ -226,7 +226,7 @@ def _in_the_lake(lake: Lake) -> tuple[Dataset, list[Dataset]]:
 
 def test_the_step_commits_triplets_and_rejects_that_add_up(lake: Lake) -> None:
     captions, attempts = _in_the_lake(lake)
-    rejects, triplets = run_here(ReadReplies(lake, "generate", "generated", "lines", captions, attempts))
+    rejects, triplets = run_here(ReadReplies(lake, "generate", "generated", "lines", captions, attempts)).values()
     assert triplets.manifest.rows == Rows(given=5, out=4, rejected=1)
     assert list(triplets.inputs) == [d.reference for d in attempts]
     (reject,) = rejects.read().to_pylist()
@@ -243,14 +243,15 @@ def test_the_step_commits_triplets_and_rejects_that_add_up(lake: Lake) -> None:
 def test_the_step_is_not_done_twice_and_another_style_is_another_dataset(local_lake: Lake) -> None:
     captions, attempts = _in_the_lake(local_lake)
     step = ReadReplies(local_lake, "generate", "generated", "lines", captions, attempts)
-    first = [d.record for d in run_here(step)]
+    first = [d.record for d in run_here(step).values()]
     assert [
-        d.record for d in run_here(ReadReplies(local_lake, "generate", "generated", "lines", captions, attempts))
+        d.record
+        for d in run_here(ReadReplies(local_lake, "generate", "generated", "lines", captions, attempts)).values()
     ] == first
     fewer = ReadReplies(local_lake, "generate", "generated", "lines", captions, attempts[:1])
     other = ReadReplies(local_lake, "generate", "generated", "json", captions, attempts)
-    assert len({s.outputs[-1].key for s in (step, fewer, other)}) == 3
-    _, triplets = run_here(fewer)
+    assert len({s.outputs["triplets"].key for s in (step, fewer, other)}) == 3
+    triplets = run_here(fewer)["triplets"]
     assert triplets.manifest.rows == Rows(given=5, out=3, rejected=2)
 
 

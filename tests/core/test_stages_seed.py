@@ -57,9 +57,9 @@ def undisturbed(quiet_lake: Lake) -> list[tuple[str, str]]:
 def test_every_chosen_caption_is_asked_once(local_lake: Lake) -> None:
     ticks: list[int] = []
     with serve() as url:
-        (replies,) = run_here(_step(local_lake, url), ticks.append)
+        replies = run_here(_step(local_lake, url), ticks.append)["replies"]
         paid = answered(url)
-        assert run_here(_step(local_lake, url))[0].record == replies.record
+        assert run_here(_step(local_lake, url))["replies"].record == replies.record
         assert answered(url) == paid
     chosen = choose(local_lake.table("captions").latest().read(["pair_id", "caption"]).to_pylist(), SEEDS, 0)
     assert paid == {row["caption"]: 1 for row in chosen}
@@ -78,7 +78,7 @@ def test_every_chosen_caption_is_asked_once(local_lake: Lake) -> None:
 
 def test_the_replies_make_triplets(quiet_lake: Lake) -> None:
     captions, replies = (quiet_lake.table(name).latest() for name in ("captions", "replies"))
-    rejects, triplets = run_here(ReadReplies(quiet_lake, "seed", "seed", "json", captions, [replies]))
+    rejects, triplets = run_here(ReadReplies(quiet_lake, "seed", "seed", "json", captions, [replies])).values()
     assert triplets.rows + rejects.rows == SEEDS
     assert triplets.rows > 0.9 * SEEDS
 
@@ -95,11 +95,11 @@ def test_the_choice_depends_on_ids_and_seed_alone() -> None:
 
 
 def test_what_is_sent_makes_the_key_and_how_it_is_sent_does_not(local_lake: Lake) -> None:
-    key = _step(local_lake, "http://a/v1").outputs[0].key
+    key = _step(local_lake, "http://a/v1").outputs["replies"].key
     for same in ({"concurrency": 1}, {"max_usd": 3.0}):
-        assert _step(local_lake, "http://b/v1", **same).outputs[0].key == key
+        assert _step(local_lake, "http://b/v1", **same).outputs["replies"].key == key
     others = ({"prompt": "Answer in JSON."}, {"seed": 1}, {"count": 39}, {"shard_rows": 20})
-    assert len({key, *(_step(local_lake, "http://a/v1", **other).outputs[0].key for other in others)}) == 5
+    assert len({key, *(_step(local_lake, "http://a/v1", **other).outputs["replies"].key for other in others)}) == 5
 
 
 def test_an_endpoint_without_an_address_is_refused(local_lake: Lake) -> None:
@@ -124,7 +124,7 @@ def test_a_run_that_fails_halfway_asks_only_for_what_is_missing(lake: Lake, undi
             with pytest.raises(RuntimeError, match="cable"):
                 run_here(_step(lake, url), tick)
             assert lake.table("replies").datasets() == []
-        (replies,) = run_here(_step(lake, url))
+        replies = run_here(_step(lake, url))["replies"]
         # what was on the wire when the run stopped arrives after it and is kept
         assert set(answered(url).values()) == {1}
     assert texts(replies) == undisturbed
@@ -155,7 +155,7 @@ def test_a_kill_pays_twice_for_nothing_but_what_was_in_flight(
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert 10 <= _journalled(local_lake) < SEEDS
-        (replies,) = run_here(_step(local_lake, url))
+        replies = run_here(_step(local_lake, url))["replies"]
         paid = answered(url)
     assert max(paid.values()) <= 2
     assert sum(paid.values()) <= SEEDS + 4  # four requests were in flight
@@ -172,7 +172,7 @@ def test_an_endpoint_that_is_down_leaves_what_wasanswered(local_lake: Lake, undi
         assert not down.run(0, lambda _: None)
         down.run(1, lambda _: None)
     with serve() as url:
-        (replies,) = run_here(_step(local_lake, url))
+        replies = run_here(_step(local_lake, url))["replies"]
         assert sum(answered(url).values()) == SEEDS - 15
     assert texts(replies) == undisturbed
 
@@ -241,7 +241,7 @@ def test_a_budget_counts_every_shard_whatever_their_order(local_lake: Lake) -> N
                 step.run(shard, lambda _: None)
                 step.run((shard + 1) % 3, lambda _: None)
         paid = sum(answered(url).values())
-        (replies,) = run_here(_step(local_lake, url))
+        replies = run_here(_step(local_lake, url))["replies"]
     assert sum(replies.read()["usd"].to_pylist()[:1]) * paid == pytest.approx(9.0, rel=0.3)
     assert paid < SEEDS
 
@@ -283,9 +283,9 @@ def test_faults_that_pass_leave_no_trace_in_the_replies(local_lake: Lake, undist
 def test_what_a_server_turns_down_or_spoils_is_kept_as_a_reply(local_lake: Lake) -> None:
     shares = {Fault.TRUNCATE: 0.2, Fault.REFUSE: 0.2, Fault.WRONG_SCHEMA: 0.2, Fault.FILTERED: 0.2}
     with serve(faults=Faults(shares)) as url:
-        (replies,) = run_here(_step(local_lake, url))
+        replies = run_here(_step(local_lake, url))["replies"]
     captions = local_lake.table("captions").latest()
-    rejects, triplets = run_here(ReadReplies(local_lake, "seed", "seed", "json", captions, [replies]))
+    rejects, triplets = run_here(ReadReplies(local_lake, "seed", "seed", "json", captions, [replies])).values()
     assert triplets.manifest.rows == Rows(given=SEEDS, out=triplets.rows, rejected=rejects.rows)
     reasons = Counter(rejects.read()["reason"].to_pylist())
     assert {"truncated", "refused", "wrong_schema", "error_content_filter"} <= set(reasons)

@@ -317,7 +317,7 @@ def test_waiting_is_a_series_of_short_steps(local_lake: Lake, monkeypatch: pytes
             names.append(step.name)
             run_here(step)
         assert names.count("wait for batches") == 6  # a look each
-        (replies,) = run_here(AskForSeeds(local_lake, config, captions_of(local_lake)))
+        replies = run_here(AskForSeeds(local_lake, config, captions_of(local_lake)))["replies"]
     assert replies.rows == SEEDS
 
 

@@ -18,6 +18,7 @@ from scot_core.errors import DataError, LakeError
 from scot_core.lake import Identity, Lake
 from scot_core.lake.fingerprint import fingerprint
 from scot_core.search import Answer
+from tests.rows import no_rows
 
 
 def test_brackets_of_a_reply_are_letters_not_markup() -> None:
@@ -43,13 +44,10 @@ def test_a_picture_that_cannot_be_written_is_one_error(tmp_path: Path) -> None:
 
 
 def test_files_that_cannot_be_put_somewhere_are_one_error(tmp_path: Path) -> None:
-    weights = tmp_path / "weights"
-    weights.mkdir()
-    (weights / "a.json").write_text("{}")
     lake = Lake(tmp_path / "lake")
     draft = lake.draft(Identity("combiners", "catalogue", "train", fingerprint("train", 1, {}, []), {}))
-    draft.write_files(weights)
-    dataset = draft.commit(0, rows_in=0)
+    draft.write_part(0, no_rows("combiners"), {"a.json": b"{}"})
+    dataset = draft.commit(1, rows_in=0)
     (tmp_path / "file").write_text("")
     with pytest.raises(LakeError, match=r"cannot write .*file/a\.json"):
         dataset.files_in(tmp_path / "file")

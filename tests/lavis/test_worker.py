@@ -13,8 +13,9 @@ from scot_core import encoders
 from scot_core.config import CaptionsConfig
 from scot_core.config.settings import settings
 from scot_core.lake import Dataset, Identity, Lake
-from scot_core.stages.captions.catalogue import DrawCatalogue
-from scot_core.stages.embed.datasets import decode, vectors_by_id
+from scot_core.stages import recipes
+from scot_core.stages.embed.images import stored_picture
+from scot_core.stages.embed.vectors import vectors_by_id
 from scot_core.stages.step import run_here
 from tests.flows.conftest import Served
 from tests.flows.conftest import served as served
@@ -40,7 +41,9 @@ def inputs(served: Served) -> tuple[Dataset, Dataset, Dataset]:
     """Galleries, captions and triplets, written from this environment."""
     lake = served.lake
     config = CaptionsConfig(count=12, queries_per_split=2, gallery=40, shard_rows=5)
-    galleries, captions = run_here(DrawCatalogue(lake, config))
+    pictures = recipes.captions(run_here, lake, config)
+    galleries, captions = pictures.galleries, pictures.captions
+    assert galleries is not None
     rows = captions.read(["pair_id", "source", "image_id", "caption"]).to_pydict()
     count = len(rows["pair_id"])
     texts = {"modification": ["in red, please!"] * count, "modified_caption": [f"{c}, in red" for c in rows["caption"]]}
@@ -81,7 +84,7 @@ def test_its_vectors_are_those_of_blip2_here(
     for stage, given in (("embed-images", captions), ("embed-gallery", galleries)):
         row_of, vectors = vectors_by_id([embedded.table("embeddings").latest(stage=stage)])
         rows = given.read(["image_id", "image"]).to_pylist()
-        ours = blip2.embed_images([decode(row) for row in rows])
+        ours = blip2.embed_images([stored_picture(row) for row in rows])
         np.testing.assert_allclose(vectors[[row_of[row["image_id"]] for row in rows]], ours, atol=1e-5, rtol=0)
     texts = embedded.table("embeddings").latest(stage="embed-texts").read(["text", "vector"]).to_pydict()
     assert set(texts["text"]) >= set(triplets.read(["caption"])["caption"].to_pylist())

@@ -8,7 +8,7 @@ from scot_core.stages.benchmark.chosen import choose_combiner
 from scot_core.stages.benchmark.measure_catalogue import MeasureCatalogue
 from scot_core.stages.benchmark.measure_published import MeasurePublished
 from scot_core.stages.embed import Embeddings
-from scot_core.stages.embed.benchmarks import EmbedPublishedImages, EmbedPublishedTexts, open_published
+from scot_core.stages.embed.benchmarks import embed_benchmark_images, embed_benchmark_texts, open_published
 from scot_core.stages.step import Run
 
 
@@ -25,7 +25,7 @@ def benchmark(
             measured[name] = published(run, lake, measure, combiners.key, None)
         elif vectors.gallery is not None:
             inputs = (combiners, triplets, vectors.images, vectors.texts, vectors.gallery)
-            (measured[name],) = run(MeasureCatalogue(lake, config, *inputs))
+            measured[name] = run(MeasureCatalogue(lake, config, *inputs))["benchmarks"]
     return measured
 
 
@@ -35,7 +35,6 @@ def published(
     """Returns the rows of one published benchmark; see `choose_combiner` for what None means."""
     chosen, embed = choose_combiner(lake, combiner, encoder)
     opened = open_published(config)
-    _, images = run(EmbedPublishedImages(lake, config, embed, opened))
-    (texts,) = run(EmbedPublishedTexts(lake, config, embed, opened))
-    (rows,) = run(MeasurePublished(lake, config, opened, images, texts, chosen))
-    return rows
+    images = run(embed_benchmark_images(lake, config, embed, opened))["embeddings"]
+    texts = run(embed_benchmark_texts(lake, config, embed, opened))["embeddings"]
+    return run(MeasurePublished(lake, config, opened, images, texts, chosen))["benchmarks"]

@@ -13,7 +13,7 @@ from scot_core.errors import ConfigError, LakeError
 from scot_core.lake import Dataset, Lake
 from scot_core.lake.fingerprint import digest
 from scot_core.lake.lineage import ancestor
-from scot_core.stages.embed.datasets import made_by, require_made_by, spec_for
+from scot_core.stages.embed.vectors import made_by, require_made_by, spec_for
 from scot_core.stages.train import combiners_in
 
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from scot_core.benchmarks import Benchmark
 from scot_core.benchmarks.baselines import BASELINES
+from scot_core.benchmarks.submission import to_bytes
 from scot_core.combiner import Combiner
-from scot_core.lake import Lake, Usage
+from scot_core.encoders import Vectors
+from scot_core.lake import Lake
 from scot_core.stages.step import Step, Tick
 
-Vectors = NDArray[np.float32]
 COLUMNS = (
     "source", "benchmark", "split", "method", "metric", "value", "low", "high", "queries", "seeds", "encoder",
 )  # fmt: skip
@@ -25,20 +25,21 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A way to make query vectors; several runs of it (seeds) are averaged query by query."""
+    """A way to make query vectors; several runs of it (seeds), by name, are averaged query by query."""
 
     name: str
-    runs: Sequence[Vectors]
+    runs: Mapping[str, Vectors]
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What is measured, with which encoder, and how intervals are drawn."""
+    """What is measured, with which encoder, and how intervals are drawn; `hidden`: a test server keeps the targets."""
 
     name: str
     encoder: str
     resamples: int
     seed: int
+    hidden: bool = False
 
 
 class Measure(Step):
@@ -60,24 +61,24 @@ class Measure(Step):
 
     def work(self, shard: int, tick: Tick) -> None:
         rows: list[dict[str, Any]] = []
+        submissions: dict[str, bytes] = {}
         for benchmark, gallery, method in self.methods():
-            rows += self._rows(benchmark, gallery, method)
+            if self._measured.hidden:
+                submissions |= _submissions(benchmark, gallery, method)
+            elif any(query.targets for query in benchmark.queries):
+                rows += self._rows(benchmark, gallery, method)
             tick(1)
         columns = {name: [row[name] for row in rows] for name in COLUMNS}
-        self.draft(self.outputs[0]).write_part(shard, columns)
+        self.drafts["benchmarks"].write_part(shard, columns, submissions)
 
-    def finish(self) -> None:
-        draft = self.draft(self.outputs[0])
-        draft.write_files(draft.work_folder() / "files")
-        draft.commit(1, rows_in=draft.read_part(0).num_rows, usage=Usage(seconds=self.seconds))
+    def rows_in(self) -> None:
+        """Methods, splits and metrics: as many as there are."""
 
     def _rows(self, benchmark: Benchmark, gallery: Vectors, method: Method) -> list[dict[str, Any]]:
-        if not any(query.targets for query in benchmark.queries):
-            return []
-        measured = [benchmark.per_query(vectors, gallery) for vectors in method.runs]
+        measured = [benchmark.per_query(vectors, gallery) for vectors in method.runs.values()]
         values = {metric: np.mean([run[metric] for run in measured], axis=0) for metric in measured[0]}
         named = {
-            "source": self.outputs[0].source,
+            "source": self.outputs["benchmarks"].source,
             "benchmark": self._measured.name,
             "method": method.name,
             "seeds": len(method.runs),
@@ -85,6 +86,15 @@ class Measure(Step):
         }
         summary = benchmark.summarise(values, resamples=self._measured.resamples, seed=self._measured.seed)
         return [{**named, **asdict(row)} for row in summary]
+
+
+def _submissions(benchmark: Benchmark, gallery: Vectors, method: Method) -> dict[str, bytes]:
+    """What an evaluation server takes, as `<method>/<run>/<file>`; baselines have one run without a name."""
+    return {
+        "/".join(filter(None, (method.name, run, name))): to_bytes(name, content)
+        for run, vectors in method.runs.items()
+        for name, content in benchmark.submission(vectors, gallery).items()
+    }
 
 
 def composed(combiner: Combiner, images: Vectors, texts: Vectors) -> Vectors:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from scot_core.benchmarks import Benchmark
@@ -11,11 +11,12 @@ from scot_core.benchmarks.baselines import BASELINES, choose_weight, weighted
 from scot_core.benchmarks.catalogue import Catalogue, from_queries
 from scot_core.catalogue.queries import make
 from scot_core.config import BenchmarkConfig
+from scot_core.encoders import Vectors
 from scot_core.lake import Dataset, Identity, Lake
-from scot_core.lake.fingerprint import fingerprint
 from scot_core.lake.lineage import parents
-from scot_core.stages.benchmark.measure import Measure, Measured, Method, Vectors, composed
-from scot_core.stages.embed.datasets import encoder_of, vectors_by_id
+from scot_core.stages.benchmark.measure import Measure, Measured, Method, composed
+from scot_core.stages.embed.vectors import encoder_of, vectors_by_id
+from scot_core.stages.step import identities
 from scot_core.stages.train import combiners_in, training_set
 
 WEIGHT_SAMPLE = 2000  # triplets that the weight of image+text is chosen on
@@ -38,23 +39,24 @@ class MeasureCatalogue(Measure):
         self._loss = str(combiners.config["loss"])
 
     @property
-    def outputs(self) -> Sequence[Identity]:
+    def outputs(self) -> Mapping[str, Identity]:
         used = {"benchmark": "catalogue", "resamples": self.config.resamples, "seed": self.config.seed}
-        config = {**used, "weight_sample": WEIGHT_SAMPLE}
-        inputs = [self._combiners, self._triplets, self._images, self._texts, self._gallery]
-        identity = fingerprint("benchmark", BenchmarkConfig.STAGE_VERSION, config, [d.fingerprint for d in inputs])
-        stage, source = f"benchmark-catalogue-{self._loss}", self._combiners.source
-        return [Identity("benchmarks", source, stage, identity, config, [d.reference for d in inputs])]
+        return identities(
+            "benchmarks", source=self._combiners.source, label=f"benchmark-catalogue-{self._loss}",
+            sealed_as="benchmark", version=BenchmarkConfig.STAGE_VERSION,
+            config={**used, "weight_sample": WEIGHT_SAMPLE},
+            inputs=[self._combiners, self._triplets, self._images, self._texts, self._gallery],
+        )  # fmt: skip
 
     def methods(self) -> Iterator[tuple[Benchmark, Vectors, Method]]:
         benchmark = catalogue_benchmark(self.lake, self._gallery)
         images, texts, gallery = query_vectors(benchmark, self._gallery)
-        baselines = [Method(name, [compose(images, texts)]) for name, compose in BASELINES.items()]
+        baselines = [Method(name, {"": compose(images, texts)}) for name, compose in BASELINES.items()]
         weight = self._weight()
-        tuned = Method(f"image+text, weight {weight:.2f}", [weighted(images, texts, weight)])
+        tuned = Method(f"image+text, weight {weight:.2f}", {"": weighted(images, texts, weight)})
         with tempfile.TemporaryDirectory() as folder:
             combiners = combiners_in(self._combiners, Path(folder))
-        own = Method(self._loss, [composed(c, images, texts) for c in combiners.values()])
+        own = Method(self._loss, {f"seed-{seed}": composed(c, images, texts) for seed, c in combiners.items()})
         for method in (*baselines, tuned, own):
             yield benchmark, gallery, method
 

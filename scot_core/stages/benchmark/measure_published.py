@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from scot_core.benchmarks import Benchmark
 from scot_core.benchmarks.baselines import BASELINES
-from scot_core.benchmarks.submission import to_bytes
 from scot_core.config import PublishedConfig
+from scot_core.encoders import Vectors
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.fingerprint import fingerprint
 from scot_core.lake.schema import text_id
 from scot_core.stages.benchmark.chosen import Chosen
-from scot_core.stages.benchmark.measure import Measure, Measured, Method, Vectors, composed
+from scot_core.stages.benchmark.measure import Measure, Measured, Method, composed
 from scot_core.stages.embed.benchmarks import Published
-from scot_core.stages.embed.datasets import vectors_by_id
+from scot_core.stages.embed.vectors import vectors_by_id
 
 
 class MeasurePublished(Measure):
@@ -28,14 +27,14 @@ class MeasurePublished(Measure):
         chosen: Chosen | None,
     ) -> None:  # fmt: skip
         encoder = str(images.config["encoder"])
-        super().__init__(lake, Measured(config.name, encoder, config.resamples, config.seed))
+        super().__init__(lake, Measured(config.name, encoder, config.resamples, config.seed, published.hidden))
         self.config, self.published, self._chosen = config, published, chosen
         self._images, self._texts = images, texts
         self.name = f"measure {config.name}"
         self.own_runs = 0 if chosen is None else 1
 
     @property
-    def outputs(self) -> Sequence[Identity]:
+    def outputs(self) -> Mapping[str, Identity]:
         vectors = [self._images, self._texts]
         inputs = [*vectors, *([self._chosen.dataset] if self._chosen and self._chosen.dataset else [])]
         config = {**self.config.identity(), "combiner": self._chosen.origin if self._chosen else None}
@@ -47,7 +46,8 @@ class MeasurePublished(Measure):
         identity = fingerprint("benchmark", PublishedConfig.STAGE_VERSION, config, prints)
         method = self._chosen.method if self._chosen else "baselines"
         stage = f"benchmark-{self._measured.encoder}-{method}"
-        return [Identity("benchmarks", self.config.name, stage, identity, config, [d.reference for d in inputs])]
+        references = [d.reference for d in inputs]
+        return {"benchmarks": Identity("benchmarks", self.config.name, stage, identity, config, references)}
 
     def methods(self) -> Iterator[tuple[Benchmark, Vectors, Method]]:
         row, vectors = vectors_by_id([self._images])
@@ -61,9 +61,7 @@ class MeasurePublished(Measure):
         text_row, text_vectors = vectors_by_id([self._texts])
         texts = text_vectors[[text_row[text_id(query.modification)] for query in whole.queries]]
         for method, runs in self._composed(images, texts).items():
-            if self.published.hidden:
-                self._write_submissions(method, benchmark, gallery, runs)
-            yield benchmark, gallery, Method(method, list(runs.values()))
+            yield benchmark, gallery, Method(method, runs)
 
     def _composed(self, images: Vectors, texts: Vectors) -> dict[str, dict[str, Vectors]]:
         """Query vectors of every method, by run."""
@@ -72,19 +70,3 @@ class MeasurePublished(Measure):
             runs = self._chosen.load().items()
             methods[self._chosen.method] = {run: composed(combiner, images, texts) for run, combiner in runs}
         return methods
-
-    def is_done(self, shard: int) -> bool:
-        return super().is_done(shard) and (self._files.is_dir() or not self.published.hidden)
-
-    @property
-    def _files(self) -> Path:
-        return self.draft(self.outputs[0]).work_folder() / "files"
-
-    def _write_submissions(
-        self, method: str, benchmark: Benchmark, gallery: Vectors, runs: Mapping[str, Vectors]
-    ) -> None:
-        for run, vectors in runs.items():
-            for name, content in benchmark.submission(vectors, gallery).items():
-                path = self._files / method / run / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(to_bytes(name, content))

@@ -20,11 +20,10 @@ class Pictures:
 def captions(run: Run, lake: Lake, config: CaptionsConfig) -> Pictures:
     """Draws the catalogue, or reads what lies in files."""
     if config.source == "catalogue":
-        from scot_core.stages.captions.catalogue import DrawCatalogue
+        from scot_core.stages.captions.catalogue import draw_captions, draw_gallery
 
-        galleries, drawn = run(DrawCatalogue(lake, config))
-        return Pictures(drawn, galleries)
+        drawn = run(draw_captions(lake, config))["captions"]
+        return Pictures(drawn, run(draw_gallery(lake, config))["galleries"])
     from scot_core.stages.captions.read import ReadCaptions
 
-    _, read = run(ReadCaptions(lake, config))
-    return Pictures(read, None)
+    return Pictures(run(ReadCaptions(lake, config))["captions"], None)

@@ -1,4 +1,4 @@
-"""Captioned images into the lake (§4.1), with the images of the source's own benchmark."""
+"""The drawn catalogue into the lake (§4.1): captioned images, and those of its benchmark."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import io
 import multiprocessing
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
 from typing import Any
 
 from scot_core.catalogue.drawing import render
 from scot_core.catalogue.language import caption, mentioned
-from scot_core.catalogue.queries import CatalogueQueries, make
-from scot_core.catalogue.world import Product, sample
+from scot_core.catalogue.queries import make
+from scot_core.catalogue.world import SPLITS, Product, sample
 from scot_core.config import CaptionsConfig
-from scot_core.lake import Identity, Lake, Usage
-from scot_core.lake.fingerprint import fingerprint
+from scot_core.lake import Identity, Lake
 from scot_core.lake.schema import pair_id
 from scot_core.orphans import leave_with_parent
-from scot_core.stages.step import Step, Tick, shard_sizes
+from scot_core.stages.step import Step, Tick, identities, shard_sizes
 
 IMAGE_SEED = 10_000_000  # apart from the seeds of the benchmark's images, so no picture occurs in both
 CHUNK = 50
@@ -34,66 +34,83 @@ def draw_png(product: Product, size: int, seed: int) -> bytes:
     return buffer.getvalue()
 
 
-class DrawCatalogue(Step):
-    """The drawn catalogue: captioned images of seen products, and the benchmark's references and gallery."""
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A row to draw: `columns` are those that only its table has."""
 
-    stage, name, unit = "captions", "draw the catalogue", "images"
+    image_id: str
+    product: Product
+    seed: int
+    columns: Mapping[str, str]
 
-    def __init__(self, lake: Lake, config: CaptionsConfig) -> None:
+
+def draw_captions(lake: Lake, config: CaptionsConfig) -> Step:
+    """Captioned images of seen products."""
+    return Draw(lake, config, "captions", "draw the catalogue", config.count, captioned)
+
+
+def draw_gallery(lake: Lake, config: CaptionsConfig) -> Step:
+    """The references and the gallery of the catalogue's benchmark."""
+    count = len(SPLITS) * config.queries_per_split + config.gallery
+    return Draw(lake, config, "galleries", "draw the benchmark's images", count, benchmark_pictures)
+
+
+def captioned(config: CaptionsConfig) -> list[Picture]:
+    """What is captioned, in order."""
+    rng = random.Random(config.seed)
+    pictures = []
+    for place in range(config.count):
+        product, image_id = sample(rng, "seen"), f"product-{place:06d}"
+        text = caption(product, mentioned(rng), rng.getrandbits(30))
+        columns = {"pair_id": pair_id("catalogue", image_id, text), "caption": text}
+        pictures.append(Picture(image_id, product, IMAGE_SEED + place, columns))
+    return pictures
+
+
+def benchmark_pictures(config: CaptionsConfig) -> list[Picture]:
+    """References, then the gallery."""
+    drawn = make(config.queries_per_split, config.gallery)
+    references = [Picture(q.reference_id, q.reference, q.reference_seed, {"role": "reference"}) for q in drawn.queries]
+    return references + [Picture(i.image_id, i.product, i.seed, {"role": "gallery"}) for i in drawn.gallery]
+
+
+class Draw(Step):
+    """Rows of one table with their images, drawn by processes of its own."""
+
+    stage, unit = "captions", "images"
+
+    def __init__(
+        self, lake: Lake, config: CaptionsConfig, table: str, name: str, count: int,
+        pictures: Callable[[CaptionsConfig], list[Picture]],
+    ) -> None:  # fmt: skip
         super().__init__(lake)
-        self.config = config
+        self.config, self._table, self.name, self._count, self._pictures_of = config, table, name, count, pictures
 
     @property
-    def outputs(self) -> Sequence[Identity]:
-        config = self.config.identity()
-        identity = fingerprint("captions", CaptionsConfig.STAGE_VERSION, config, [])
-        return [Identity(table, "catalogue", "captions", identity, config) for table in ("galleries", "captions")]
+    def outputs(self) -> Mapping[str, Identity]:
+        return identities(
+            self._table, source="catalogue", label="captions", sealed_as="captions",
+            version=CaptionsConfig.STAGE_VERSION, config=self.config.identity(),
+        )  # fmt: skip
 
     def shards(self) -> Sequence[int]:
-        return [*self._caption_sizes, *self._gallery_sizes]
-
-    def is_done(self, shard: int) -> bool:
-        galleries, captions = self.outputs
-        first = len(self._caption_sizes)
-        return self.draft(captions).has_part(shard) if shard < first else self.draft(galleries).has_part(shard - first)
+        return shard_sizes(self._count, self.config.shard_rows)
 
     def work(self, shard: int, tick: Tick) -> None:
-        galleries, captions = self.outputs
-        first, start = len(self._caption_sizes), self.config.shard_rows
-        if shard < first:
-            rows = self._products[shard * start : shard * start + self._caption_sizes[shard]]
-            self.draft(captions).write_part(shard, self._caption_columns(rows, shard * start, tick))
-        else:
-            begin = (shard - first) * start
-            images = self._benchmark_images[begin : begin + self._gallery_sizes[shard - first]]
-            self.draft(galleries).write_part(shard - first, self._gallery_columns(images, tick))
-
-    def finish(self) -> None:
-        galleries, captions = self.outputs
-        usage = Usage(seconds=self.seconds)
-        self.draft(galleries).commit(len(self._gallery_sizes), rows_in=sum(self._gallery_sizes), usage=usage)
-        self.draft(captions).commit(len(self._caption_sizes), rows_in=self.config.count, usage=usage)
-
-    def _caption_columns(self, products: Sequence[tuple[Product, str]], first: int, tick: Tick) -> dict[str, Any]:
-        ids = [f"product-{first + offset:06d}" for offset in range(len(products))]
-        seeds = [IMAGE_SEED + first + offset for offset in range(len(products))]
-        images = self._draw([(product, seed) for (product, _), seed in zip(products, seeds, strict=True)], tick)
-        return {
-            "pair_id": [pair_id("catalogue", i, text) for i, (_, text) in zip(ids, products, strict=True)],
-            "source": ["catalogue"] * len(ids),
-            "image_id": ids,
-            "caption": [text for _, text in products],
-            "image": [{"bytes": data, "path": f"{i}.png"} for i, data in zip(ids, images, strict=True)],
-        }
-
-    def _gallery_columns(self, rows: Sequence[tuple[str, str, Product, int]], tick: Tick) -> dict[str, Any]:
-        images = self._draw([(product, seed) for _, _, product, seed in rows], tick)
-        return {
+        start = shard * self.config.shard_rows
+        rows = self._pictures[start : start + self.config.shard_rows]
+        images = self._draw([(row.product, row.seed) for row in rows], tick)
+        columns: dict[str, Any] = {
             "source": ["catalogue"] * len(rows),
-            "image_id": [image_id for image_id, *_ in rows],
-            "role": [role for _, role, *_ in rows],
-            "image": [{"bytes": data, "path": f"{row[0]}.png"} for row, data in zip(rows, images, strict=True)],
+            "image_id": [row.image_id for row in rows],
+            "image": [{"bytes": data, "path": f"{row.image_id}.png"} for row, data in zip(rows, images, strict=True)],
+            **{name: [row.columns[name] for row in rows] for name in rows[0].columns},
         }
+        self.drafts[self._table].write_part(shard, columns)
+
+    @cached_property
+    def _pictures(self) -> list[Picture]:
+        return self._pictures_of(self.config)
 
     def _draw(self, pictures: Sequence[tuple[Product, int]], tick: Tick) -> list[bytes]:
         products, seeds = zip(*pictures, strict=True)
@@ -104,32 +121,6 @@ class DrawCatalogue(Step):
                 tick(CHUNK)
         tick(len(images) % CHUNK)
         return images
-
-    @cached_property
-    def _products(self) -> list[tuple[Product, str]]:
-        rng = random.Random(self.config.seed)
-        drawn = []
-        for _ in range(self.config.count):
-            product = sample(rng, "seen")
-            drawn.append((product, caption(product, mentioned(rng), rng.getrandbits(30))))
-        return drawn
-
-    @cached_property
-    def _queries(self) -> CatalogueQueries:
-        return make(self.config.queries_per_split, self.config.gallery)
-
-    @cached_property
-    def _benchmark_images(self) -> list[tuple[str, str, Product, int]]:
-        references = [(q.reference_id, "reference", q.reference, q.reference_seed) for q in self._queries.queries]
-        return references + [(item.image_id, "gallery", item.product, item.seed) for item in self._queries.gallery]
-
-    @property
-    def _caption_sizes(self) -> list[int]:
-        return shard_sizes(self.config.count, self.config.shard_rows)
-
-    @property
-    def _gallery_sizes(self) -> list[int]:
-        return shard_sizes(3 * self.config.queries_per_split + self.config.gallery, self.config.shard_rows)
 
     @cached_property
     def _pool(self) -> ProcessPoolExecutor:

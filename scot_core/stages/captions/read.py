@@ -15,9 +15,8 @@ from scot_core.captions.sources import readers_of
 from scot_core.captions.spool import Spool, spool
 from scot_core.config import CaptionsConfig
 from scot_core.errors import DataError
-from scot_core.lake import Identity, Lake, Usage
-from scot_core.lake.fingerprint import fingerprint
-from scot_core.stages.step import Step, Tick
+from scot_core.lake import Identity, Lake
+from scot_core.stages.step import Committed, Step, Tick, identities
 
 VERSION = 1  # grows when readers, draw or checks change what is written
 
@@ -38,10 +37,11 @@ class ReadCaptions(Step):
         self._source = "paper" if config.source == "paper" else self._readers[0].source
 
     @property
-    def outputs(self) -> Sequence[Identity]:
-        config = self._identity
-        identity = fingerprint("captions.read", VERSION, config, [])
-        return [Identity(table, self._source, "captions", identity, config) for table in ("rejects", "captions")]
+    def outputs(self) -> Mapping[str, Identity]:
+        return identities(
+            "rejects", "captions", source=self._source, label="captions", sealed_as="captions.read", version=VERSION,
+            config=self._identity,
+        )  # fmt: skip
 
     @cached_property
     def _identity(self) -> Mapping[str, Any]:
@@ -66,24 +66,21 @@ class ReadCaptions(Step):
                 data = None if row["image_id"] in stored else picture
                 stored.add(row["image_id"])
                 kept.append({**row, "image": {"bytes": data, "path": row["path"]}})
-        rejects, captions = (self.draft(identity) for identity in self.outputs)
-        rejects.write_part(shard, self._reject_columns(refused))
+        self.drafts["rejects"].write_part(shard, self._reject_columns(refused))
         columns = ("pair_id", "source", "image_id", "caption", "image")
-        captions.write_part(shard, {name: [row[name] for row in kept] for name in columns})
+        self.drafts["captions"].write_part(shard, {name: [row[name] for row in kept] for name in columns})
 
-    def finish(self) -> None:
-        rejects, captions = (self.draft(identity) for identity in self.outputs)
-        shards, rows_in = len(self.shards()), sum(self.shards())
-        reasons = Counter(r for shard in range(shards) for r in rejects.read_part(shard)["reason"].to_pylist())
+    def finish(self) -> Committed:
+        """Raises DataError where everything was refused."""
+        rows_in, rejects = sum(self.shards()), map(self.drafts["rejects"].read_part, range(len(self.shards())))
+        reasons = Counter(reason for part in rejects for reason in part["reason"].to_pylist())
         if reasons.total() == rows_in:
-            for draft in (rejects, captions):  # so that the next run, with the data put right, looks again
+            for draft in self.drafts.values():  # so that the next run, with the data put right, looks again
                 self.lake.storage.remove(draft.folder)
             settings = " and ".join(reader.place.setting for reader in self._readers)
             why = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common()) or "there are none"
             raise DataError(f"not one of {rows_in:,} entries is a captioned image ({why}); look at {settings}")
-        usage = Usage(seconds=self.seconds)
-        rejects.commit(shards, rows_in=reasons.total(), usage=usage)
-        captions.commit(shards, rows_in=rows_in, rejected=reasons.total(), usage=usage)
+        return super().finish()
 
     def _pictures(self, rows: Sequence[Mapping[str, Any]], tick: Tick) -> dict[str, bytes | Bad]:
         """Every image of some rows, read and checked once; ticks for all of the rows."""
@@ -113,7 +110,7 @@ class ReadCaptions(Step):
         config = self.config
         return spool(
             self._readers,
-            self.draft(self.outputs[-1]).work_folder(),
+            self.drafts["captions"].work_folder(),
             seed=config.seed,
             one_per_image=config.captions_per_image == "one",
             shard_rows=config.shard_rows,

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from scot_core.config import EmbedConfig
 from scot_core.lake import Dataset, Lake
 from scot_core.stages.captions import Pictures
-from scot_core.stages.embed.datasets import EmbedImages, EmbedTexts
+from scot_core.stages.embed.images import embed_images
+from scot_core.stages.embed.texts import embed_texts
 from scot_core.stages.step import Run
 
 
@@ -22,9 +23,8 @@ class Embeddings:
 
 def embed(run: Run, lake: Lake, config: EmbedConfig, pictures: Pictures, triplets: Dataset) -> Embeddings:
     """Every image and every different text once."""
-    (images,) = run(EmbedImages(lake, config, pictures.captions))
-    (texts,) = run(EmbedTexts(lake, config, triplets))
+    images = run(embed_images(lake, config, pictures.captions))["embeddings"]
+    texts = run(embed_texts(lake, config, triplets))["embeddings"]
     if pictures.galleries is None:
         return Embeddings(images, texts, None)
-    (gallery,) = run(EmbedImages(lake, config, pictures.galleries))
-    return Embeddings(images, texts, gallery)
+    return Embeddings(images, texts, run(embed_images(lake, config, pictures.galleries))["embeddings"])

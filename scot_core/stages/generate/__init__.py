@@ -20,8 +20,8 @@ def generate(
     attempts: list[Dataset] = []
     for _ in range(config.attempts):
         if config.is_remote:
-            attempts += run(WriteRemotely(lake, config, captions, adapters, tuple(attempts), api_key))
+            write: Write = WriteRemotely(lake, config, captions, adapters, tuple(attempts), api_key)
         else:
-            attempts += run(Write(lake, config, captions, adapters, tuple(attempts)))
-    _, triplets = run(ReadReplies(lake, "generate", "generated", "lines", captions, attempts))
-    return triplets
+            write = Write(lake, config, captions, adapters, tuple(attempts))
+        attempts.append(run(write)["replies"])
+    return run(ReadReplies(lake, "generate", "generated", "lines", captions, attempts))["triplets"]

@@ -13,14 +13,13 @@ from types import TracebackType
 from typing import Any
 
 from scot_core.config import GenerateConfig
-from scot_core.lake import Dataset, Identity, Lake
-from scot_core.lake.fingerprint import fingerprint
+from scot_core.lake import Dataset, Identity, Lake, Usage
 from scot_core.llm.local.devices import devices as devices_here
 from scot_core.llm.local.writers import Job, Weights, Writers
 from scot_core.llm.plain import plain
 from scot_core.stages.finetune import adapter_folder
 from scot_core.stages.replies.read import CAPTION_COLUMNS, read_replies, reply_columns, usage_of
-from scot_core.stages.step import Step, Tick, shard_sizes
+from scot_core.stages.step import Step, Tick, identities, shard_sizes
 from scot_core.triplets import PARSER_VERSION, local_prompt
 
 
@@ -43,20 +42,21 @@ class Write(Step):
         self._held = ExitStack()
         self._writers: Writers | None = None
         self.config, self._captions, self._adapters, self._earlier = config, captions, adapters, earlier
-        self._source = captions.source
         self.attempt = len(earlier) + 1
         self.name = "write triplets" if self.attempt == 1 else f"try {self.attempt} for rejects"
 
     @property
-    def outputs(self) -> Sequence[Identity]:
+    def outputs(self) -> Mapping[str, Identity]:
         config: dict[str, Any] = {**self.config.identity(), "attempt": self.attempt}
         del config["attempts"]  # how many more there may be changes nothing in this one
         if self._earlier:  # what was rejected, and so what is tried again, depends on how replies are read
             config["parser"] = PARSER_VERSION
-        inputs = [self._captions, self._adapters, *self._earlier]
-        identity = fingerprint("generate", GenerateConfig.STAGE_VERSION, config, [d.fingerprint for d in inputs])
-        stage = "generate" if self.attempt == 1 else f"generate-try{self.attempt}"
-        return [Identity("replies", self._source, stage, identity, config, [d.reference for d in inputs])]
+        return identities(
+            "replies", source=self._captions.source,
+            label="generate" if self.attempt == 1 else f"generate-try{self.attempt}", sealed_as="generate",
+            version=GenerateConfig.STAGE_VERSION, config=config,
+            inputs=[self._captions, self._adapters, *self._earlier],
+        )  # fmt: skip
 
     @cached_property
     def _rows(self) -> list[Mapping[str, Any]]:
@@ -86,19 +86,16 @@ class Write(Step):
             for row, reply, seed in zip(rows, replies, seeds, strict=True)
         ]
         model = f"{self._adapters.config['base']}+{self._adapters.key}"
-        self.draft(self.outputs[0]).write_part(shard, reply_columns(merged, "generate", model, self.attempt))
+        self.drafts["replies"].write_part(shard, reply_columns(merged, "generate", model, self.attempt))
 
-    def finish(self) -> None:
-        draft = self.draft(self.outputs[0])
-        count = len(self.shards())
-        usage = usage_of((draft.read_part(shard) for shard in range(count)), self.seconds)
-        draft.commit(count, rows_in=len(self._rows), usage=usage)
+    def usage(self) -> Usage:
+        return usage_of(map(self.drafts["replies"].read_part, range(len(self.shards()))), self.seconds)
 
     def _open(self) -> Writers:
         """The writers, and a copy of the adapter for as long as one of them may still have to load it."""
         with self._lock:
             if self._writers is None:
-                work = self.draft(self.outputs[0]).work_folder()  # what a kill leaves there goes with the commit
+                work = self.drafts["replies"].work_folder()  # what a kill leaves there goes with the commit
                 folder = Path(self._held.enter_context(tempfile.TemporaryDirectory(dir=work)))
                 config = self._adapters.config
                 weights = Weights(config["base"], adapter_folder(self._adapters, folder), config["revision"])

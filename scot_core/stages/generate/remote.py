@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -37,12 +37,12 @@ class WriteRemotely(Write):
         self._key = api_key
 
     @property
-    def outputs(self) -> Sequence[Identity]:
-        (here,) = super().outputs
+    def outputs(self) -> Mapping[str, Identity]:
+        here = super().outputs["replies"]
         sent = {name: value for name, value in here.config.items() if name != "batch_size"}  # the server batches
         config = {**sent, "stop": list(STOP)}
         inputs = [d.fingerprint for d in (self._captions, self._adapters, *self._earlier)]
-        return [replace(here, fingerprint=fingerprint("generate.remote", 1, config, inputs), config=config)]
+        return {"replies": replace(here, fingerprint=fingerprint("generate.remote", 1, config, inputs), config=config)}
 
     def work(self, shard: int, tick: Tick) -> None:
         size = self.config.shard_rows
@@ -52,7 +52,7 @@ class WriteRemotely(Write):
         requests = [
             TextRequest(row["pair_id"], local_prompt(row["caption"]), sampling[row["pair_id"]], STOP) for row in rows
         ]
-        draft = self.draft(self.outputs[0])
+        draft = self.drafts["replies"]
         kept = ask_and_keep(draft, shard, self.config.endpoint, key_or(self._key), requests, tick)
         merged = [{**row, **kept[row["pair_id"]], "seed": seeds[row["pair_id"]]} for row in rows]
         model = f"{self._adapters.config['base']}+{self._adapters.key}"

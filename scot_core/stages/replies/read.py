@@ -9,8 +9,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from scot_core.lake import Dataset, Identity, Lake, Usage
-from scot_core.lake.fingerprint import fingerprint
-from scot_core.stages.step import Step, Tick
+from scot_core.stages.step import Step, Tick, identities
 from scot_core.triplets import PARSER_VERSION, Rejection, Style, duplicates, read_reply
 
 CAPTION_COLUMNS = ("pair_id", "source", "image_id", "caption")
@@ -73,15 +72,14 @@ class ReadReplies(Step):
         super().__init__(lake)
         self.stage, self._kind, self._style = stage, kind, style
         self._captions, self._attempts = captions, attempts
-        self._source = captions.source
 
     @property
-    def outputs(self) -> Sequence[Identity]:
-        config = {"parser": PARSER_VERSION, "style": self._style, "kind": self._kind}
-        inputs = [d.fingerprint for d in self._attempts]
-        identity = fingerprint(f"{self.stage}.read", 1, config, inputs)
-        names = [d.reference for d in self._attempts]
-        return [Identity(t, self._source, self.stage, identity, config, names) for t in ("rejects", "triplets")]
+    def outputs(self) -> Mapping[str, Identity]:
+        return identities(
+            "rejects", "triplets", source=self._captions.source, label=self.stage, sealed_as=f"{self.stage}.read",
+            version=1, config={"parser": PARSER_VERSION, "style": self._style, "kind": self._kind},
+            inputs=self._attempts,
+        )  # fmt: skip
 
     def shards(self) -> Sequence[int]:
         return [self._attempts[0].rows]
@@ -89,17 +87,10 @@ class ReadReplies(Step):
     def work(self, shard: int, tick: Tick) -> None:
         captions = self._captions.read(CAPTION_COLUMNS).to_pylist()
         readings = read_replies(captions, [d.read() for d in self._attempts], self._style)
-        rejects, triplets = (self.draft(identity) for identity in self.outputs)
-        rejects.write_part(shard, self._reject_columns([r for r in readings if r.reason is not None]))
-        triplets.write_part(shard, self._triplet_columns([r for r in readings if r.reason is None]))
+        kept, rejected = ([r for r in readings if (r.reason is not None) == refused] for refused in (False, True))
+        self.drafts["rejects"].write_part(shard, self._reject_columns(rejected))
+        self.drafts["triplets"].write_part(shard, self._triplet_columns(kept))
         tick(len(readings))
-
-    def finish(self) -> None:
-        rejects, triplets = (self.draft(identity) for identity in self.outputs)
-        rejected = rejects.read_part(0).num_rows
-        usage = Usage(seconds=self.seconds)
-        rejects.commit(1, rows_in=rejected, usage=usage)
-        triplets.commit(1, rows_in=self._attempts[0].rows, rejected=rejected, usage=usage)
 
     def _triplet_columns(self, readings: Sequence[Reading]) -> dict[str, Any]:
         return {

@@ -19,9 +19,9 @@ def seed(run: Run, lake: Lake, config: SeedConfig, captions: Dataset, api_key: S
     was paid for is committed all the same.
     """
     if config.mode == "batch":
-        for step in batch_rounds(lake, config, captions, api_key):
-            run(step)
-    (replies,) = run(AskForSeeds(lake, config, captions, api_key))
-    _, triplets = run(ReadReplies(lake, "seed", "seed", "json", captions, [replies]))
+        for work in batch_rounds(lake, config, captions, api_key):
+            run(work)
+    replies = run(AskForSeeds(lake, config, captions, api_key))["replies"]
+    triplets = run(ReadReplies(lake, "seed", "seed", "json", captions, [replies]))["triplets"]
     require_whole(replies, triplets, config)
     return triplets

@@ -7,7 +7,7 @@ from stays, so that a later run with more money asks for the rest alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import cached_property
@@ -18,14 +18,14 @@ from pydantic import SecretStr
 
 from scot_core.config import TEACHER, SeedConfig, ServerConfig
 from scot_core.errors import BudgetReached, ConfigError, EndpointError
-from scot_core.lake import Dataset, Identity, Lake
+from scot_core.lake import Dataset, Draft, Identity, Lake, Usage
 from scot_core.lake.storage import Journal
 from scot_core.llm import Reply
 from scot_core.stages.replies.ask import Record, ask_and_keep, kept_records, key_or
 from scot_core.stages.replies.read import reply_columns, usage_of
 from scot_core.stages.seed.ledger import Ledger
 from scot_core.stages.seed.work import SeedWork, choose
-from scot_core.stages.step import Step, Tick
+from scot_core.stages.step import Committed, Step, Tick
 
 __all__ = ["AskForSeeds", "choose", "require_whole"]
 
@@ -49,10 +49,10 @@ class AskForSeeds(Step):
         self._open = ExitStack()
 
     @property
-    def outputs(self) -> Sequence[Identity]:
-        return [self._seeds.identity]
+    def outputs(self) -> Mapping[str, Identity]:
+        return {"replies": self._seeds.identity}
 
-    def committed(self) -> tuple[Dataset, ...] | None:
+    def committed(self) -> Committed | None:
         """All replies; else those that a budget not larger than an earlier one has bought."""
         found = super().committed()
         if found is not None or self.config.max_usd is None:
@@ -65,7 +65,7 @@ class AskForSeeds(Step):
         if not any(s["answered"] == count and s["max_usd"] >= self.config.max_usd for s in stops):
             return None
         bought = self.lake.find(partial)
-        return None if bought is None else (bought,)
+        return None if bought is None else {"replies": bought}
 
     def shards(self) -> Sequence[int]:
         return self._seeds.sizes
@@ -74,7 +74,7 @@ class AskForSeeds(Step):
         seeds = self._seeds
         kept = self._collected(shard, tick) if self.config.mode == "batch" else self._ask(shard, tick)
         if len(kept) == len(seeds.rows(shard)):  # else the budget is reached: `finish` commits what it bought
-            self._write(self.outputs[0], shard, seeds.merged(shard, kept))
+            self._write(self._seeds.identity, shard, seeds.merged(shard, kept))
 
     def _collected(self, shard: int, tick: Tick) -> dict[str, Record]:
         kept = kept_records(self._seeds.draft, shard)
@@ -99,15 +99,17 @@ class AskForSeeds(Step):
         except BudgetReached:
             return kept_records(seeds.draft, shard)
 
-    def finish(self) -> None:
-        draft, shards = self._seeds.draft, range(len(self.shards()))
-        if not all(draft.has_part(shard) for shard in shards):
-            self._commit_what_was_paid_for()
-            return
-        usage = usage_of((draft.read_part(shard) for shard in shards), self.seconds)
-        draft.commit(len(shards), rows_in=self.config.count, usage=usage)
+    def finish(self) -> Committed:
+        whole = all(self._seeds.draft.has_part(shard) for shard in range(self._seeds.shards))
+        return super().finish() if whole else {"replies": self._commit_what_was_paid_for()}
 
-    def _commit_what_was_paid_for(self) -> None:
+    def usage(self) -> Usage:
+        return self._usage(self._seeds.draft)
+
+    def _usage(self, draft: Draft) -> Usage:
+        return usage_of(map(draft.read_part, range(self._seeds.shards)), self.seconds)
+
+    def _commit_what_was_paid_for(self) -> Dataset:
         """Raises BudgetReached where nothing was."""
         seeds, shards = self._seeds, range(len(self.shards()))
         identity = seeds.partial_identity()
@@ -115,20 +117,20 @@ class AskForSeeds(Step):
             raise BudgetReached(
                 f"seed.max_usd of ${self.config.max_usd or 0:.2f} does not pay for a single request: raise it"
             )
-        draft = self.draft(identity)
+        draft = self.lake.draft(identity)
         for shard in shards:
             kept = kept_records(seeds.draft, shard)
             if seeds.draft.has_part(shard):
                 kept = {row["pair_id"]: row for row in seeds.draft.read_part(shard).to_pylist()}
             self._write(identity, shard, seeds.merged(shard, kept, _NOT_ASKED))
-        usage = usage_of((draft.read_part(shard) for shard in shards), self.seconds)
-        draft.commit(len(shards), rows_in=self.config.count, usage=usage)
+        bought = draft.commit(len(shards), rows_in=self.config.count, usage=self._usage(draft))
         stops = self._stops
         stops.append({"max_usd": self.config.max_usd, "answered": identity.config["answered"]})
         stops.close()
+        return bought
 
     def _write(self, identity: Identity, shard: int, rows: Sequence[Record]) -> None:
-        self.draft(identity).write_part(shard, reply_columns(rows, "seed", self.config.endpoint.model, 1))
+        self.lake.draft(identity).write_part(shard, reply_columns(rows, "seed", self.config.endpoint.model, 1))
 
     @property
     def _stops(self) -> Journal:

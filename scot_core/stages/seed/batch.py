@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from scot_core.config import SeedConfig, ServerConfig
 from scot_core.errors import ConfigError
-from scot_core.lake import Dataset, Identity, Lake
+from scot_core.lake import Dataset, Lake
 from scot_core.llm import Reply
 from scot_core.llm.remote.batch import BatchClient
 from scot_core.llm.remote.chat import ChatRequest, highest_price
@@ -25,7 +25,7 @@ from scot_core.llm.remote.failures import GoneError
 from scot_core.stages.replies.ask import keep, key_or
 from scot_core.stages.seed.ledger import Entry, Ledger
 from scot_core.stages.seed.work import SeedWork
-from scot_core.stages.step import Step, Tick
+from scot_core.stages.step import Tick, Work
 
 logger = logging.getLogger(__name__)
 
@@ -33,23 +33,21 @@ _LONGEST_WAIT_S: Final = 900.0  # of one step: the next one goes on waiting
 _HOPELESS: Final = 8  # requests turned down and none answered: it is not the requests
 
 
-def batch_rounds(lake: Lake, config: SeedConfig, captions: Dataset, api_key: SecretStr | None = None) -> Iterator[Step]:
-    """The steps that are due, one after the other, until every caption has a reply or the budget is spent.
+def batch_rounds(lake: Lake, config: SeedConfig, captions: Dataset, api_key: SecretStr | None = None) -> Iterator[Work]:
+    """The work that is due, one round after the other, until every caption has a reply or the budget is spent.
 
     Each must have been run when the next is asked for.
     """
-    while True:
-        for kind in (SubmitBatches, CollectBatches, AwaitBatches):
-            step = kind(lake, config, captions, api_key)
-            if step.committed() is None:
-                yield step
-                break
-        else:
+    while SeedWork(lake, config, captions).committed is None:
+        rounds = (kind(lake, config, captions, api_key) for kind in (SubmitBatches, CollectBatches, AwaitBatches))
+        due = next((one for one in rounds if one.is_due()), None)
+        if due is None:
             return
+        yield due
 
 
-class _BatchStep(Step):
-    """A step that commits nothing: what it finds out is in the ledger and the journals of the replies."""
+class _Batches(Work):
+    """What it finds out is in the ledger and the journals of the replies, which `AskForSeeds` commits."""
 
     stage = "seed"
 
@@ -59,24 +57,14 @@ class _BatchStep(Step):
         self._seeds = SeedWork(lake, config, captions)
         self._ledger = Ledger(lake, self._seeds.draft)
         self._key = api_key
-        self._is_over = False
 
     @property
-    def outputs(self) -> Sequence[Identity]:
-        return [self._seeds.identity]
+    def folder(self) -> str:
+        return self._seeds.draft.folder
 
     @abstractmethod
     def is_due(self) -> bool:
         """Whether there is anything to do."""
-
-    def committed(self) -> tuple[Dataset, ...] | None:
-        return () if self._is_over or self._seeds.committed is not None or not self.is_due() else None
-
-    def finish(self) -> None:
-        self._is_over = True
-
-    def is_done(self, shard: int) -> bool:
-        return False
 
     @property
     def _server(self) -> ServerConfig:
@@ -89,7 +77,7 @@ class _BatchStep(Step):
         return BatchClient(self._server, key_or(self._key))
 
 
-class SubmitBatches(_BatchStep):
+class SubmitBatches(_Batches):
     """One batch for every shard with captions that have no reply, as far as the budget goes."""
 
     name, unit = "submit batches", "requests"
@@ -143,7 +131,7 @@ class SubmitBatches(_BatchStep):
         return discount * sum(highest_price(server, request) for request in requests)
 
 
-class AwaitBatches(_BatchStep):
+class AwaitBatches(_Batches):
     """Look how far the batches are until one has ended, for a quarter of an hour at most."""
 
     name, unit = "wait for batches", "requests"
@@ -191,7 +179,7 @@ class AwaitBatches(_BatchStep):
         return ended, done
 
 
-class CollectBatches(_BatchStep):
+class CollectBatches(_Batches):
     """Fetch what the batches that ended have answered, into the journals of the replies."""
 
     name, unit = "collect batches", "requests"

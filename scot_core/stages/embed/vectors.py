@@ -1,0 +1,65 @@
+"""Vectors that are in the lake: read back by id, and continued by the encoder that made them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from scot_core.config import EmbedConfig
+from scot_core.encoders import Encoder, EncoderSpec, Vectors, load, spec_of
+from scot_core.errors import DataError, ModelError
+from scot_core.lake import Dataset
+
+
+def vectors_by_id(datasets: Sequence[Dataset]) -> tuple[dict[str, int], Vectors]:
+    """All vectors of some datasets, (n, D) float32, and the row of each id."""
+    ids: list[str] = []
+    blocks = []
+    for dataset in datasets:
+        for part in dataset.read_parts(["item_id", "vector"]):
+            ids += part["item_id"].to_pylist()
+            column = part["vector"].combine_chunks()
+            blocks.append(column.flatten().to_numpy(zero_copy_only=False).reshape(len(part), column.type.list_size))
+    if not blocks:
+        raise DataError(f"{', '.join(d.name for d in datasets)} holds no vectors; look at the table `rejects`")
+    return {item: row for row, item in enumerate(ids)}, np.concatenate(blocks)
+
+
+def spec_for(config: EmbedConfig) -> EncoderSpec:
+    """The spec of the encoder that a configuration names. Raises what `scot_core.encoders.spec_of` raises."""
+    return spec_of(config.encoder, revision=config.revision, pooling=config.pooling, precision=config.precision)
+
+
+def made_by(dataset: Dataset) -> EncoderSpec:
+    """The spec of the encoder that made a dataset of embeddings."""
+    return EncoderSpec.model_validate(dataset.config["spec"])
+
+
+def require_made_by(dataset: Dataset, here: EncoderSpec) -> None:
+    """Raises `ModelError` where the encoder that is here would give other vectors than the dataset's."""
+    made = made_by(dataset)
+    if here != made:
+        pairs = [(name, value, getattr(here, name)) for name, value in made]
+        other = [f"{name} {now!r}, not {then!r}" for name, then, now in pairs if now != then]
+        raise ModelError(
+            f"{dataset.name} was made by another encoder {made.name}: here it has {'; '.join(other)}. Embed again, or "
+            "use the Scot and the weights that made it"
+        )
+
+
+def encoder_of(dataset: Dataset, *, device: str | None = None) -> Encoder:
+    """The encoder that made a dataset of embeddings, for more vectors in their space.
+
+    Raises `ModelError` where its weights are not here, or what is here would give other vectors.
+    """
+    config, made = dataset.config, made_by(dataset)
+    encoder = load(
+        made.name,
+        revision=config.get("revision") or made.revision,
+        pooling=config.get("pooling"),
+        precision=config.get("precision"),
+        device=device,
+    )
+    require_made_by(dataset, encoder.spec)
+    return encoder
