@@ -74,8 +74,10 @@ def restore(
         return 0, []
     if about.get("note") != _canonical(note):
         return 0, []
-    weights = {name.removeprefix("weight/"): t for name, t in tensors.items() if name.startswith("weight/")}
-    if {name: t.shape for name, t in weights.items()} != {name: t.shape for name, t in trained.items()}:
+    weights = {key.removeprefix("weight/"): t for key, t in tensors.items() if key.startswith("weight/")}
+    shapes = {name: value.shape for name, value in trained.items()}
+    known = {key.partition("/")[2] for key in tensors} <= set(shapes)
+    if not known or {name: value.shape for name, value in weights.items()} != shapes:
         logger.warning("the checkpoint %s is of another model: starting over", path)
         return 0, []
     with torch.no_grad():
