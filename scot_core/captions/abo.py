@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from scot_core.captions.entries import Entry, Reason, Refused, checked, refused
+from scot_core.captions.entries import Entry, Reason, Refused, checked, refused, shown
 from scot_core.captions.place import Place
 from scot_core.captions.reader import Reader
 from scot_core.captions.tables import Row, csv_rows, json_rows
@@ -62,7 +62,7 @@ class Abo(Reader):
     def _entry(self, row: Row) -> Entry | Refused:
         names = row.values.get("item_name", [])
         if not isinstance(names, list) or not all(_is_name(name) for name in names):
-            return refused(Reason.MALFORMED_ENTRY, row.where, json.dumps(names))
+            return refused(Reason.MALFORMED_ENTRY, row.where, shown(names, json.dumps))
         value = _in_language(names, self._config.language)
         if value is None:
             return refused(Reason.NOT_IN_LANGUAGE, row.where, ", ".join(name["language_tag"] for name in names))

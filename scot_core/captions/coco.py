@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ijson
 
-from scot_core.captions.entries import Entry, Reason, Refused, checked, refused
+from scot_core.captions.entries import Entry, Reason, Refused, checked, refused, shown
 from scot_core.captions.place import Place
 from scot_core.captions.reader import Reader
 from scot_core.config import CocoConfig
@@ -43,7 +44,7 @@ class Coco(Reader):
     def images(self) -> Place:
         for folder in self._folders:
             self._need(self.place.is_folder(folder), self.place.path(folder), LAYOUT)
-        return self.place
+        return replace(self.place, inside=("", *self._folders))  # each of which may be a link
 
     def entries(self) -> Iterator[Entry | Refused]:
         for folder in self._folders:
@@ -74,7 +75,7 @@ def _annotations(folder: str) -> str:
 def _entry(item: Any, where: str) -> Entry | Refused:
     image_id = _image_id(item, "image_id")
     if image_id is None:
-        return refused(Reason.MALFORMED_ENTRY, where, repr(item))
+        return refused(Reason.MALFORMED_ENTRY, where, shown(item))
     return checked(image_id, None, item.get("caption"), where)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 LONGEST_CAPTION = 1000  # characters; encoders read 32 to 77 tokens
 LONGEST_RAW = 2000  # characters of what was there that a reject keeps
@@ -21,11 +23,12 @@ class Reason(StrEnum):
     CAPTION_TOO_LONG = "caption_too_long"  # over 1,000 characters
     # known once it was drawn
     DUPLICATE_PAIR = "duplicate_pair"  # the same image and caption as an earlier entry
-    IMAGE_OUTSIDE_FOLDER = "image_outside_folder"  # an absolute path, or one with `..`
-    IMAGE_MISSING = "image_missing"  # no such file, or an image that the annotations do not list
+    IMAGE_OUTSIDE_FOLDER = "image_outside_folder"  # an absolute path, one with `..`, or a link that leads out
+    IMAGE_MISSING = "image_missing"  # no such file, a link to none, or an image that the annotations do not list
+    IMAGE_NOT_A_FILE = "image_not_a_file"  # a pipe, a device, a socket: never opened
     IMAGE_EMPTY = "image_empty"  # a file of 0 bytes
     IMAGE_BROKEN = "image_broken"  # it does not decode to its end
-    IMAGE_TOO_LARGE = "image_too_large"  # over Pillow's limit against decompression bombs (179 million pixels)
+    IMAGE_TOO_LARGE = "image_too_large"  # 256 MB, or Pillow's limit against decompression bombs (179 million pixels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ class Refused:
 def checked(image_id: str, path: str | None, caption: object, where: str) -> Entry | Refused:
     """An entry with its white space put in order, so that a caption is one line; or why there is none."""
     if not isinstance(caption, str):
-        return refused(Reason.MALFORMED_ENTRY, where, repr(caption))
+        return refused(Reason.MALFORMED_ENTRY, where, shown(caption))
     text = " ".join(caption.split())
     if not text:
         return refused(Reason.EMPTY_CAPTION, where, image_id)
@@ -63,6 +66,14 @@ def checked(image_id: str, path: str | None, caption: object, where: str) -> Ent
 def refused(reason: Reason, where: str, raw: str) -> Refused:
     """A refusal whose texts can be stored: cut short, and bytes that are no text written as escapes."""
     return Refused(reason, _storable(where), _storable(raw[:LONGEST_RAW]))
+
+
+def shown(value: object, how: Callable[[Any], str] = repr) -> str:
+    """A value as text, however deeply it is nested."""
+    try:
+        return how(value)
+    except RecursionError:
+        return "something nested too deeply to show"
 
 
 def _is_text(value: str) -> bool:

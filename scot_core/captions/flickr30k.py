@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 
 import ijson
 
-from scot_core.captions.entries import Entry, Reason, Refused, checked, refused
+from scot_core.captions.entries import Entry, Reason, Refused, checked, refused, shown
 from scot_core.captions.place import Place
 from scot_core.captions.reader import Reader
 from scot_core.captions.tables import csv_rows
@@ -80,7 +80,7 @@ class Flickr30k(Reader):
                 where = f"{name} image {number}"
                 sentences = item.get("sentences") if isinstance(item, dict) else None
                 if not isinstance(sentences, list):
-                    yield refused(Reason.MALFORMED_ENTRY, where, repr(item))
+                    yield refused(Reason.MALFORMED_ENTRY, where, shown(item))
                     continue
                 for sentence in sentences:
                     raw = sentence.get("raw") if isinstance(sentence, dict) else None
@@ -89,5 +89,5 @@ class Flickr30k(Reader):
 
 def _entry(image: object, caption: object, where: str) -> Entry | Refused:
     if not isinstance(image, str) or not image:
-        return refused(Reason.NO_IMAGE, where, f"{image!r}: {caption!r}")
+        return refused(Reason.NO_IMAGE, where, f"{shown(image)}: {shown(caption)}")
     return checked(f"flickr30k/{PurePosixPath(image).stem}", image, caption, where)

@@ -1,7 +1,7 @@
 """One's own captioned images: tables of (image, caption) and the image files they name.
 
 A table is CSV (with a header), JSON lines or Parquet, with columns `image` and `caption`; `image` is a path relative
-to the table's folder. Several rows may name one image.
+to the table's folder, and stays in it, links included. Several rows may name one image.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator, Sequence
 
-from scot_core.captions.entries import Entry, Reason, Refused, checked, refused
+from scot_core.captions.entries import Entry, Reason, Refused, checked, refused, shown
 from scot_core.captions.place import Place
 from scot_core.captions.reader import Reader
 from scot_core.captions.tables import Row, csv_rows, json_rows, parquet_rows
@@ -60,11 +60,11 @@ class Folder(Reader):
 
 def _entry(row: Row) -> Entry | Refused:
     if any(column not in row.values for column in COLUMNS):
-        return refused(Reason.MALFORMED_ENTRY, row.where, f"no {' or '.join(COLUMNS)} in {dict(row.values)}")
+        return refused(Reason.MALFORMED_ENTRY, row.where, f"no {' or '.join(COLUMNS)} in {shown(dict(row.values))}")
     image, caption = (row.values[column] for column in COLUMNS)
     if not image:
-        return refused(Reason.NO_IMAGE, row.where, str(caption))
+        return refused(Reason.NO_IMAGE, row.where, shown(caption, str))
     if not isinstance(image, str):
-        return refused(Reason.MALFORMED_ENTRY, row.where, str(dict(row.values)))
+        return refused(Reason.MALFORMED_ENTRY, row.where, shown(dict(row.values)))
     name = posixpath.normpath(image)  # ./a.png is a.png
     return checked(name, name, "" if caption is None else caption, row.where)

@@ -35,8 +35,8 @@ def load(images: Place, path: str | None) -> bytes | Bad:
     if pure.is_absolute() or ".." in pure.parts:
         return Bad(Reason.IMAGE_OUTSIDE_FOLDER, path)
     data = images.read(path)
-    if data is None:
-        return Bad(Reason.IMAGE_MISSING, path)
+    if isinstance(data, Reason):
+        return Bad(data, path)
     if not data:
         return Bad(Reason.IMAGE_EMPTY, path)
     return _problem(data, path) or data

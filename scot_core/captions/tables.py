@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -17,6 +18,7 @@ from scot_core.captions.place import Place
 from scot_core.errors import DataError
 
 BATCH = 10_000  # rows of a Parquet file in memory
+MOST_LINES = 100  # of one row of CSV; captions have 1,000 characters at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +37,12 @@ def csv_rows(
     `aliases` gives other names of columns. Raises DataError where one of `columns` is not there.
     """
     with place.text(name) as file:
-        first = file.readline()
+        first = next(file, "")
         bars = "|" in first
         cells = first.split("|") if bars else next(csv.reader([first]), [])
         header = [aliases.get(cell.strip(), cell.strip()) for cell in cells]
         need_columns(header, columns, place.path(name))
-        yield from _split_at_bars(header, file, name) if bars else _quoted(header, csv.reader(file), name)
+        yield from _split_at_bars(header, file, name) if bars else _quoted(header, file, name)
 
 
 def _split_at_bars(header: list[str], lines: Iterator[str], name: str) -> Iterator[Row | Refused]:
@@ -56,22 +58,76 @@ def _split_at_bars(header: list[str], lines: Iterator[str], name: str) -> Iterat
             yield Row(dict(zip(header, cells, strict=True)), where)
 
 
-def _quoted(header: list[str], cells: Any, name: str) -> Iterator[Row | Refused]:
+class _Lines:
+    """Lines below a header, for csv.reader: the row it is at takes some, and may give them back.
+
+    Attributes:
+        number: of the line taken last.
+        taken: the lines of the row.
+        ran_out: whether a quote was open where the file ended, or after MOST_LINES lines.
+    """
+
+    def __init__(self, below: Iterator[str]) -> None:
+        self._below, self._back = below, deque[str]()
+        self.number = 1
+        self.begin()
+
+    def begin(self) -> None:
+        """Another row."""
+        self.taken: list[str] = []
+        self.ran_out = False
+
+    def keep_first(self) -> str:
+        """The row is its first line, and the others are still to come."""
+        self._back.extendleft(reversed(self.taken[1:]))
+        self.number -= len(self.taken) - 1
+        return self.taken[0]
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = None
+        if len(self.taken) < MOST_LINES:
+            line = self._back.popleft() if self._back else next(self._below, None)
+        if line is None:
+            self.ran_out = True
+            raise StopIteration
+        self.taken.append(line)
+        self.number += 1
+        return line
+
+
+def _quoted(header: list[str], below: Iterator[str], name: str) -> Iterator[Row | Refused]:
+    lines = _Lines(below)
+    cells = csv.reader(lines)
     while True:
+        lines.begin()
+        row, problem = None, ""
         try:
             row = next(cells, None)
-        except csv.Error as error:  # such as a quote that is never closed; the reader goes on behind it
-            yield refused(Reason.MALFORMED_ENTRY, f"{name} line {cells.line_num + 1}", str(error))
-            continue
-        if row is None:
+        except csv.Error as error:  # the reader goes on behind it
+            problem = str(error)
+        if not lines.taken:
             return
-        where = f"{name} line {cells.line_num + 1}"
-        if not row:
-            continue
-        if len(row) != len(header):
+        if lines.ran_out or (len(lines.taken) > 1 and not _is_one_row(lines.taken)):
+            # A quote that is not closed where it should be costs its own line, not those below.
+            problem = f"a quote that is not closed: {lines.keep_first()}"
+        where = f"{name} line {lines.number}"
+        if problem:
+            yield refused(Reason.MALFORMED_ENTRY, where, problem)
+        elif row and len(row) != len(header):
             yield refused(Reason.MALFORMED_ENTRY, where, ",".join(row))
-        else:
+        elif row:
             yield Row(dict(zip(header, row, strict=True)), where)
+
+
+def _is_one_row(lines: Sequence[str]) -> bool:
+    """Whether quotes begin and end where fields do, as they do in a caption of several lines."""
+    try:
+        return len(list(csv.reader(lines, strict=True))) == 1
+    except csv.Error:
+        return False
 
 
 def json_rows(place: Place, name: str) -> Iterator[Row | Refused]:
@@ -102,10 +158,13 @@ def parquet_rows(place: Place, name: str, columns: Sequence[str]) -> Iterator[Ro
 
 
 def need_columns(there: Sequence[str], needed: Sequence[str], path: str) -> None:
-    """Raises DataError naming what is missing and what is there."""
+    """Raises DataError naming what is missing and what is there, or what is there twice."""
     missing = [name for name in needed if name not in there]
     if missing:
         raise DataError(f"{path} has no column {' or '.join(missing)}; there is {', '.join(map(str, there))}")
+    twice = [name for name in needed if there.count(name) > 1]
+    if twice:
+        raise DataError(f"{path} has several columns {' and '.join(twice)}: leave one of each")
 
 
 def _texts(column: pa.Array, what: str) -> list[str | None]:

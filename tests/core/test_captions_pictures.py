@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
 from scot_core.captions.pictures import Bad, load
@@ -104,8 +104,8 @@ def test_a_decompression_bomb_is_not_unpacked(place: Place) -> None:
     assert isinstance(result, Bad) and result.reason == "image_too_large"
 
 
-class _Forbidden(LocalFileSystem):
-    def cat_file(self, path: str, *args: Any, **kwargs: Any) -> bytes:
+class _Forbidden(MemoryFileSystem):
+    def open(self, path: str, *args: Any, **kwargs: Any) -> Any:
         raise PermissionError(13, "Permission denied", path)
 
 
