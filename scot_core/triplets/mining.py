@@ -23,7 +23,7 @@ from scot_core.triplets.neighbours import LONGEST, Contexts
 from scot_core.triplets.pile import BATCH, Pile, Row, Shelf, database
 from scot_core.triplets.reading import Parsed, Rejection, normalise, screen
 from scot_core.triplets.slots import Slots, Substitutes
-from scot_core.triplets.spans import Caption, exchange, substitute
+from scot_core.triplets.spans import Caption, exchange, is_content, substitute
 from scot_core.triplets.wording import Kind, Span, kind_of, wordings
 
 MODEL: Final = "mined-1"  # column `model`: another number where the same captions give other edits
@@ -50,9 +50,11 @@ class Unmined:
     """What made no edit, and why: a stable word of snake case.
 
     A pair: `too_few_words` (under 2), `too_many_words` (over 64), `duplicate_pair` (again the same id), `no_edit`
-    (nothing differs from it in one span, and no word of it has a substitute). A candidate: `held_out`,
-    `side_by_side` (words of which neither takes the other's place), `two_edits` (in neighbouring words), `repeated` (an edit that the pair has already),
-    and the reasons of `reading.screen`; `raw` then has modification and modified caption, a line each.
+    (nothing differs from it in one span, and no word of it has a substitute).
+
+    A candidate, with modification and modified caption as the two lines of `raw`: `held_out`; `fragment` (words that
+    end in an article or the like); `two_edits` (in neighbouring words); `side_by_side` (words of which neither takes
+    the other's place); `repeated` (an edit that the pair has already); and the reasons of `reading.screen`.
     """
 
     pair_id: str
@@ -79,6 +81,7 @@ def mine(
     seed: int,
     work: Path,
     allowed: Callable[[str], bool] = lambda caption: True,
+    invent: bool = True,
 ) -> Iterator[MinedEdit | Unmined]:
     """Up to `per_caption` edits of every captioned image, by words; several images may have one caption.
 
@@ -91,6 +94,7 @@ def mine(
         seed: of all choices; those of a pair follow from it and the pair's id.
         work: a folder for temporary files, about 1.5 kB a caption of ten words.
         allowed: False for captions that no edit may lead to, such as those that were held out.
+        invent: whether words are put in place of others where a pair has too few edits with a witness.
 
     Raises DataError where the disk is full.
     """
@@ -105,7 +109,7 @@ def mine(
                 shelf.add(row for row, _ in batch)
                 contexts.add([caption for _, caption in batch])
                 slots.add([caption for _, caption in batch])
-            miner = _Miner(shelf, slots.substitutes(connection), per_caption, seed, allowed)
+            miner = _Miner(shelf, slots.substitutes(connection), per_caption, seed, allowed, invent)
             near = _by_caption(contexts)
             for group in pile.groups():
                 fault = _length_fault(Caption.of(group[0][1]))
@@ -140,6 +144,7 @@ class _Miner:
     per_caption: int
     seed: int
     allowed: Callable[[str], bool]
+    invent: bool
 
     def of(self, pair: str, text: str, leads: list[Lead]) -> Iterator[MinedEdit | Unmined]:
         """The edits of one pair and what was refused, or `no_edit`."""
@@ -173,7 +178,7 @@ class _Miner:
             if not set(caption.words[start:end]) & set(other.words[start:other_end]):  # else it is two edits
                 modified = exchange(caption, start, end, other, other_end)
                 yield Candidate(start, end, other.surface(start, other_end), modified, witness)
-        for at, word in self.substitutes.of(caption, rng):
+        for at, word in self.substitutes.of(caption, rng) if self.invent else ():
             yield Candidate(at, at + 1, word, substitute(caption, at, word), None)
 
     def _edit(
@@ -194,6 +199,8 @@ class _Miner:
         comes = modified.words[candidate.start : len(modified.words) - len(caption.words) + candidate.end]
         if len(words) == len(comes) == 1 and self.substitutes.side_by_side(words[0], comes[0]):
             return Unmined(pair, caption.text, "side_by_side", "\n" + modified.text)
+        if any(span and not is_content(span[-1]) for span in (words, comes)):
+            return Unmined(pair, caption.text, "fragment", "\n" + modified.text)
         if self.substitutes.are_two_edits(words, comes):
             return Unmined(pair, caption.text, "two_edits", "\n" + modified.text)
         goes = Span(old, caption.is_named(candidate.start, candidate.end))
