@@ -1,4 +1,4 @@
-"""Which pairs of words were seen, of any number, in a fixed amount of memory."""
+"""How often words were seen, and which two of them together, of any number, in a fixed amount of memory."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from scot_core.triplets.neighbours import Words, mixed, word_hash
 
 _BITS: Final = 27  # 16 MB: with ten million pairs, one in thirteen that were not seen is taken for seen
+_WORD_BITS: Final = 20  # 4 MB
 _MASK: Final = (1 << 64) - 1
 _MIX: Final = 0xFF51AFD7ED558CCD
 
@@ -29,6 +30,20 @@ class Seen:
         first, second = pair
         cell = _mixed((_mixed(word_hash(first)) + word_hash(second)) & _MASK) >> (64 - _BITS)
         return bool(self._table[cell >> 3] >> (cell & 7) & 1)
+
+
+class Times:
+    """How often each word was seen, or more often where two words share a number."""
+
+    def __init__(self) -> None:
+        self._table = np.zeros(1 << _WORD_BITS, np.uint32)
+
+    def add(self, words: Words) -> None:
+        """Words by their hashes, an array (N,) uint64."""
+        np.add.at(self._table, words >> np.uint64(64 - _WORD_BITS), np.uint32(1))
+
+    def __getitem__(self, word: str) -> int:
+        return int(self._table[word_hash(word) >> (64 - _WORD_BITS)])
 
 
 def hashes(words: Sequence[str]) -> Words:

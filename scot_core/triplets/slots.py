@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scot_core.triplets.seen import Seen, hashes
+from scot_core.triplets.seen import Seen, Times, hashes
 from scot_core.triplets.spans import Caption, is_content
 
 SHARED: Final = 3  # slots that two words have in common, as far as they were compared
@@ -28,6 +28,7 @@ ALTERNATIVES: Final = 32  # of a word
 CHOICES: Final = 8  # of them that are put in its place
 MOST_WORDS: Final = 100_000  # that others may stand for, the most supported
 _LED: Final = 4  # words of a slot that a word is compared with
+TELLING: Final = 10  # captions of a word, after which it says something that another was never in one of them
 EDGE: Final = ""  # before the first and behind the last word of a phrase
 
 SCHEMA: Final = pa.schema([(name, pa.string()) for name in ("before", "word", "after", "surface")])
@@ -74,6 +75,7 @@ class Substitutes:
     words: dict[str, list[str]]
     adjacent: Seen
     together: Seen
+    times: Times
 
     def side_by_side(self, one: str, other: str) -> bool:
         """Whether two words stood next to each other."""
@@ -103,7 +105,9 @@ class Substitutes:
             before, word, after = slots[at]
             lower = other.lower()
             if (before, lower) in self.adjacent and (lower, after) in self.adjacent:
-                rest = (w for w in caption.words if w not in (word, lower) and is_content(w))
+                rest = (
+                    w for w in caption.words if w not in (word, lower) and is_content(w) and self.times[w] >= TELLING
+                )
                 if all((min(w, lower), max(w, lower)) in self.together for w in rest):
                     yield at, other
 
@@ -126,7 +130,7 @@ class Slots:
     def __init__(self, folder: Path) -> None:
         self._path = folder / "slots.parquet"
         self._writer = pq.ParquetWriter(self._path, SCHEMA, compression="zstd")
-        self._adjacent, self._together = Seen(), Seen()
+        self._adjacent, self._together, self._times = Seen(), Seen(), Times()
 
     def add(self, captions: Sequence[Caption]) -> None:
         """The slots of some captions."""
@@ -139,6 +143,7 @@ class Slots:
             left, right = np.triu_indices(len(spoken), 1)
             found = hashes(spoken)
             self._together.add(found[left], found[right])
+            self._times.add(found)
         surfaces = (caption.text[begin:end] for caption in captions for begin, end in caption.places)
         rows = [(*slot, surface) for slot, surface in zip(slots, surfaces, strict=True) if is_content(slot[1])]
         arrays = [pa.array([row[i] for row in rows], pa.string()) for i in range(len(SCHEMA))]
@@ -153,4 +158,4 @@ class Slots:
             for word, other in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                 found.setdefault(word, []).append(other)
         self._path.unlink()
-        return Substitutes(found, self._adjacent, self._together)
+        return Substitutes(found, self._adjacent, self._together, self._times)

@@ -49,9 +49,9 @@ class Span:
         return "thing" if named or first in _ARTICLES or first in _JOINING else "word"
 
     def bare(self) -> str:
-        """Without joining words and articles in front: `ball` of `with a ball`."""
+        """Without articles and the like in front: `ball` of `with a ball`, `grass` of `on the grass`."""
         words = self.text.split()
-        while len(words) > 1 and words[0].lower() in (*_ARTICLES, *_JOINING):
+        while len(words) > 1 and words[0].lower() in (*_ARTICLES, *_JOINING, *_PLACING):
             words.pop(0)
         return " ".join(words)
 
