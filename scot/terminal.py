@@ -1,18 +1,31 @@
-"""What a person sees in the terminal: progress with rate and time left, and tables."""
+"""What a person sees in the terminal: progress with rate and time left, and tables.
+
+Data is printed letter by letter: it is no mark-up, no emoji code, and its control characters are written out.
+"""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.style import StyleType
 from rich.table import Table
+from rich.text import Text
 
-from scot_core.paper import main_metric
+from scot.values import rows
+from scot_core.printable import printable
+from scot_core.report.results import Results
 from scot_core.stages.progress import Progress as Reading
 from scot_core.stages.step import Work
 
@@ -23,29 +36,44 @@ if TYPE_CHECKING:  # loads torch, which `scot query` has no use for
 CELL_WIDTH = 60
 
 
+def console(*, stderr: bool = False, width: int | None = None) -> Console:
+    """A console that takes what it prints as it is."""
+    return Console(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
+
+
+def plain(text: str, style: StyleType = "") -> Text:
+    """Text with its line ends kept and other control characters written out."""
+    return Text("\n".join(printable(line) for line in text.split("\n")), style)
+
+
+def say(to: Console, *parts: str | tuple[str, str]) -> None:
+    """Print one paragraph, of texts and of (text, style), which a terminal may wrap and a file keeps whole."""
+    texts = (plain(part) if isinstance(part, str) else plain(*part) for part in parts)
+    to.print(Text.assemble(*texts), soft_wrap=True)
+
+
 class Bars:
     """One bar for each step while it runs, one line for it afterwards."""
 
     every_s = 0.2
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._started = time.monotonic()
+    def __init__(self, to: Console) -> None:
+        self._console = to
         self._progress = Progress(
-            TextColumn("  {task.description:<34}"),
+            TextColumn("  {task.description:<34}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]:>12}"),
+            TextColumn("{task.fields[rate]:>12}", markup=False),
             TextColumn("left"),
             TimeRemainingColumn(compact=True),
             TimeElapsedColumn(),
-            console=console,
+            console=to,
             transient=True,
         )
-        self._tasks: dict[str, Any] = {}
+        self._tasks: dict[str, TaskID] = {}
         self._last: dict[str, Reading] = {}
 
-    def __enter__(self) -> Bars:
+    def __enter__(self) -> Self:
         self._progress.start()
         return self
 
@@ -53,15 +81,12 @@ class Bars:
         self._progress.stop()
 
     def begin(self, step: Work, total: int) -> None:
-        self._tasks[step.name] = self._progress.add_task(step.name, total=total, rate="")
+        self._tasks[step.name] = self._progress.add_task(printable(step.name), total=total, rate="")
 
     def update(self, progress: Reading) -> None:
         self._last[progress.name] = progress
-        rate = (
-            f"{progress.rate:,.0f} {progress.unit}/s"
-            if progress.rate >= 10
-            else f"{progress.rate:.1f} {progress.unit}/s"
-        )
+        digits = 0 if progress.rate >= 10 else 1
+        rate = f"{progress.rate:,.{digits}f} {progress.unit}/s"
         self._progress.update(self._tasks[progress.name], completed=progress.done, rate=rate)
 
     def end(self, step: Work, cached: bool) -> None:
@@ -69,23 +94,30 @@ class Bars:
             self._progress.remove_task(self._tasks.pop(step.name))
         last = self._last.get(step.name)
         if cached:
-            what = "[dim]Cached[/dim]"
+            what = ("Cached", "dim")
         elif last is None:
-            what = "done"
+            what = ("done", "")
         else:
-            what = f"{last.done:>7,} {last.unit} in {last.seconds:,.1f} s"
-        self._console.print(f"  [green]✓[/green] {step.stage:<9} {step.name:<32} {what}", highlight=False)
+            what = (f"{last.done:>7,} {last.unit} in {last.seconds:,.1f} s", "")
+        say(self._console, ("  ✓ ", "green"), f"{step.stage:<9} {step.name:<32} ", what)
 
 
-def show_table(console: Console, table: pa.Table, title: str | None = None) -> None:
+def show_table(to: Console, table: pa.Table, title: str | None = None) -> None:
     """Print an Arrow table; long cells are cut, bytes are named by their size."""
-    shown = Table(title=None if title is None else escape(title), title_justify="left", header_style="bold")
+    shown = _table(title)
     for field in table.schema:
         number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
-        shown.add_column(escape(field.name), justify="right" if number else "left")
-    for row in table.to_pylist():
-        shown.add_row(*(escape(_cell(value)) for value in row.values()))
-    console.print(shown)
+        shown.add_column(plain(printable(field.name)), justify="right" if number else "left")
+    for row in rows(table):
+        shown.add_row(*(Text(_cell(value)) for value in row))
+    to.print(shown)
+
+
+def _table(title: str | None, caption: str | None = None) -> Table:
+    return Table(
+        title=None if title is None else plain(title), title_justify="left", header_style="bold",
+        caption=None if caption is None else plain(caption), caption_justify="left",
+    )  # fmt: skip
 
 
 def _cell(value: Any) -> str:
@@ -96,61 +128,37 @@ def _cell(value: Any) -> str:
     if isinstance(value, bytes):
         return f"<{len(value):,} bytes>"
     if isinstance(value, dict):
-        return ", ".join(f"{key}: {_cell(item)}" for key, item in value.items())
-    text = str(value)
+        return ", ".join(f"{printable(str(key))}: {_cell(item)}" for key, item in value.items())
+    text = printable(str(value))
     return text if len(text) <= CELL_WIDTH else f"{text[: CELL_WIDTH - 1]}…"
 
 
-def benchmark_table(rows: Sequence[dict[str, Any]]) -> Table:
+def benchmark_table(measured: Sequence[dict[str, Any]]) -> Table:
     """The benchmark's main metric: methods down, splits across; each cell a value and its 95 % interval, in percent."""
-    metric = main_metric(rows[0]["benchmark"])
-    splits = list(dict.fromkeys(row["split"] for row in rows))
-    methods = list(dict.fromkeys(row["method"] for row in rows))
-    cells = {(r["method"], r["split"]): r for r in rows if r["metric"] == metric}
-    benchmark = rows[0]["benchmark"]
-    table = Table(
-        title=f"{metric} on {benchmark}, percent (95 % interval over queries)",
-        title_justify="left",
-        header_style="bold",
+    own = str(measured[-1]["method"])
+    results = Results(measured, own)
+    weakest = results.weakest
+    table = _table(
+        f"{results.main} on {measured[0]['benchmark']}, percent (95 % interval over queries)",
+        f"{own} is weakest on split {weakest} ({results.cell(own, weakest).value:.1f})" if weakest else None,
     )
     table.add_column("method")
-    for split in splits:
-        table.add_column(split, justify="right")
-    best = {s: max(cells[m, s]["value"] for m in methods if (m, s) in cells) for s in splits}
-    for method in methods:
-        values = []
-        for split in splits:
-            cell = cells.get((method, split))
-            if cell is None:
-                values.append("")
-                continue
-            text = f"{cell['value']:.1f} ({cell['low']:.1f}-{cell['high']:.1f})"
-            values.append(f"[bold]{text}[/bold]" if cell["value"] == best[split] else text)
-        table.add_row(method, *values)
-    own = {split: cells[methods[-1], split]["value"] for split in splits if split != "all"}
-    if own:
-        weakest = min(own, key=lambda split: own[split])
-        table.caption = f"{methods[-1]} is weakest on split {weakest} ({own[weakest]:.1f})"
-        table.caption_justify = "left"
+    for split in results.splits:
+        table.add_column(plain(split), justify="right")
+    for method, cells in results.table:
+        table.add_row(plain(method), *(Text(str(cell), "bold" if cell.best else "") for cell in cells))
     return table
 
 
 def reported_table(lines: Sequence[Line]) -> Table:
     """What was measured beside what the paper reports; in brackets the points over text-only on the same encoder."""
     metrics = [metric for metric in lines[0].values if "/" not in metric]
-    table = Table(
-        title="beside the paper, percent (points over text-only on the same encoder)",
-        title_justify="left",
-        header_style="bold",
-    )
-    table.add_column("method")
-    table.add_column("encoder")
-    for metric in metrics:
-        table.add_column(metric, justify="right")
-    table.add_column("source")
+    table = _table("beside the paper, percent (points over text-only on the same encoder)")
+    for name in ("method", "encoder", *metrics, "source"):
+        table.add_column(name, justify="right" if name in metrics else "left")
     for line in lines:
-        cells = [_with_gain(line, metric) for metric in metrics]
-        table.add_row(line.method, line.encoder, *cells, line.source, style="bold" if line.measured else "")
+        cells = (line.method, line.encoder, *(_with_gain(line, metric) for metric in metrics), line.source)
+        table.add_row(*map(plain, cells), style="bold" if line.measured else "")
     return table
 
 
@@ -161,23 +169,31 @@ def _with_gain(line: Line, metric: str) -> str:
     return f"{line.values[metric]:.2f}" + ("" if gain is None or line.is_text_only else f" ({gain:+.2f})")
 
 
-def show_plan(console: Console, plan: Plan, profile: str) -> None:
+def show_plan(to: Console, plan: Plan, profile: str) -> None:
     """Print a plan: stages, totals, prompts, and what is missing."""
-    table = Table(title=f"profile {profile}", title_justify="left", header_style="bold")
-    for name in (
-        "stage",
-        "state",
-        "work",
-        "shards",
-        "tokens in",
-        "tokens out",
-        "USD",
-        "GPU time ≥",
-        "core time",
-        "disk",
-        "",
-    ):
-        table.add_column(name, justify="left" if name in ("stage", "state", "") else "right")
+    to.print(_plan_table(plan, profile))
+    for state in plan.states:
+        if state.detail:
+            say(to, f"{state.stage}: {state.detail}")
+    say(to, ("\nprompts", "bold"), f", captions from {plan.captions_from}")
+    for message in plan.prompts[0][:-1]:
+        say(to, (f"  {message['role']}: {message['content']}", "dim"))
+    for number, (messages, local) in enumerate(zip(plan.prompts, plan.local_prompts, strict=True), 1):
+        say(to, f"{number}. {messages[-1]['role']}: {messages[-1]['content']}")
+        say(to, f"   the tuned model: {local!r}")
+    say(to, ("\nmissing on this machine", "bold") if plan.missing else "\nnothing is missing on this machine")
+    for sentence in plan.missing:
+        say(to, f"  - {sentence}")
+
+
+def _plan_table(plan: Plan, profile: str) -> Table:
+    table = _table(
+        f"profile {profile}",
+        "GPU time is arithmetic at the peak of one GPU: nothing is faster, expect several times as much",
+    )
+    amounts = ("work", "shards", "tokens in", "tokens out", "USD", "GPU time ≥", "core time", "disk")
+    for name in ("stage", "state", *amounts, ""):
+        table.add_column(name, justify="right" if name in amounts else "left")
     for stage, state in zip(plan.works, plan.states, strict=True):
         table.add_row(
             stage.stage,
@@ -188,30 +204,14 @@ def show_plan(console: Console, plan: Plan, profile: str) -> None:
             _amount(stage.usd, 2),
             *(_time(hours) for hours in (stage.gpu_hours, stage.cpu_hours)),
             _size(stage.disk_gb),
-            f"[dim]{escape(stage.note)}[/dim]",
+            plain(stage.note, "dim"),
         )
-    left = plan.left
     usd, gpu, core, disk = (
-        sum(getattr(s, name) or 0 for s in left) for name in ("usd", "gpu_hours", "cpu_hours", "disk_gb")
+        sum(getattr(stage, name) or 0 for stage in plan.left) for name in ("usd", "gpu_hours", "cpu_hours", "disk_gb")
     )
     table.add_section()
     table.add_row("left to do", *[""] * 5, _amount(usd, 2), _time(gpu), _time(core), _size(disk), "")
-    table.caption = "GPU time is arithmetic at the peak of one GPU: nothing is faster, expect several times as much"
-    table.caption_justify = "left"
-    console.print(table)
-    for state in plan.states:
-        if state.detail:
-            console.print(f"{state.stage}: {state.detail}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"\n[bold]prompts[/bold], captions from {plan.captions_from}", highlight=False)
-    shared = plan.prompts[0][:-1]
-    for message in shared:
-        console.print(f"  {message['role']}: {message['content']}", style="dim", highlight=False, markup=False)
-    for number, (messages, local) in enumerate(zip(plan.prompts, plan.local_prompts, strict=True), 1):
-        console.print(f"{number}. {messages[-1]['role']}: {messages[-1]['content']}", highlight=False, markup=False)
-        console.print(f"   the tuned model: {local!r}", highlight=False, markup=False)
-    console.print("\n[bold]missing on this machine[/bold]" if plan.missing else "\nnothing is missing on this machine")
-    for sentence in plan.missing:
-        console.print(f"  - {sentence}", highlight=False, markup=False, soft_wrap=True)
+    return table
 
 
 def _amount(value: float | None, digits: int) -> str:

@@ -13,8 +13,8 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from scot_core.lake import Dataset
-from scot_core.paper import main_metric
 from scot_core.printable import printable
+from scot_core.report.results import Results
 
 logger = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -38,15 +38,15 @@ def cosmetic(show: Callable[P, None]) -> Callable[P, None]:
 @task(task_run_name="show the benchmark", cache_policy=NO_CACHE)
 @cosmetic
 def benchmark_artifact(rows: Dataset) -> None:
-    """The benchmark's main metric, one row for each method and split; nothing where the targets are hidden."""
-    table = rows.read(["benchmark", "split", "method", "metric", "value", "low", "high"]).to_pylist()
-    if not table:
+    """The benchmark's main metric, methods down and splits across; nothing where the targets are hidden."""
+    measured = rows.read().to_pylist()
+    if not measured:
         return
-    metric = main_metric(table[0]["benchmark"])
+    results = Results(measured, own=None)
     shown = [
-        {**row, **{k: round(row[k], 1) for k in ("value", "low", "high")}} for row in table if row["metric"] == metric
+        {"method": method, **dict(zip(results.splits, map(str, cells), strict=True))} for method, cells in results.table
     ]
-    words = f"{metric} on {table[0]['benchmark']} in percent, 95 % bootstrap interval over queries"
+    words = f"{results.main} on {measured[0]['benchmark']} in percent, 95 % bootstrap interval over queries"
     create_table_artifact(shown, key="benchmark", description=words)
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from scot.plan.work import Known
-from scot_core.config import Pipeline
+from scot_core.config import STAGES, Pipeline
 from scot_core.errors import LakeError, ScotError
 from scot_core.lake import Dataset, Lake
 from scot_core.stages import recipes
@@ -32,38 +31,42 @@ class State:
 
 @dataclass
 class Found:
-    """What the walk met."""
+    """What the walk met: how far each stage is, and what those that are done have made."""
 
     states: list[State]
-    captions: Dataset | None = None
-    triplets: Dataset | None = None
+    made: dict[str, Dataset] = field(default_factory=dict)
+
+    @property
+    def captions(self) -> Dataset | None:
+        return self.made.get("captions")
 
     @property
     def known(self) -> Known:
         """Counts of what was met."""
-        if self.captions is None:
+        captions, triplets = self.captions, self.made.get("generate")
+        if captions is None:
             return Known()
-        table = self.captions.read(["image_id", "caption"])
+        table = captions.read(["image_id", "caption"])
         lengths = [len(text.encode()) for text in table["caption"].to_pylist()]
         return Known(
             pairs=table.num_rows,
             images=len(set(table["image_id"].to_pylist())),
             caption_bytes=sum(lengths) / max(len(lengths), 1),
-            triplets=None if self.triplets is None else self.triplets.rows,
+            triplets=None if triplets is None else triplets.rows,
         )
 
 
 def look(lake: Lake, pipeline: Pipeline) -> Found:
     """Walk the stages in order; what needs a dataset that is not there waits. Raises LakeError for a damaged lake."""
     found = Found([])
-    walk = _walk(lake, pipeline, found)
+    walk = recipes.walk(_committed, lake, pipeline)
     waiting = False
-    for stage in type(pipeline).model_fields:
+    for stage in STAGES:
         if waiting:
             found.states.append(State(stage, "waits"))
             continue
         try:
-            next(walk)
+            found.made[stage] = next(walk)
             found.states.append(State(stage, "cached"))
         except NotThereError as there:
             found.states.append(_begun(stage, there.step))
@@ -74,26 +77,6 @@ def look(lake: Lake, pipeline: Pipeline) -> Found:
             found.states.append(State(stage, "to do", str(error).split("\n")[0]))
             waiting = True
     return found
-
-
-def _walk(lake: Lake, pipeline: Pipeline, found: Found) -> Iterator[None]:
-    """One stage at each turn."""
-    pictures = recipes.captions(_committed, lake, pipeline.captions)
-    found.captions = pictures.captions
-    yield
-    seeds = recipes.seed(_committed, lake, pipeline.seed, pictures.captions)
-    yield
-    adapters = recipes.finetune(_committed, lake, pipeline.finetune, pictures.captions, seeds)
-    yield
-    triplets = recipes.generate(_committed, lake, pipeline.generate, pictures.captions, adapters)
-    found.triplets = triplets
-    yield
-    vectors = recipes.embed(_committed, lake, pipeline.embed, pictures, triplets)
-    yield
-    combiners = recipes.train(_committed, lake, pipeline.train, triplets, vectors)
-    yield
-    recipes.benchmark(_committed, lake, pipeline.benchmark, combiners, triplets, vectors)
-    yield
 
 
 def _committed(step: Work) -> Committed:

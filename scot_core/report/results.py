@@ -27,6 +27,9 @@ class Cell:
     high: float
     best: bool
 
+    def __str__(self) -> str:
+        return f"{self.value:.1f} ({self.low:.1f}-{self.high:.1f})"
+
 
 @dataclass(frozen=True)
 class Results:
@@ -71,6 +74,11 @@ class Results:
         row = self._by_place[str(method), split, metric]
         best = max(self._by_place[m, split, metric]["value"] for m in self.methods)
         return Cell(row["value"], row["low"], row["high"], row["value"] == best)
+
+    @property
+    def table(self) -> list[tuple[str, list[Cell]]]:
+        """The main metric: each method with its cells, one a split."""
+        return [(method, [self.cell(method, split) for split in self.splits]) for method in self.methods]
 
     def best_baseline(self, split: str) -> str:
         """The baseline with the highest value, the first of equals."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from scot_core.config import Pipeline
+from scot_core.lake import Dataset, Lake
 from scot_core.stages.benchmark import benchmark, published
 from scot_core.stages.captions import Pictures, captions
 from scot_core.stages.embed import Embeddings, embed
@@ -23,4 +27,23 @@ __all__ = [
     "published",
     "seed",
     "train",
+    "walk",
 ]
+
+
+def walk(run: Run, lake: Lake, pipeline: Pipeline) -> Iterator[Dataset]:
+    """Run the stages, one at each turn; yields what each hands to the next."""
+    pictures = captions(run, lake, pipeline.captions)
+    yield pictures.captions
+    seeds = seed(run, lake, pipeline.seed, pictures.captions)
+    yield seeds
+    adapters = finetune(run, lake, pipeline.finetune, pictures.captions, seeds)
+    yield adapters
+    triplets = generate(run, lake, pipeline.generate, pictures.captions, adapters)
+    yield triplets
+    vectors = embed(run, lake, pipeline.embed, pictures, triplets)
+    yield vectors.texts
+    combiners = train(run, lake, pipeline.train, triplets, vectors)
+    yield combiners
+    benchmark(run, lake, pipeline.benchmark, combiners, triplets, vectors)
+    yield combiners

@@ -151,6 +151,16 @@ def _image(path: Path) -> None:
     path.write_bytes(picture())
 
 
+def _link_beside(target: str) -> Callable[[Path], None]:
+    """A picture `b.jpg`, and a link to it by some name."""
+
+    def make(path: Path) -> None:
+        _image(path.with_name("b.jpg"))
+        path.symlink_to(target)
+
+    return make
+
+
 PLACES: dict[str, tuple[str, Callable[[Path], object] | None, str]] = {
     "a pipe": ("a.jpg", os.mkfifo, "image_not_a_file"),
     "a folder": ("a.jpg", Path.mkdir, "image_missing"),
@@ -162,9 +172,9 @@ PLACES: dict[str, tuple[str, Callable[[Path], object] | None, str]] = {
     "a link out": ("a.jpg", _link("../outside.jpg"), "image_outside_folder"),
     "a link out by its whole path": ("a.jpg", _link("/etc/hostname"), "image_outside_folder"),
     "a folder that is a link out": ("b/outside.jpg", lambda path: path.parent.symlink_to(".."), "image_outside_folder"),
-    "a link within": ("a.jpg", lambda path: (_image(path.with_name("b.jpg")), path.symlink_to("b.jpg")), "kept"),
+    "a link within": ("a.jpg", _link_beside("b.jpg"), "kept"),
     "a link out and in again": (
-        "a.jpg", lambda path: (_image(path.with_name("b.jpg")), path.symlink_to("../images/b.jpg")), "kept",
+        "a.jpg", _link_beside("../images/b.jpg"), "kept",
     ),
     "a name with a line in it": ("a\nb.jpg", _image, "kept"),
     "a name of a colour": ("\x1b[31ma.jpg", _image, "kept"),
@@ -237,8 +247,10 @@ def test_rows_in_are_captions_and_rejects_whatever_lies_there(tmp_path: Path) ->
     rows = [f"{name},caption {number}" for number, name in enumerate(names)]
     (folder / "t.csv").write_text("\n".join(["image,caption", *rows, '0.jpg,"not closed', "1.jpg,one,two"]))
     config = CaptionsConfig.model_validate({"source": "folder", "path": str(folder), "shard_rows": 7, "workers": 2})
-    rejects, captions = run_here(ReadCaptions(Lake(tmp_path / "lake"), config))
-    assert captions.manifest["rows"] == {"in": len(rows) + 2, "out": len(WHOLE), "rejected": rejects.rows}
+    committed = run_here(ReadCaptions(Lake(tmp_path / "lake"), config))
+    rejects, captions = committed["rejects"], committed["captions"]
+    assert (captions.rows, captions.record.rejected) == (len(WHOLE), rejects.rows)
+    assert captions.rows + rejects.rows == len(rows) + 2
     reasons = Counter(rejects.read()["reason"].to_pylist())
     assert reasons["malformed_entry"] == 2 and reasons["image_not_a_file"] == reasons["image_outside_folder"] == 1
     assert reasons["image_missing"] == 2 and reasons["image_broken"] >= len(BROKEN)

@@ -446,12 +446,9 @@ def test_the_files_of_a_lake_are_what_other_versions_read(
     monkeypatch.setattr("scot_core.lake.draft.datetime", Clock)
     monkeypatch.setattr(Clock, "hour", 12)
     monkeypatch.setattr("scot_core.lake.draft.library_versions", dict)
-    (tmp_path / "w").mkdir()
-    (tmp_path / "w" / "config.json").write_text("{}")
     identity = Identity("triplets", "shop", "seed", "0123456789abcdef" * 2, {"ü": 1}, [Reference("captions", "c-1")])
     draft = local_lake.draft(identity)
-    draft.write_part(0, triplets(2))
-    draft.write_files(tmp_path / "w")
+    draft.write_part(0, triplets(2), {"config.json": b"{}"})
     dataset = draft.commit(
         1, rows_in=3, rejected=1, usage=Usage(seconds=1.5, prompt_tokens=10, completion_tokens=20, usd=0.25)
     )

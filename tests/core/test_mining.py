@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -30,7 +31,7 @@ JUDGES = [
 ]
 
 
-def mined(captions: Sequence[str], per_caption: int = 3, seed: int = 0, **others: bool) -> list[MinedEdit | Unmined]:
+def mined(captions: Sequence[str], per_caption: int = 3, seed: int = 0, **others: Any) -> list[MinedEdit | Unmined]:
     with TemporaryDirectory() as work:
         rows = [(f"pair-{i:04}", caption) for i, caption in enumerate(captions)]
         return list(mine(rows, per_caption=per_caption, seed=seed, work=Path(work), **others))

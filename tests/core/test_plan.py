@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -18,7 +19,16 @@ from scot.plan.work import Known, Work, combiner_parameters, work
 from scot.terminal import show_plan
 from scot_core import paper
 from scot_core.combiner import Combiner
-from scot_core.config import PROFILES, CaptionsConfig, CocoConfig, Pipeline, TrainConfig, profile, with_overrides
+from scot_core.config import (
+    PROFILES,
+    STAGES,
+    CaptionsConfig,
+    CocoConfig,
+    Pipeline,
+    TrainConfig,
+    profile,
+    with_overrides,
+)
 from scot_core.config.settings import settings
 from scot_core.encoders.towers import BLIP, BLIP2, CLIP, SIGLIP, Family
 from scot_core.errors import LakeError
@@ -165,6 +175,22 @@ def test_a_small_model_does_without_a_gpu_and_cached_stages_without_a_key(monkey
     said = "\n".join(missing(pipeline, works, "s3://lake"))
     assert "SCOT_API_KEY" in said and "minutes of one" in said
     assert "SCOT_API_KEY" not in "\n".join(missing(pipeline, works[2:], "s3://lake"))
+
+
+def test_the_recipes_are_walked_in_the_order_of_the_pipeline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    called: list[str] = []
+
+    def stands_for(stage: str) -> Callable[..., MagicMock]:
+        def call(*_: object) -> MagicMock:
+            called.append(stage)
+            return MagicMock()
+
+        return call
+
+    for stage in STAGES:
+        monkeypatch.setattr(recipes, stage, stands_for(stage))
+    walked = [called[-1] for _ in recipes.walk(run_here, Lake(tmp_path / "lake"), profile("smoke"))]
+    assert walked == called == list(STAGES)
 
 
 def test_brackets_in_a_name_are_printed_as_they_are(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from scot.merge import merge, merge_dataset
 from scot_core.config import FinetuneConfig, GenerateConfig, ServerConfig, profile, with_overrides
 from scot_core.errors import EndpointError, ModelError
 from scot_core.lake import Dataset, Identity, Lake
@@ -19,6 +18,7 @@ from scot_core.lake.manifest import Rows
 from scot_core.lake.schema import pair_id
 from scot_core.llm.local import finetune
 from scot_core.llm.local.generator import Generator
+from scot_core.llm.local.merge import merge, merge_dataset
 from scot_core.stages import recipes
 from scot_core.stages.generate.local import Write
 from scot_core.stages.generate.remote import WriteRemotely

@@ -4,29 +4,90 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import unicodedata
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
-from scot import cli
+from scot import look
 from scot.doctor import examine
-from scot.terminal import show_table
+from scot.terminal import benchmark_table, say, show_table
+from scot.values import as_json
 from scot_core.errors import DataError, LakeError
 from scot_core.lake import Identity, Lake
 from scot_core.lake.fingerprint import fingerprint
+from scot_core.printable import printable
 from scot_core.search import Answer
 from tests.rows import no_rows
 
+ROW: dict[str, Any] = {
+    "benchmark": "catalogue", "split": "all", "method": "scot", "metric": "R@1", "value": 1.0, "low": 0.5, "high": 2.0,
+    "queries": 9, "seeds": 1,
+}  # fmt: skip
+HOSTILE = ":x: \x1b[31m[bold]hi[/] \x07\u202egnp.exe\x9b2J"
+SEEN = r":x: \x1b[31m[bold]hi[/] \x07\u202egnp.exe\x9b2J"
 
-def test_brackets_of_a_reply_are_letters_not_markup() -> None:
-    console = Console(file=io.StringIO(), record=True, width=120)
-    show_table(console, pa.table({"[/raw]": ["[INST] a mug [/INST]", "[bold]x"]}), title="[/t]")
-    printed = console.export_text()
-    for word in ("[/t]", "[/raw]", "[INST] a mug [/INST]", "[bold]x"):
-        assert word in printed
+
+def shown(show: Callable[[Console], None]) -> str:
+    """What a colour terminal is sent, and nothing but its own colours taken out."""
+    file = io.StringIO()
+    show(Console(file=file, force_terminal=True, color_system="truecolor", width=200))
+    return re.sub(r"\x1b\[[0-9;]*m", "", file.getvalue())
+
+
+@pytest.mark.parametrize(
+    "show",
+    [
+        lambda to: show_table(to, pa.table({"a": [HOSTILE]})),
+        lambda to: show_table(to, pa.table({HOSTILE: ["a"]})),
+        lambda to: show_table(to, pa.table({"a": ["a"]}), title=HOSTILE),
+        lambda to: show_table(to, pa.table({"a": [{"b": [HOSTILE]}]})),
+        lambda to: say(to, HOSTILE, (HOSTILE, "bold")),
+        lambda to: to.print(benchmark_table([{**ROW, "method": HOSTILE}])),
+        lambda to: to.print(benchmark_table([{**ROW, "split": HOSTILE}])),
+    ],
+)
+def test_data_is_printed_letter_by_letter_and_acts_on_nothing(show: Callable[[Console], None]) -> None:
+    printed = shown(show)
+    assert not [c for c in printed if unicodedata.category(c) in ("Cc", "Cf") and c != "\n"]
+    assert "".join(SEEN.split()) in "".join(printed.split())  # a narrow table breaks its title over lines
+
+
+@given(st.text())
+def test_what_is_printable_stays_and_everything_else_can_be_seen(text: str) -> None:
+    seen = printable(text)
+    assert printable(seen) == seen
+    assert all(unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp") for character in seen)
+    if text.isprintable():
+        assert seen == text
+
+
+@given(st.none() | st.floats() | st.text() | st.binary() | st.decimals(-999, 999, places=2) | st.datetimes())
+def test_every_value_is_json(value: object) -> None:
+    table = pa.table({"a": pa.array([value]), "b": pa.array([[value]])})
+    (row,) = json.loads(as_json(table), parse_constant=pytest.fail)
+    assert row == {"a": row["a"], "b": [row["a"]]}
+
+
+def test_every_type_of_duckdb_is_json_and_a_table() -> None:
+    table = duckdb.connect().sql("from test_all_types()").to_arrow_table()
+    objects = json.loads(as_json(table), parse_constant=pytest.fail)
+    assert len(objects) == table.num_rows and list(objects[0]) == table.column_names
+    assert (objects[0]["hugeint"], objects[1]["double_array"]) == (
+        -(2**127),
+        [42.0, "NaN", "Infinity", "-Infinity", None, -42.0],
+    )
+    console = Console(file=io.StringIO(), width=4000)
+    show_table(console, table)
 
 
 def test_a_package_that_only_flows_need_is_no_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -58,8 +119,8 @@ def test_what_an_answer_leaves_out_is_said_on_stderr(tmp_path: Path, capsys: pyt
     draft = lake.draft(Identity("combiners", "catalogue", "train", fingerprint("train", 1, {}, []), {}))
     name = f"{draft.commit(0, rows_in=0).name}/_manifest.json"
     lake.storage.write(name, b"{")
-    cli.query("select count(*)::int as n from runs", lake=lake.url, json_=True)
-    cli.status(lake=lake.url, json_=True)
+    look.query("select count(*)::int as n from runs", lake=lake.url, json_=True)
+    look.status(lake=lake.url, json_=True)
     said = capsys.readouterr()
     counted, status = map(json.loads, said.out.splitlines())
     assert counted == [{"n": 0}]

@@ -43,7 +43,7 @@ def test_artifacts_that_cannot_be_made_are_reported_and_left_out(
 ) -> None:
     monkeypatch.setattr(tasks.artifacts, "create_markdown_artifact", gone)
     monkeypatch.setattr(tasks.artifacts, "create_table_artifact", gone)
-    dataset: Any = type("Rows", (), {"read": lambda self, columns: Table()})()
+    dataset: Any = type("Rows", (), {"read": lambda self, columns=None: Table()})()
     with caplog.at_level(logging.WARNING):
         samples_artifact.fn(dataset)
         benchmark_artifact.fn(dataset)

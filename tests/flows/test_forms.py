@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +19,7 @@ from flows.generate import generate
 from flows.regenerate import regenerate
 from flows.seed import seed
 from flows.train import train
-from scot_core.config import PROFILES, STAGES
+from scot_core.config import PROFILES, STAGES, Config
 from scot_core.errors import ConfigError
 
 FLOWS: list[Flow[..., Any]] = [captions, seed, finetune, generate, embed, train, benchmark, regenerate]
@@ -44,6 +45,23 @@ def unexplained(schema: Any, path: str = "") -> Iterator[str]:
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.fn.__name__)
 def test_every_field_of_every_form_is_explained(flow: Flow[..., Any]) -> None:
     assert list(unexplained(form(flow))) == []
+
+
+def test_a_regeneration_calls_the_stages_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+
+    class Stages:
+        def __init__(self, *_: object, **__: object) -> None: ...
+
+        def __call__(self, stage: Flow[..., Any], config: Config, **inputs: Any) -> dict[str, str]:
+            called.extend([stage.fn.__name__, *({"benchmark"} & set(inputs))])  # follows training, in its flow
+            return defaultdict(str)
+
+        def ended(self) -> None: ...
+
+    monkeypatch.setattr("flows.regenerate.Stages", Stages)
+    regenerate.fn("smoke")
+    assert called == list(STAGES)
 
 
 def test_profiles_and_stages_are_choices() -> None:

@@ -2,13 +2,11 @@
 
 vLLM serves adapters beside a base only for architectures it knows LoRA for, and Falcon's is not one of them. The
 adapter was trained on the 4-bit weights; merging it into those, as numbers, keeps what the local path computes.
-`python -m scot.merge FOLDER [--lake URL] [--adapter KEY]` writes such a folder from the lake.
+`scot merge FOLDER` writes such a folder from the lake.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,9 +14,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from scot_core.config.settings import settings
-from scot_core.errors import ModelError, ScotError
-from scot_core.lake import Dataset, Lake
+from scot_core.errors import ModelError
+from scot_core.lake import Dataset
 from scot_core.llm.local.devices import devices
 from scot_core.llm.local.generator import Generator, dequantise
 from scot_core.llm.local.weights import resolve
@@ -62,22 +59,3 @@ def merge_dataset(adapters: Dataset, target: Path) -> Path:
     with tempfile.TemporaryDirectory() as folder:
         adapter = adapters.files_in(Path(folder)) / "adapter"
         return merge(config["base"], adapter, target, revision=config["revision"], device=devices()[0])
-
-
-def main() -> None:
-    """Write a folder to serve, and say how."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--lake", default=None, help="path or URL; default SCOT_LAKE or ./lake")
-    parser.add_argument("--adapter", default=None, help="key in table adapters; default the newest")
-    arguments = parser.parse_args()
-    try:
-        adapters = Lake(arguments.lake or settings().lake).table("adapters").latest(key=arguments.adapter)
-        merge_dataset(adapters, arguments.folder)
-    except ScotError as error:
-        sys.exit(f"error: {error}")
-    print(f"vllm serve {arguments.folder} --served-model-name scot --dtype bfloat16 --generation-config vllm")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,129 @@
+"""Commands that look at a lake, or at this machine: `scot status`, `query`, `search`, `report` and `doctor`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import pyarrow as pa
+from cyclopts import Parameter
+
+from scot.options import JsonOption, LakeOption, err, lake_at, out
+from scot.terminal import say, show_table
+from scot.values import as_json
+from scot_core.config.settings import settings
+from scot_core.lake import Lake
+
+RUNS = """
+select "table" || '/' || key as dataset, rows_in, rows_out, rejected, round(seconds, 1) as seconds,
+    round(usd, 2) as usd, newest
+from runs order by created_at
+"""
+
+
+def status(*, lake: LakeOption = None, json_: JsonOption = False) -> None:
+    """What is in the lake: datasets, rows, cost, and work that was begun but not committed."""
+    from scot_core.query import query as ask
+
+    place = lake_at(lake)
+    runs = ask(place, RUNS)
+    begun, damaged = place.uncommitted(), show_damaged(place)
+    if json_:
+        datasets = json.loads(as_json(runs))
+        print(json.dumps({"lake": place.url, "datasets": datasets, "uncommitted": begun, "damaged": damaged}))
+        return
+    show_table(out, runs, title=f"lake {place.url}")
+    for name in begun:
+        say(out, f"begun, not committed: {name} (the next run goes on with it)")
+
+
+def show_damaged(lake: Lake) -> list[str]:
+    """Say on stderr what an answer leaves out; returns it."""
+    damaged = [str(error) for error in lake.damaged()]
+    for what in damaged:
+        say(err, ("left out: ", "yellow"), what)
+    return damaged
+
+
+def query(sql: str, /, *, lake: LakeOption = None, json_: JsonOption = False) -> None:
+    """One SELECT over the lake's views, with DuckDB.
+
+    Views: captions, galleries, replies, triplets, rejects, adapters, embeddings, combiners, benchmarks, runs.
+    Each shows the newest dataset per source and stage; <view>_all shows every one. Nothing but the lake is read, and
+    nothing is written.
+    """
+    from scot_core.query import query as ask
+
+    place = lake_at(lake)
+    answer = ask(place, sql)
+    show_damaged(place)
+    if json_:
+        print(as_json(answer))
+    else:
+        show_table(out, answer)
+
+
+def search(
+    *, image: Path, text: str, k: Annotated[int, Parameter(name=["-k", "--k"])] = 5, picture: Path | None = None,
+    lake: LakeOption = None, json_: JsonOption = False,
+) -> None:  # fmt: skip
+    """Search the lake's images with a reference image and a modification text.
+
+    Parameters
+    ----------
+    image
+        The reference image, any format Pillow reads.
+    text
+        What should be different, such as "in red instead".
+    k
+        How many images to show.
+    picture
+        Write the answer as a picture, reference first.
+    """
+    from scot_core.search import Searcher
+
+    answer = Searcher(lake_at(lake)).search(image, text, k)
+    if picture is not None:
+        answer.save(picture)
+    if json_:
+        print(json.dumps({"modality_weight": answer.modality_weight, "hits": answer.hits}))
+        return
+    title = f"{text!r} (modality weight of the text {answer.modality_weight:.2f})"
+    show_table(out, pa.Table.from_pylist(answer.hits), title)
+
+
+def report(*, lake: LakeOption = None, open_: Annotated[bool, Parameter(name="--open", negative="")] = False) -> None:
+    """Write the HTML report of the newest benchmark and say where it is.
+
+    Parameters
+    ----------
+    open_
+        Open it in the browser.
+    """
+    from scot_core.report import write_report
+
+    path = write_report(lake_at(lake))
+    say(out, path)
+    if open_:
+        import webbrowser
+
+        webbrowser.open(path if "://" in path else Path(path).resolve().as_uri())
+
+
+def doctor(*, lake: LakeOption = None, json_: JsonOption = False) -> None:
+    """Check this machine: libraries, shipped weights, lake, server, memory, published benchmarks.
+
+    Exit code 1 where something is missing that every run needs, or damaged (✗); – marks what only some runs do.
+    """
+    from scot.doctor import examine
+
+    findings = examine(lake or settings().lake)
+    if json_:
+        print(json.dumps([finding._asdict() for finding in findings]))
+    else:
+        for finding in findings:
+            mark = {True: ("✓", "green"), False: ("✗", "red"), None: ("–", "dim")}[finding.ok]
+            say(out, mark, f" {finding.what:<18} {finding.found}")
+    if any(finding.ok is False for finding in findings):
+        raise SystemExit(1)

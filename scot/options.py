@@ -1,0 +1,28 @@
+"""What the commands share: options, the two consoles, and the lake."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from scot.terminal import console
+from scot_core.config.settings import settings
+from scot_core.lake import Lake
+
+LakeOption = Annotated[
+    str | None, Parameter(name="--lake", help="Path or URL of the lake; default SCOT_LAKE or ./lake.")
+]
+JsonOption = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON, for machines.")]
+
+out = console(width=None if sys.stdout.isatty() else 140)
+err = console(stderr=True)
+
+
+def lake_at(url: str | None, *, to_write: bool = False) -> Lake:
+    """The lake at a URL, else at SCOT_LAKE. Raises LakeError where it cannot be opened, or written."""
+    lake = Lake(url or settings().lake)
+    if to_write:
+        lake.check_writable()
+    return lake

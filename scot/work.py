@@ -1,0 +1,205 @@
+"""Commands that work: `scot run`, `plan`, `benchmark` and `merge`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from scot.options import JsonOption, LakeOption, err, lake_at, out
+from scot.terminal import Bars, benchmark_table, reported_table, say, show_plan
+from scot_core.config import (
+    PROFILES,
+    STAGES,
+    EmbedConfig,
+    Pipeline,
+    PublishedConfig,
+    last_stage,
+    profile,
+    validated,
+    with_overrides,
+)
+from scot_core.errors import ConfigError
+from scot_core.lake import Lake
+
+ProfileOption = Annotated[str, Parameter(name="--profile", help=f"{', '.join(PROFILES)}; see `scot plan`.")]
+LlmOption = Annotated[
+    str | None,
+    Parameter(
+        name="--llm",
+        help="The language model that is tuned: smollm2 (after `make smollm`), a folder, or a hub id (with "
+        "--set finetune.revision=COMMIT); default the profile's.",
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    Parameter(name="--set", negative="", help="A setting, such as train.steps=300. May be given several times."),
+]
+
+
+def run(
+    *,
+    profile: ProfileOption = "catalogue",
+    until: Annotated[str | None, Parameter(help=f"The last stage to run: {', '.join(STAGES)}.")] = None,
+    llm: LlmOption = None,
+    set_: SetOption = None,
+    lake: LakeOption = None,
+) -> None:
+    """Run every stage of a profile here; what is committed already is reused.
+
+    Stop it at any time with Ctrl-C and run the same command again: it goes on where it was.
+    """
+    _pipeline(profile, llm, set_)
+    last_stage(until)
+    place = lake_at(lake, to_write=True)
+    say(out, "scot run, profile ", (profile, "bold"), f", lake {place.url}")
+    _require_prefect()
+    from scot.inline import run_inline
+
+    with Bars(out) as bars:
+        cached = run_inline(profile, _overrides(llm, set_), until=until, lake=place.url, listeners=[bars])
+    if cached:
+        say(out, "Everything was in the lake already; nothing was run.")
+    found = place.table("benchmarks").datasets()
+    if found:
+        _show_benchmark(place, found[-1].read().to_pylist())
+
+
+def plan(
+    *,
+    profile: ProfileOption = "catalogue",
+    llm: LlmOption = None,
+    set_: SetOption = None,
+    lake: LakeOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """What a profile would do and cost, and what is missing on this machine. Nothing is run.
+
+    Money is computed from the price table, GPU hours are bounds from below (arithmetic over the peak of one H100 or
+    H200), hours of cores and disk come from measured and published sizes.
+    """
+    from scot.plan import make_plan
+
+    made = make_plan(lake_at(lake), _pipeline(profile, llm, set_))
+    if json_:
+        print(json.dumps(made.as_json()))
+    else:
+        show_plan(out, made, profile)
+
+
+def benchmark(
+    name: str,
+    /,
+    *,
+    root: Path | None = None,
+    images: Path | None = None,
+    combiner: str | None = None,
+    encoder: str | None = None,
+    allow_missing: Annotated[bool, Parameter(negative="")] = False,
+    submission: Path | None = None,
+    lake: LakeOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Measure a Combiner and the baselines on FashionIQ, CIRR or CIRCO.
+
+    Images that are not embedded yet are embedded into the lake; stop with Ctrl-C at any time, the same command
+    goes on. What the paper reports stands beside what was measured. `scot doctor` says which files belong where.
+
+    Parameters
+    ----------
+    name
+        fashioniq, cirr, cirr-test1, circo or circo-test; the last of each pair has hidden targets and gives the
+        files that its evaluation server takes.
+    root
+        Folder of the annotations, laid out as published; default the benchmark's folder in SCOT_DATA (./data).
+    images
+        Folder of the images; default the root.
+    combiner
+        A key of table combiners, or a folder with model.safetensors and config.json; default the newest that was
+        trained on the encoder, or baselines alone where there is none.
+    encoder
+        Such as blip2, blip, clip-b32, clip-l14, in float32; default the one that the Combiner was trained on.
+    allow_missing
+        Go on without images that are missing or broken; queries about them count as misses.
+    submission
+        Where to put the files for the evaluation server, of cirr-test1 and circo-test.
+    """
+    places = {"root": str(root or ""), "images": None if images is None else str(images)}
+    config = validated(PublishedConfig, {"name": name, **places, "allow_missing": allow_missing})
+    embed = None if encoder is None else validated(EmbedConfig, {"encoder": encoder})
+    if submission is not None and "-" not in name:
+        raise ConfigError(f"the targets of {name} are public: --submission goes with cirr-test1 and circo-test")
+    place = lake_at(lake, to_write=True)
+    _require_prefect()
+    from scot.inline import benchmark_inline
+
+    with Bars(err if json_ else out) as bars:
+        key = benchmark_inline(config, combiner, embed, lake=place.url, listeners=[bars])
+    measured = place.table("benchmarks").latest(key=key)
+    if measured.config["combiner"] is None:
+        say(err, f"no Combiner in {place.url} was trained on this encoder: baselines alone")
+    files = sorted(file.name for file in measured.files)
+    if submission is not None:
+        measured.files_in(submission)
+    if json_:
+        print(json.dumps({"key": key, "rows": measured.read().to_pylist(), "files": files}))
+        return
+    _show_benchmark(place, measured.read().to_pylist())
+    where = submission or f"{place.url}/{measured.name}"
+    for file in files:
+        say(out, f"for the evaluation server: {where}/{file}")
+
+
+def merge(folder: Path, /, *, adapter: str | None = None, lake: LakeOption = None) -> None:
+    """Write the tuned model as a folder that any server loads, and say how to serve it.
+
+    The adapter is merged into the unpacked 4-bit weights that it was trained on, in bfloat16.
+
+    Parameters
+    ----------
+    folder
+        A folder that is not there yet, or empty.
+    adapter
+        A key of table adapters; default the newest.
+    """
+    from scot_core.llm.local.merge import merge_dataset
+
+    table = lake_at(lake).table("adapters")
+    merge_dataset(table.latest() if adapter is None else table.latest(key=adapter), folder)
+    say(out, f"vllm serve {folder} --served-model-name scot --dtype bfloat16 --generation-config vllm")
+
+
+def _overrides(llm: str | None, settings: Sequence[str] | None) -> list[str]:
+    """Settings over a profile, those of another language model first."""
+    if llm is None:
+        return list(settings or [])
+    from scot_core.llm.local import smollm2
+
+    of_model = smollm2.OVERRIDES if llm == smollm2.SMOLLM2 else [f"finetune.base={llm}"]
+    return [*of_model, *(settings or [])]
+
+
+def _pipeline(name: str, llm: str | None, settings: Sequence[str] | None) -> Pipeline:
+    return with_overrides(profile(name), _overrides(llm, settings))
+
+
+def _require_prefect() -> None:
+    if find_spec("prefect") is None:
+        raise ConfigError("running stages needs Prefect: install Scot with its extra, scot[flows]")
+
+
+def _show_benchmark(place: Lake, rows: Sequence[dict[str, Any]]) -> None:
+    from scot_core.benchmarks.reported import beside
+    from scot_core.report import write_report
+
+    if not rows:  # hidden targets
+        return
+    out.print(benchmark_table(rows))
+    lines = beside(rows)
+    if lines:
+        out.print(reported_table(lines))
+    say(out, f"report: {write_report(place)}")
