@@ -32,8 +32,8 @@ from transformers import Blip2Config, Blip2ForImageTextRetrieval, Blip2QFormerCo
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from scot_core.encoders import Precision
-from scot_core.encoders.pictures import embed_pictures
-from scot_core.encoders.pretrained import ROWS, PublishedEncoder
+from scot_core.encoders.decoding import embed_pictures
+from scot_core.encoders.pretrained import ROWS, PretrainedEncoder
 from scot_core.encoders.spec import EncoderSpec
 
 COCO_SIZE = (640, 480)
@@ -101,7 +101,7 @@ def qformer_flop(config: Blip2Config) -> float:
     return 2.0 * (c.num_hidden_layers * layer + looks * look + queries * width * config.image_text_hidden_size)
 
 
-def build(size: Size, precision: Precision, device: str) -> PublishedEncoder:
+def build(size: Size, precision: Precision, device: str) -> PretrainedEncoder:
     """The encoder with random weights, made where they are used."""
     torch.manual_seed(0)
     with torch.device(device):
@@ -115,7 +115,7 @@ def build(size: Size, precision: Precision, device: str) -> PublishedEncoder:
         pooling="mean",
         precision=precision,
     )
-    return PublishedEncoder(ROWS["blip2"], spec, model, None, device)
+    return PretrainedEncoder(ROWS["blip2"], spec, model, None, device)
 
 
 def per_second(work: Callable[[], object], units: float, device: str, seconds: float) -> float:
@@ -141,7 +141,7 @@ def matrix_rate(size: Size, dtype: torch.dtype, device: str) -> float:
 
 
 @torch.inference_mode()
-def tower_rate(encoder: PublishedEncoder, batch: int, device: str, seconds: float) -> float:
+def tower_rate(encoder: PretrainedEncoder, batch: int, device: str, seconds: float) -> float:
     size = encoder.spec.image_size
     pixels = torch.randn(batch, 3, size, size, device=device)
     dtype = getattr(torch, encoder.spec.precision)
@@ -153,7 +153,7 @@ def tower_rate(encoder: PublishedEncoder, batch: int, device: str, seconds: floa
     return per_second(once, batch, device, seconds)
 
 
-def encoder_rate(encoder: PublishedEncoder, batch: int, device: str, seconds: float) -> float:
+def encoder_rate(encoder: PretrainedEncoder, batch: int, device: str, seconds: float) -> float:
     size = encoder.spec.image_size
     pixels = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
     return per_second(lambda: encoder.embed_pixels(pixels), batch, device, seconds)
@@ -170,7 +170,7 @@ def photographs(count: int) -> list[bytes]:
     return [files[i % len(files)] for i in range(count)]
 
 
-def path_rate(encoder: PublishedEncoder, batch: int, files: list[bytes]) -> float:
+def path_rate(encoder: PretrainedEncoder, batch: int, files: list[bytes]) -> float:
     """Images a second from JPEG files to vectors, decoded in as many threads as there are cores."""
     openers = [partial(_open, data) for data in files]
     embed_pictures(encoder, openers[:batch], batch_size=batch)
@@ -179,7 +179,7 @@ def path_rate(encoder: PublishedEncoder, batch: int, files: list[bytes]) -> floa
     return len(files) / (time.perf_counter() - started)
 
 
-def decode_rate(encoder: PublishedEncoder, files: list[bytes], seconds: float) -> float:
+def decode_rate(encoder: PretrainedEncoder, files: list[bytes], seconds: float) -> float:
     """Images a second that one core decodes and resizes."""
     some = files[:64]
     return per_second(lambda: [encoder.pixels(_open(data)) for data in some], len(some), "cpu", seconds)

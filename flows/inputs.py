@@ -11,7 +11,7 @@ from collections.abc import Callable
 from scot_core.errors import ConfigError, LakeError
 from scot_core.lake import Dataset, Lake
 from scot_core.lake.lineage import ancestor, parents
-from scot_core.stages.captions import Pictures
+from scot_core.stages.captions import CaptionedImages
 from scot_core.stages.embed import Embeddings
 
 
@@ -39,7 +39,7 @@ def for_generate(lake: Lake, captions: str | None, adapter: str | None) -> tuple
 
 def for_embed(
     lake: Lake, captions: str | None, galleries: str | None, triplets: str | None
-) -> tuple[Pictures, Dataset]:  # fmt: skip
+) -> tuple[CaptionedImages, Dataset]:  # fmt: skip
     """Captions with the images of their benchmark, where they have one, and the triplets generated for them."""
     written = _triplets(lake, "generate", triplets, captions or galleries)
     pictures = _captions_of(lake, written) if captions is None else _given(lake, "captions", captions)
@@ -47,7 +47,7 @@ def for_embed(
     drawn = _gallery_of(lake, pictures) if galleries is None else _given(lake, "galleries", galleries)
     if drawn is not None:
         _require_same_captions(lake, written, drawn)
-    return Pictures(pictures, drawn), written
+    return CaptionedImages(pictures, drawn), written
 
 
 def for_train(

@@ -6,10 +6,14 @@ import warnings
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from scot_core.errors import DataError, ShapeError
+
+Vectors = npt.NDArray[np.float32]
+"""A table of vectors, (N, D), a row each."""
 
 # Elements taken to float64 at once (32 MB).
 TERMS = 1 << 22

@@ -9,7 +9,7 @@ from typing import Any
 
 from scot.plan.needs import missing
 from scot.plan.state import State, look
-from scot.plan.work import Work, work
+from scot.plan.work import StageWork, work
 from scot_core.config import Pipeline
 from scot_core.lake import Dataset, Lake
 from scot_core.stages.replies.read import CAPTION_COLUMNS
@@ -23,7 +23,7 @@ PROMPTS = 3
 class Plan:
     """The answer, stage by stage. `left` holds the work of stages that are not cached."""
 
-    works: Sequence[Work]
+    works: Sequence[StageWork]
     states: Sequence[State]
     prompts: Sequence[Sequence[Mapping[str, str]]]
     """Three chat prompts of the seed stage, message by message."""
@@ -33,7 +33,7 @@ class Plan:
     missing: Sequence[str]
 
     @property
-    def left(self) -> list[Work]:
+    def left(self) -> list[StageWork]:
         cached = {state.stage for state in self.states if state.state == "cached"}
         return [stage for stage in self.works if stage.stage not in cached]
 

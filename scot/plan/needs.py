@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from scot.doctor import benchmark_data
-from scot.plan.work import Work
+from scot.plan.work import StageWork
 from scot_core.captions import sources
 from scot_core.config import Pipeline
 from scot_core.config.settings import settings
@@ -22,7 +22,7 @@ GPU_GB, CPU_GB = 16, 6  # memory for a 7-billion-parameter model in 4 bits and i
 CPU_WILL_DO = 1.0  # seconds at a GPU's peak are hours of a few cores, which reach some ten-thousandth of it
 
 
-def missing(pipeline: Pipeline, works: Sequence[Work], lake_url: str) -> list[str]:
+def missing(pipeline: Pipeline, works: Sequence[StageWork], lake_url: str) -> list[str]:
     """One sentence a thing that is not here; empty where a run could start. `works` are the stages still to do."""
     return [
         *_data(pipeline),
@@ -78,7 +78,7 @@ def _in_cache(hub: str, revision: str) -> bool:
     return isinstance(try_to_load_from_cache(hub, "config.json", revision=revision), str)
 
 
-def _machine(pipeline: Pipeline, works: Sequence[Work], lake_url: str) -> Iterator[str]:
+def _machine(pipeline: Pipeline, works: Sequence[StageWork], lake_url: str) -> Iterator[str]:
     import torch
 
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9

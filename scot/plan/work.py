@@ -14,7 +14,7 @@ from scot_core.triplets import EXAMPLES, chat_messages, json_reply, local_comple
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class StageWork:
     """One stage's amount of work. None where it does not apply or nothing documented says."""
 
     stage: str
@@ -43,7 +43,7 @@ class Known:
     triplets: int | None = None
 
 
-def work(pipeline: Pipeline, known: Known) -> list[Work]:
+def work(pipeline: Pipeline, known: Known) -> list[StageWork]:
     """One entry a stage, in order."""
     pairs, images, disk, note = _captions(pipeline.captions)
     pairs, images = known.pairs or pairs, known.images or images
@@ -52,7 +52,7 @@ def work(pipeline: Pipeline, known: Known) -> list[Work]:
     cores = images / rates.CATALOGUE_PER_SECOND["draw"] if small else images / rates.JPEGS_PER_CORE_SECOND
     shards = math.ceil(pairs / pipeline.captions.shard_rows)
     return [
-        Work("captions", pairs, "pairs", shards, cpu_hours=cores / 3600, disk_gb=disk / 1e9, note=note),
+        StageWork("captions", pairs, "pairs", shards, cpu_hours=cores / 3600, disk_gb=disk / 1e9, note=note),
         _seed(pipeline, caption),
         _finetune(pipeline, caption),
         _generate(pipeline, caption, pairs),
@@ -91,14 +91,14 @@ def _distinct(images: int, captions: int, drawn: int) -> int:
     return round(images * (1 - (1 - drawn / (images * captions)) ** captions))
 
 
-def _seed(pipeline: Pipeline, caption: float) -> Work:
+def _seed(pipeline: Pipeline, caption: float) -> StageWork:
     config = pipeline.seed
     messages = chat_messages("", config.prompt)
     prompt = round(config.count * _tokens(sum(len(m["content"].encode()) for m in messages) + caption))
     written = round(config.count * _tokens(_growth(json_reply) * caption))
     price, discount = config.endpoint.price, config.endpoint.batch_discount if config.mode == "batch" else 1.0
     usd = None if price is None else discount * (prompt * price.prompt + written * price.completion) / 1e6
-    return Work(
+    return StageWork(
         "seed", config.count, "replies", math.ceil(config.count / config.shard_rows), config.count, prompt,
         written, usd,
         cpu_hours=None if config.endpoint.base_url else config.count / rates.CATALOGUE_PER_SECOND["ask"] / 3600,
@@ -106,7 +106,7 @@ def _seed(pipeline: Pipeline, caption: float) -> Work:
     )  # fmt: skip
 
 
-def _finetune(pipeline: Pipeline, caption: float) -> Work:
+def _finetune(pipeline: Pipeline, caption: float) -> StageWork:
     config = pipeline.finetune
     examples = config.steps * config.batch_size * config.gradient_accumulation
     tokens = examples * _example_tokens(caption)
@@ -114,14 +114,14 @@ def _finetune(pipeline: Pipeline, caption: float) -> Work:
     hours = None if parameters is None else rates.TUNING * parameters * tokens / rates.PEAK_FLOPS / 3600
     small = parameters is not None and parameters < 1e8
     note = f"{config.base}, {examples / max(pipeline.seed.count, 1):.1f} times over the seeds"
-    return Work(
+    return StageWork(
         "finetune", config.steps, "steps", 1, prompt_tokens=round(tokens), gpu_hours=None if small else hours,
         cpu_hours=config.steps / rates.CATALOGUE_PER_SECOND["tune"] / 3600 if small else None,
         disk_gb=0.001 if small else config.rank * rates.ADAPTER_BYTES_PER_RANK / 1e9, note=note,
     )  # fmt: skip
 
 
-def _generate(pipeline: Pipeline, caption: float, pairs: int) -> Work:
+def _generate(pipeline: Pipeline, caption: float, pairs: int) -> StageWork:
     config = pipeline.generate
     prompt = pairs * _tokens(len(local_prompt("")) + caption)
     written = pairs * _tokens(_growth(local_completion) * caption)
@@ -129,14 +129,14 @@ def _generate(pipeline: Pipeline, caption: float, pairs: int) -> Work:
     hours = None if parameters is None else rates.FORWARD * parameters * (prompt + written) / rates.PEAK_FLOPS / 3600
     small = parameters is not None and parameters < 1e8
     again = f"at most {config.attempts} times as many, with rejects" if config.attempts > 1 else ""
-    return Work(
+    return StageWork(
         "generate", pairs, "replies", math.ceil(pairs / config.shard_rows), pairs, round(prompt), round(written),
         gpu_hours=None if small else hours,
         cpu_hours=pairs / rates.CATALOGUE_PER_SECOND["write"] / 3600 if small else None, note=again,
     )  # fmt: skip
 
 
-def _embed(pipeline: Pipeline, triplets: int, images: int) -> Work:
+def _embed(pipeline: Pipeline, triplets: int, images: int) -> StageWork:
     config = pipeline.embed
     texts = 3 * triplets
     flops = rates.IMAGE_FLOPS.get(config.encoder)
@@ -145,17 +145,17 @@ def _embed(pipeline: Pipeline, triplets: int, images: int) -> Work:
     seconds = images / rates.CATALOGUE_PER_SECOND["images"] + texts / rates.CATALOGUE_PER_SECOND["texts"]
     decoding = images / rates.JPEGS_PER_CORE_SECOND
     disk = (images + texts) * rates.VECTOR_DIM.get(config.encoder, 768) * 4 / 1e9
-    return Work(
+    return StageWork(
         "embed", images + texts, "vectors", math.ceil((images + texts) / config.shard_rows), gpu_hours=hours,
         cpu_hours=(seconds if small else decoding) / 3600, disk_gb=disk, note=f"{config.encoder}, texts at most",
     )  # fmt: skip
 
 
-def _train(pipeline: Pipeline) -> Work:
+def _train(pipeline: Pipeline) -> StageWork:
     config, dim = pipeline.train, rates.VECTOR_DIM.get(pipeline.embed.encoder, 768)
     flops = 3 * rates.FORWARD * combiner_parameters(config, dim) * config.batch_size * config.steps * len(config.seeds)
     small = pipeline.embed.encoder == "catalogue"
-    return Work(
+    return StageWork(
         "train", config.steps * len(config.seeds), "steps", len(config.seeds),
         gpu_hours=None if small else flops / rates.PEAK_FLOPS / 3600,
         cpu_hours=config.steps * len(config.seeds) / rates.CATALOGUE_PER_SECOND["train"] / 3600 if small else None,
@@ -164,15 +164,15 @@ def _train(pipeline: Pipeline) -> Work:
     )  # fmt: skip
 
 
-def _benchmark(pipeline: Pipeline) -> Work:
+def _benchmark(pipeline: Pipeline) -> StageWork:
     names = pipeline.benchmark.names
     images = sum(rates.BENCHMARK_IMAGES.get(name, 0) for name in names)
     if "circo-test" in names and "circo" not in names:
         images += rates.BENCHMARK_IMAGES["circo"]
     if not images:
-        return Work("benchmark", len(SPLITS) * pipeline.captions.queries_per_split, "queries", 1, note="catalogue")
+        return StageWork("benchmark", len(SPLITS) * pipeline.captions.queries_per_split, "queries", 1, note="catalogue")
     flops = rates.IMAGE_FLOPS.get(pipeline.embed.encoder)
-    return Work(
+    return StageWork(
         "benchmark", images, "images", math.ceil(images / 1000),
         gpu_hours=None if flops is None else images * flops / rates.PEAK_FLOPS / 3600,
         cpu_hours=images / rates.JPEGS_PER_CORE_SECOND / 3600,

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from scot_core import retrieval
 from scot_core.errors import ConfigError, ShapeError
 from scot_core.metrics import recall_at
-from scot_core.vectors import unit
-
-Vectors = NDArray[np.floating]
+from scot_core.vectors import Vectors, unit
 
 
 def image_only(image: Vectors, text: Vectors) -> Vectors:

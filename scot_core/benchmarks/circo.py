@@ -18,7 +18,7 @@ import numpy as np
 
 from scot_core import retrieval
 from scot_core.benchmarks.base import Benchmark, Query, numpy_of
-from scot_core.benchmarks.files import Entry, entries, read_json
+from scot_core.benchmarks.files import Annotation, entries, read_json
 from scot_core.benchmarks.submission import Expected, check_lists
 from scot_core.errors import ConfigError, DataError
 from scot_core.metrics import Floats, average_precision_at
@@ -117,14 +117,14 @@ def _coco_ids(root: Path) -> dict[str, str]:
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
         raise DataError(f"{path} has no list 'images'")
-    rows = [Entry(path, i, image) for i, image in enumerate(content["images"])]
+    rows = [Annotation(path, i, image) for i, image in enumerate(content["images"])]
     ids = {row.image_id("id"): row.text("file_name") for row in rows}
     if len(ids) < len(rows):
         raise DataError(f"{path} names an image id more than once")
     return ids
 
 
-def _query(entry: Entry) -> Query:
+def _query(entry: Annotation) -> Query:
     targets: tuple[str, ...] = ()
     if "gt_img_ids" in entry:
         target, truths = entry.image_id("target_img_id"), entry.image_ids("gt_img_ids")

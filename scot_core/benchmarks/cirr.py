@@ -19,7 +19,7 @@ import numpy as np
 
 from scot_core import retrieval
 from scot_core.benchmarks.base import Benchmark, Query, numpy_of
-from scot_core.benchmarks.files import Entry, entries, read_json
+from scot_core.benchmarks.files import Annotation, entries, read_json
 from scot_core.benchmarks.submission import Expected, check_lists
 from scot_core.errors import ConfigError, DataError
 from scot_core.metrics import Floats, recall_at
@@ -95,7 +95,7 @@ def load(root: Path, split: str, category: str | None, gallery: Sequence[str] | 
     return benchmark
 
 
-def _query(entry: Entry) -> Query:
+def _query(entry: Annotation) -> Query:
     reference = entry.image_id("reference")
     members = entry.object("img_set").image_ids("members")
     targets = (entry.image_id("target_hard"),) if "target_hard" in entry else ()

@@ -22,7 +22,7 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path} is not valid JSON: {error}") from error
 
 
-class Entry:
+class Annotation:
     """One object of an annotation list; every access checks presence and kind."""
 
     def __init__(self, path: Path, position: int | str, content: Any) -> None:
@@ -57,8 +57,8 @@ class Entry:
             raise DataError(f"{self._where}: {key!r} must be a list of texts")
         return tuple(values)
 
-    def object(self, key: str) -> Entry:
-        return Entry(Path(self._where), key, self._get(key, Mapping))
+    def object(self, key: str) -> Annotation:
+        return Annotation(Path(self._where), key, self._get(key, Mapping))
 
     def fail(self, message: str) -> DataError:
         return DataError(f"{self._where}: {message}")
@@ -73,13 +73,13 @@ class Entry:
         return value
 
 
-def entries(path: Path) -> Iterator[Entry]:
+def entries(path: Path) -> Iterator[Annotation]:
     """The objects of a JSON list."""
     content = read_json(path)
     if not isinstance(content, list):
         raise DataError(f"{path} must hold a list, not {type(content).__name__}")
     for position, item in enumerate(content):
-        yield Entry(path, position, item)
+        yield Annotation(path, position, item)
 
 
 def id_list(path: Path) -> list[str]:

@@ -22,9 +22,9 @@ import pyarrow.parquet as pq
 from scot_core import retrieval
 from scot_core.benchmarks.base import Benchmark, Query, numpy_of
 from scot_core.benchmarks.recalls import recalls
+from scot_core.captions.directory import Directory
 from scot_core.captions.entries import Refused
-from scot_core.captions.place import Place
-from scot_core.captions.tables import Row, csv_rows, json_rows, need_columns
+from scot_core.captions.tables import TableRow, csv_rows, json_rows, need_columns
 from scot_core.errors import ConfigError, DataError
 from scot_core.lake.fingerprint import digest
 from scot_core.metrics import Floats
@@ -116,13 +116,13 @@ def gallery_of(folder: Path) -> list[str]:
     return sorted(found)
 
 
-def _place(table: str) -> tuple[Place, str]:
-    there = Place.at(table, "the table of queries")
+def _place(table: str) -> tuple[Directory, str]:
+    there = Directory.at(table, "the table of queries")
     folder, _, name = there.root.rpartition("/")
-    return Place(there.fs, folder, there.setting), name
+    return Directory(there.fs, folder, there.setting), name
 
 
-def _rows(place: Place, name: str) -> Iterator[Row | Refused]:
+def _rows(place: Directory, name: str) -> Iterator[TableRow | Refused]:
     if name.endswith(".csv"):
         return csv_rows(place, name, COLUMNS)
     if name.endswith(".jsonl"):
@@ -132,14 +132,14 @@ def _rows(place: Place, name: str) -> Iterator[Row | Refused]:
     raise ConfigError(f"{place.path(name)} is not .csv, .jsonl or .parquet; a table of queries is one of them")
 
 
-def _parquet_rows(place: Place, name: str) -> Iterator[Row]:
+def _parquet_rows(place: Directory, name: str) -> Iterator[TableRow]:
     with place.stream(name) as file:
         parquet = pq.ParquetFile(file)
         there = parquet.schema_arrow.names
         need_columns(there, COLUMNS, place.path(name))
         columns = [*COLUMNS, *(column for column in (SUBSET,) if column in there)]
         for number, values in enumerate(parquet.read(columns).to_pylist(), start=1):
-            yield Row(values, f"{name} row {number}")
+            yield TableRow(values, f"{name} row {number}")
 
 
 @dataclass(slots=True)
@@ -167,7 +167,7 @@ class _Reader:
         self.queries: dict[tuple[str, str], _Draft] = {}
         self.beside: dict[str, str] = {}  # references that lie beside the table: their files
 
-    def read(self, row: Row | Refused) -> None:
+    def read(self, row: TableRow | Refused) -> None:
         self.rows += 1
         if isinstance(row, Refused):
             self.bad.append(BadRow(row.where, Fault.MALFORMED, row.raw))

@@ -12,10 +12,10 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from scot_core.captions.entries import Entry, Reason, Refused, checked, refused, shown
-from scot_core.captions.place import Place
+from scot_core.captions.directory import Directory
+from scot_core.captions.entries import Candidate, Reason, Refused, checked, refused, shown
 from scot_core.captions.reader import Reader
-from scot_core.captions.tables import Row, csv_rows, json_rows
+from scot_core.captions.tables import TableRow, csv_rows, json_rows
 from scot_core.config import AboConfig
 
 LISTINGS = "listings/metadata"
@@ -40,26 +40,26 @@ class Abo(Reader):
         return [*self._listings, IMAGES]
 
     @property
-    def images(self) -> Place:
+    def images(self) -> Directory:
         folder = f"images/{self._config.images}"
         self._need(self.place.is_folder(folder), self.place.path(folder), LAYOUT)
         return self.place.folder(folder)
 
-    def entries(self) -> Iterator[Entry | Refused]:
+    def entries(self) -> Iterator[Candidate | Refused]:
         for name in self._listings:
             for row in json_rows(self.place, name):
                 yield row if isinstance(row, Refused) else self._entry(row)
 
     def pictures(self) -> Iterator[tuple[str, str]]:
         for row in csv_rows(self.place, IMAGES, ("image_id", "path")):
-            if isinstance(row, Row):  # else the entries of this image find none
+            if isinstance(row, TableRow):  # else the entries of this image find none
                 yield f"abo/{row.values['image_id']}", row.values["path"]
 
     @property
     def _listings(self) -> list[str]:
         return self.place.names(LISTINGS, "listings_*.json", "listings_*.json.gz")
 
-    def _entry(self, row: Row) -> Entry | Refused:
+    def _entry(self, row: TableRow) -> Candidate | Refused:
         names = row.values.get("item_name", [])
         if not isinstance(names, list) or not all(_is_name(name) for name in names):
             return refused(Reason.MALFORMED_ENTRY, row.where, shown(names, json.dumps))

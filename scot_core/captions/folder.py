@@ -9,10 +9,10 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator, Sequence
 
-from scot_core.captions.entries import Entry, Reason, Refused, checked, refused, shown
-from scot_core.captions.place import Place
+from scot_core.captions.directory import Directory
+from scot_core.captions.entries import Candidate, Reason, Refused, checked, refused, shown
 from scot_core.captions.reader import Reader
-from scot_core.captions.tables import Row, csv_rows, json_rows, parquet_rows
+from scot_core.captions.tables import TableRow, csv_rows, json_rows, parquet_rows
 from scot_core.config import FolderConfig
 from scot_core.errors import DataError
 
@@ -25,10 +25,10 @@ class Folder(Reader):
     """The table at a path, or every table directly in a folder. The source is named after the folder."""
 
     def __init__(self, path: str, config: FolderConfig) -> None:
-        there = Place.at(path, SETTING)
+        there = Directory.at(path, SETTING)
         folder, _, name = there.root.rpartition("/")
         self._name = None if there.is_folder() else name
-        self.place = there if self._name is None else Place(there.fs, folder, SETTING)
+        self.place = there if self._name is None else Directory(there.fs, folder, SETTING)
         self.count = config.count
         label = self.place.root.rpartition("/")[2].lower()
         self.source = f"own-{''.join(c if c.isalnum() else '-' for c in label)}"
@@ -47,18 +47,18 @@ class Folder(Reader):
             raise DataError(f"{path} is not one of {', '.join(SUFFIXES)}")
         return [self._name]
 
-    def entries(self) -> Iterator[Entry | Refused]:
+    def entries(self) -> Iterator[Candidate | Refused]:
         for name in self.files:
             for row in self._rows(name):
                 yield row if isinstance(row, Refused) else _entry(row)
 
-    def _rows(self, name: str) -> Iterator[Row | Refused]:
+    def _rows(self, name: str) -> Iterator[TableRow | Refused]:
         if name.endswith(".parquet"):
             return parquet_rows(self.place, name, COLUMNS)
         return csv_rows(self.place, name, COLUMNS) if name.endswith(".csv") else json_rows(self.place, name)
 
 
-def _entry(row: Row) -> Entry | Refused:
+def _entry(row: TableRow) -> Candidate | Refused:
     if any(column not in row.values for column in COLUMNS):
         return refused(Reason.MALFORMED_ENTRY, row.where, f"no {' or '.join(COLUMNS)} in {shown(dict(row.values))}")
     image, caption = (row.values[column] for column in COLUMNS)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
-from scot_core.captions.entries import Entry, Refused
-from scot_core.captions.place import Place
+from scot_core.captions.directory import Directory
+from scot_core.captions.entries import Candidate, Refused
 from scot_core.config import PublishedPairs
 from scot_core.config.settings import settings
 from scot_core.errors import DataError
@@ -16,7 +16,7 @@ class Reader(ABC):
     """Streams the entries of one source. Image ids begin with the source's name: sources share datasets."""
 
     source: str
-    place: Place
+    place: Directory
     count: int | None  # pairs to draw, None all
 
     @property
@@ -25,7 +25,7 @@ class Reader(ABC):
         """The annotation files, relative to `place`, in the order they are read. Raises DataError without any."""
 
     @abstractmethod
-    def entries(self) -> Iterator[Entry | Refused]:
+    def entries(self) -> Iterator[Candidate | Refused]:
         """Every entry of the annotation files. Raises DataError for a file that cannot be read to its end."""
 
     def pictures(self) -> Iterator[tuple[str, str]]:
@@ -33,7 +33,7 @@ class Reader(ABC):
         return iter(())
 
     @property
-    def images(self) -> Place:
+    def images(self) -> Directory:
         """What image paths are relative to. Raises DataError where there is no such folder."""
         return self.place
 
@@ -42,9 +42,9 @@ class Reader(ABC):
         return {name: self.place.digest(name) for name in self.files}
 
     @staticmethod
-    def published(source: str, config: PublishedPairs) -> Place:
+    def published(source: str, config: PublishedPairs) -> Directory:
         """Where a published source lies."""
-        return Place.at(config.root or f"{settings().data.rstrip('/')}/{source}", f"captions.{source}.root")
+        return Directory.at(config.root or f"{settings().data.rstrip('/')}/{source}", f"captions.{source}.root")
 
     def _need(self, present: bool, what: str, advice: str) -> None:
         if not present:

@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scot_core.captions.directory import Directory
 from scot_core.captions.entries import Reason, Refused, refused
-from scot_core.captions.place import Place
 from scot_core.errors import DataError
 
 BATCH = 10_000  # rows of a Parquet file in memory
@@ -22,7 +22,7 @@ MOST_LINES = 100  # of one row of CSV; captions have 1,000 characters at most
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TableRow:
     """Values by column, and where they stand."""
 
     values: Mapping[str, Any]
@@ -30,8 +30,8 @@ class Row:
 
 
 def csv_rows(
-    place: Place, name: str, columns: Sequence[str], aliases: Mapping[str, str] = MappingProxyType({})
-) -> Iterator[Row | Refused]:
+    place: Directory, name: str, columns: Sequence[str], aliases: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[TableRow | Refused]:
     """Rows of a CSV file with a header; the separator is `|` where the header holds one, else a comma.
 
     `aliases` gives other names of columns. Raises DataError where one of `columns` is not there.
@@ -45,7 +45,7 @@ def csv_rows(
         yield from _split_at_bars(header, file, name) if bars else _quoted(header, file, name)
 
 
-def _split_at_bars(header: list[str], lines: Iterator[str], name: str) -> Iterator[Row | Refused]:
+def _split_at_bars(header: list[str], lines: Iterator[str], name: str) -> Iterator[TableRow | Refused]:
     """As Kaggle publishes Flickr30K: no quoting, and the last column may hold anything."""
     for number, line in enumerate(lines, start=2):
         if not line.strip():
@@ -55,7 +55,7 @@ def _split_at_bars(header: list[str], lines: Iterator[str], name: str) -> Iterat
         if len(cells) != len(header):
             yield refused(Reason.MALFORMED_ENTRY, where, line.strip())
         else:
-            yield Row(dict(zip(header, cells, strict=True)), where)
+            yield TableRow(dict(zip(header, cells, strict=True)), where)
 
 
 class _Lines:
@@ -98,7 +98,7 @@ class _Lines:
         return line
 
 
-def _quoted(header: list[str], below: Iterator[str], name: str) -> Iterator[Row | Refused]:
+def _quoted(header: list[str], below: Iterator[str], name: str) -> Iterator[TableRow | Refused]:
     lines = _Lines(below)
     cells = csv.reader(lines)
     while True:
@@ -119,7 +119,7 @@ def _quoted(header: list[str], below: Iterator[str], name: str) -> Iterator[Row 
         elif row and len(row) != len(header):
             yield refused(Reason.MALFORMED_ENTRY, where, ",".join(row))
         elif row:
-            yield Row(dict(zip(header, row, strict=True)), where)
+            yield TableRow(dict(zip(header, row, strict=True)), where)
 
 
 def _is_one_row(lines: Sequence[str]) -> bool:
@@ -130,7 +130,7 @@ def _is_one_row(lines: Sequence[str]) -> bool:
         return False
 
 
-def json_rows(place: Place, name: str) -> Iterator[Row | Refused]:
+def json_rows(place: Directory, name: str) -> Iterator[TableRow | Refused]:
     """One JSON object a line; `.gz` unpacked."""
     with place.text(name) as file:
         for number, line in enumerate(file, start=1):
@@ -141,10 +141,10 @@ def json_rows(place: Place, name: str) -> Iterator[Row | Refused]:
                 values = json.loads(line)
             except (ValueError, RecursionError):
                 values = None
-            yield Row(values, where) if isinstance(values, dict) else refused(Reason.MALFORMED_ENTRY, where, line)
+            yield TableRow(values, where) if isinstance(values, dict) else refused(Reason.MALFORMED_ENTRY, where, line)
 
 
-def parquet_rows(place: Place, name: str, columns: Sequence[str]) -> Iterator[Row | Refused]:
+def parquet_rows(place: Directory, name: str, columns: Sequence[str]) -> Iterator[TableRow | Refused]:
     """Some columns of text of a Parquet file. Raises DataError where one is not there, or no text."""
     with place.stream(name) as file:
         parquet = pq.ParquetFile(file)
@@ -154,7 +154,7 @@ def parquet_rows(place: Place, name: str, columns: Sequence[str]) -> Iterator[Ro
             texts = [_texts(batch.column(column), f"{place.path(name)}: column {column}") for column in columns]
             for values in zip(*texts, strict=True):
                 number += 1
-                yield Row(dict(zip(columns, values, strict=True)), f"{name} row {number}")
+                yield TableRow(dict(zip(columns, values, strict=True)), f"{name} row {number}")
 
 
 def need_columns(there: Sequence[str], needed: Sequence[str], path: str) -> None:

@@ -29,7 +29,7 @@ _DISTRACTING: Final = ("colour", "pattern", "badge", "size", "background")
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class DrawnQuery:
     """A reference image and what to change.
 
     Attributes:
@@ -75,7 +75,7 @@ def _key(product: Product, free: frozenset[str]) -> _Key:
 class CatalogueQueries:
     """The queries, split after split, and the gallery they share."""
 
-    queries: tuple[Query, ...]
+    queries: tuple[DrawnQuery, ...]
     gallery: tuple[GalleryItem, ...]
 
     def targets(self, query_index: int) -> tuple[int, ...]:
@@ -125,7 +125,7 @@ def make(queries_per_split: int = 300, gallery_size: int = 6000, seed: int = 77)
     for number, draft in enumerate(drafts):
         own = [index_of[number * _OWN + i] for i in range(_OWN)]
         queries.append(
-            Query(
+            DrawnQuery(
                 query_id=f"query-{number:06d}",
                 split=draft.split,
                 reference_id=f"reference-{number:06d}",

@@ -5,22 +5,22 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any, Final, Literal
 
-from scot_core.encoders.spec import Encoder, EncoderSpec, Vectors
+from scot_core.encoders.spec import Encoder, EncoderSpec
 from scot_core.errors import ConfigError
 
-__all__ = ["Encoder", "EncoderSpec", "Precision", "Vectors", "load", "names", "spec_of"]
+__all__ = ["Encoder", "EncoderSpec", "Precision", "load", "names", "spec_of"]
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
 # Which module knows which encoder; torch loads only when one is asked for.
-_PUBLISHED: Final = "scot_core.encoders.pretrained"
+_PRETRAINED: Final = "scot_core.encoders.pretrained"
 _MODULES: Final = {
     "catalogue": "scot_core.encoders.catalogue",
-    "clip-b32": _PUBLISHED,
-    "clip-l14": _PUBLISHED,
-    "blip": _PUBLISHED,
-    "blip2": _PUBLISHED,
-    "siglip2": _PUBLISHED,
+    "clip-b32": _PRETRAINED,
+    "clip-l14": _PRETRAINED,
+    "blip": _PRETRAINED,
+    "blip2": _PRETRAINED,
+    "siglip2": _PRETRAINED,
     "lavis-blip2": "scot_core.encoders.lavis",
 }
 

@@ -20,9 +20,10 @@ from torch.nn import functional
 
 from scot_core.encoders import catalogue_image, catalogue_text
 from scot_core.encoders.preprocessing import ImagePreprocessing, Pixels
-from scot_core.encoders.spec import EncoderSpec, Vectors
+from scot_core.encoders.spec import EncoderSpec
 from scot_core.errors import ConfigError, ModelError
 from scot_core.lake.fingerprint import digest
+from scot_core.vectors import Vectors
 
 SHIPPED = Path(__file__).parent.parent / "catalogue" / "weights" / "encoder"
 WEIGHTS, CONFIG = "model.safetensors", "config.json"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from scot_core.encoders.spec import Vectors
 from scot_core.memory import halved
+from scot_core.vectors import Vectors
 
 
 class Fitting:

@@ -32,9 +32,10 @@ from torch.nn import functional
 from scot_core.encoders.fitting import Fitting
 from scot_core.encoders.preprocessing import ImagePreprocessing, Pixels, upright_rgb
 from scot_core.encoders.pretrained import ROWS, Precision
-from scot_core.encoders.spec import EncoderSpec, Vectors
+from scot_core.encoders.spec import EncoderSpec
 from scot_core.encoders.weights import own_folder
 from scot_core.errors import ConfigError, ModelError
+from scot_core.vectors import Vectors
 
 NAME: Final = "lavis-blip2"
 SAME: Final = ROWS["blip2"]

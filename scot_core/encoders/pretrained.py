@@ -31,9 +31,10 @@ from scot_core.encoders.preprocessing import (
     blip_caption,
     lower_case,
 )
-from scot_core.encoders.spec import EncoderSpec, Vectors
+from scot_core.encoders.spec import EncoderSpec
 from scot_core.encoders.towers import BLIP, BLIP2, CLIP, SIGLIP, Family
 from scot_core.errors import ConfigError, ModelError
+from scot_core.vectors import Vectors
 
 Precision = Literal["float32", "bfloat16", "float16"]
 _HALF: Final = (0.5, 0.5, 0.5)
@@ -42,7 +43,7 @@ _DTYPES: Final = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Pretrained:
     """A published encoder. Its commit is that of the hub's main branch unless a comment says otherwise."""
 
     hub: str
@@ -57,8 +58,8 @@ class Row:
     pad_to_limit: bool = False
 
 
-ROWS: Final[dict[str, Row]] = {
-    "clip-b32": Row(
+ROWS: Final[dict[str, Pretrained]] = {
+    "clip-b32": Pretrained(
         hub="openai/clip-vit-base-patch32",
         commit="c237dc49a33fc61debc9276459120b7eac67e7ef",  # main with model.safetensors added by the hub's converter
         family=CLIP,
@@ -69,7 +70,7 @@ ROWS: Final[dict[str, Row]] = {
         tokens=77,
         poolings=("cls-eos",),
     ),
-    "clip-l14": Row(
+    "clip-l14": Pretrained(
         hub="openai/clip-vit-large-patch14",
         commit="32bd64288804d66eefd0ccbe215aa642df71cc41",
         family=CLIP,
@@ -80,7 +81,7 @@ ROWS: Final[dict[str, Row]] = {
         tokens=77,
         poolings=("cls-eos",),
     ),
-    "blip": Row(
+    "blip": Pretrained(
         hub="Salesforce/blip-itm-base-coco",
         commit="bed8ad38cb2d04a5a4bdf2d071b3c3c0a4aa724c",  # holds pytorch_model.bin only: convert it
         family=BLIP,
@@ -91,7 +92,7 @@ ROWS: Final[dict[str, Row]] = {
         tokens=512,  # BERT's positions: LAVIS's extract_features cuts at 50 words, not at tokens
         poolings=("cls",),
     ),
-    "blip2": Row(
+    "blip2": Pretrained(
         hub="Salesforce/blip2-itm-vit-g",
         commit="520bf73fd0ef6ccce791cd3f06908040aef2d8cc",
         family=BLIP2,
@@ -102,7 +103,7 @@ ROWS: Final[dict[str, Row]] = {
         tokens=512,  # as for blip
         poolings=("mean", "first"),
     ),
-    "siglip2": Row(
+    "siglip2": Pretrained(
         hub="google/siglip2-base-patch16-224",
         commit="75de2d55ec2d0b4efc50b3e9ad70dba96a7b2fa2",
         family=SIGLIP,
@@ -136,7 +137,7 @@ def load(
     pooling: str | None = None,
     precision: Precision | None = None,
     device: str | None = None,
-) -> PublishedEncoder:
+) -> PretrainedEncoder:
     """The encoder, frozen, on a device (the first CUDA device where there is one).
 
     Raises:
@@ -147,13 +148,13 @@ def load(
     folder = weights.fetched(place)
     _check(folder, row, spec)
     model, tokenizer = _from(folder, row)
-    return PublishedEncoder(row, spec, model, tokenizer, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return PretrainedEncoder(row, spec, model, tokenizer, device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
-class PublishedEncoder:
+class PretrainedEncoder:
     """A frozen encoder of transformers. No call changes it."""
 
-    def __init__(self, row: Row, spec: EncoderSpec, model: Any, tokenizer: Any, device: str) -> None:
+    def __init__(self, row: Pretrained, spec: EncoderSpec, model: Any, tokenizer: Any, device: str) -> None:
         """`model` is of the row's family, `tokenizer` a tokenizer of transformers."""
         self.model = model.eval().requires_grad_(False).to(device)
         self._row, self._spec, self._tokenizer, self._device = row, spec, tokenizer, torch.device(device)
@@ -224,7 +225,7 @@ class PublishedEncoder:
 
 def _meant(
     name: str, revision: str | None, pooling: str | None, precision: Precision | None
-) -> tuple[Row, weights.Place, EncoderSpec]:
+) -> tuple[Pretrained, weights.Weights, EncoderSpec]:
     row = ROWS[name]
     if pooling is not None and pooling not in row.poolings:
         raise ConfigError(f"encoder {name} has no pooling {pooling!r}; there is {', '.join(row.poolings)}")
@@ -243,12 +244,12 @@ def _meant(
     return row, place, spec
 
 
-def _sized(row: Row, size: int) -> ImagePreprocessing:
+def _sized(row: Pretrained, size: int) -> ImagePreprocessing:
     given = row.image
     return ImagePreprocessing(size, given.resample, given.crop, given.mean, given.std)
 
 
-def _shapes(folder: Path, row: Row) -> tuple[int, int]:
+def _shapes(folder: Path, row: Pretrained) -> tuple[int, int]:
     """Length of a vector and side of the images, from config.json."""
     from transformers import AutoConfig
 
@@ -264,7 +265,7 @@ def _shapes(folder: Path, row: Row) -> tuple[int, int]:
     return row.family.dim(config), int(config.vision_config.image_size)
 
 
-def _check(folder: Path, row: Row, spec: EncoderSpec) -> None:
+def _check(folder: Path, row: Pretrained, spec: EncoderSpec) -> None:
     dim, size = _shapes(folder, row)
     if (dim, size) != (spec.dim, spec.image_size):
         raise ModelError(
@@ -273,7 +274,7 @@ def _check(folder: Path, row: Row, spec: EncoderSpec) -> None:
         )
 
 
-def _from(folder: Path, row: Row) -> tuple[Any, Any]:
+def _from(folder: Path, row: Pretrained) -> tuple[Any, Any]:
     import transformers
 
     try:

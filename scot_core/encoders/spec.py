@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Protocol, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from scot_core.encoders.preprocessing import Pixels
-
-Vectors = npt.NDArray[np.float32]
+from scot_core.vectors import Vectors
 
 
 class EncoderSpec(BaseModel):

@@ -17,7 +17,7 @@ QUALITIES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Quality:
+class ReplyQuality:
     """One share in percent, before and after."""
 
     name: str
@@ -30,7 +30,7 @@ class Tuning:
     """One adapter: what it was made of and what it changed."""
 
     config: dict[str, Any]
-    qualities: tuple[Quality, ...]
+    qualities: tuple[ReplyQuality, ...]
     loss: Curve
     seconds: float
 
@@ -40,7 +40,7 @@ def tuning(adapters: Dataset) -> Tuning:
     rows = adapters.read(["phase", "step", "metric", "value"]).to_pylist()
     value = {(row["phase"], row["metric"]): float(row["value"]) for row in rows if row["phase"] != "train"}
     qualities = [
-        Quality(name, value["before", metric], value["after", metric])
+        ReplyQuality(name, value["before", metric], value["after", metric])
         for metric, name in QUALITIES.items()
         if ("before", metric) in value and ("after", metric) in value
     ]

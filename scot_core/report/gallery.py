@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 
 from scot_core.benchmarks.catalogue import from_queries
-from scot_core.catalogue.queries import CatalogueQueries, Query, make
+from scot_core.catalogue.queries import CatalogueQueries, DrawnQuery, make
 from scot_core.catalogue.world import ATTRIBUTES, Product
 from scot_core.lake import Dataset
 from scot_core.report.choice import shuffled
+from scot_core.report.images import images_of
 from scot_core.report.lineage import Lineage
-from scot_core.report.pictures import images_of
 from scot_core.retrieval import top_k
 from scot_core.stages.benchmark.measure import composed
 from scot_core.stages.benchmark.measure_catalogue import query_vectors
@@ -99,7 +99,7 @@ def gallery(lineage: Lineage, count: int) -> Gallery:
     return Gallery(tuple(examples), answers.seed, added)
 
 
-def choose(queries: Sequence[Query], first_right: Sequence[int | None], count: int) -> tuple[list[int], bool]:
+def choose(queries: Sequence[DrawnQuery], first_right: Sequence[int | None], count: int) -> tuple[list[int], bool]:
     """Places of the queries to show, split after split, and whether a failure was put in; see `gallery`."""
     of_split: dict[str, list[int]] = {query.split: [] for query in queries}
     for place in shuffled(range(len(queries)), lambda place: queries[place].query_id):
@@ -114,7 +114,7 @@ def choose(queries: Sequence[Query], first_right: Sequence[int | None], count: i
     return sorted(chosen, key=lambda place: splits.index(queries[place].split)), add
 
 
-def note(query: Query, product: Product, right: bool) -> str:
+def note(query: DrawnQuery, product: Product, right: bool) -> str:
     """What a person should see in an image that was found: that it is right, or which attributes are not."""
     if right:
         return "right"

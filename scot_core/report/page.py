@@ -14,8 +14,8 @@ from scot_core.lake import Dataset, Lake
 from scot_core.report import diagram, plots
 from scot_core.report.curves import training_curves, tuning
 from scot_core.report.gallery import DEPTH, gallery
+from scot_core.report.images import data_uri, svg_uri
 from scot_core.report.lineage import Lineage, trace
-from scot_core.report.pictures import data_uri, svg_uri
 from scot_core.report.results import SPLITS, Results, headline, label
 from scot_core.report.samples import Writing, samples, writing
 

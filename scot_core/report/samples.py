@@ -12,8 +12,8 @@ from PIL import Image
 
 from scot_core.lake import Dataset
 from scot_core.report.choice import shuffled
+from scot_core.report.images import images_of
 from scot_core.report.lineage import Lineage
-from scot_core.report.pictures import images_of
 from scot_core.sources import RIGHT, judge_of
 
 RAW_SHOWN = 110  # characters of a rejected reply
@@ -40,7 +40,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
+class RejectCount:
     """Why replies made no triplet, how many, and one of them."""
 
     name: str
@@ -61,7 +61,7 @@ class Writing:
     completion_tokens: int
     usd: float
     seconds: float
-    reasons: tuple[Reason, ...]
+    reasons: tuple[RejectCount, ...]
     verdicts: Mapping[str, int]
     """Grammar's verdict on every kept triplet; empty where no grammar can judge."""
 
@@ -105,13 +105,13 @@ def writing(lineage: Lineage, triplets: Dataset) -> Writing | None:
     )
 
 
-def reasons(rejects: Sequence[Mapping[str, Any]]) -> tuple[Reason, ...]:
+def reasons(rejects: Sequence[Mapping[str, Any]]) -> tuple[RejectCount, ...]:
     """Rejects by reason, the most frequent first, each with its first raw text, cut short."""
     raw: dict[str, str] = {}
     for row in rejects:
         raw.setdefault(row["reason"], row["raw"])
     counts = Counter(row["reason"] for row in rejects).most_common()
-    return tuple(Reason(name, count, _short(raw[name])) for name, count in counts)
+    return tuple(RejectCount(name, count, _short(raw[name])) for name, count in counts)
 
 
 def samples(lineage: Lineage, triplets: Dataset, count: int) -> list[Sample]:

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from scot_core.errors import DataError, ShapeError
 from scot_core.searle.sentences import TEMPLATES, Sentence
+from scot_core.vectors import Vectors
 
-Vectors = npt.NDArray[np.float32]
 _CONCEPTS_AT_ONCE, _IMAGES_AT_ONCE = 256, 1024
 
 

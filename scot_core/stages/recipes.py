@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from scot_core.config import Pipeline
 from scot_core.lake import Dataset, Lake
 from scot_core.stages.benchmark import benchmark, published
-from scot_core.stages.captions import Pictures, captions
+from scot_core.stages.captions import CaptionedImages, captions
 from scot_core.stages.embed import Embeddings, embed
 from scot_core.stages.finetune import finetune
 from scot_core.stages.generate import generate
@@ -16,8 +16,8 @@ from scot_core.stages.step import Run
 from scot_core.stages.train import train
 
 __all__ = [
+    "CaptionedImages",
     "Embeddings",
-    "Pictures",
     "Run",
     "benchmark",
     "captions",

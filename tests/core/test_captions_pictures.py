@@ -12,8 +12,8 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
-from scot_core.captions.pictures import Bad, load
-from scot_core.captions.place import Place
+from scot_core.captions.directory import Directory
+from scot_core.captions.images import Bad, load
 from scot_core.errors import DataError
 from tests.captioned import gif, picture
 
@@ -54,22 +54,22 @@ BROKEN = {
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def place(tmp_path: Path) -> Directory:
     for name, data in {**UGLY_BUT_WHOLE, **BROKEN, "empty.jpg": b""}.items():
         path = tmp_path / "images" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     (tmp_path / "outside.jpg").write_bytes(picture())
-    return Place.at(str(tmp_path / "images"), "captions.path")
+    return Directory.at(str(tmp_path / "images"), "captions.path")
 
 
 @pytest.mark.parametrize("name", UGLY_BUT_WHOLE)
-def test_the_bytes_of_a_whole_image_are_kept_as_they_are(place: Place, name: str) -> None:
+def test_the_bytes_of_a_whole_image_are_kept_as_they_are(place: Directory, name: str) -> None:
     assert load(place, name) == UGLY_BUT_WHOLE[name]
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_does_not_decode_is_broken_and_says_so_the_same_way_each_time(place: Place, name: str) -> None:
+def test_what_does_not_decode_is_broken_and_says_so_the_same_way_each_time(place: Directory, name: str) -> None:
     first = load(place, name)
     assert isinstance(first, Bad) and first.reason == "image_broken" and first.raw.startswith(f"{name}: ")
     assert load(place, name) == first
@@ -89,12 +89,12 @@ def test_what_does_not_decode_is_broken_and_says_so_the_same_way_each_time(place
         (None, "image_missing"),
     ],
 )
-def test_what_is_not_there(place: Place, name: str | None, reason: str) -> None:
+def test_what_is_not_there(place: Directory, name: str | None, reason: str) -> None:
     result = load(place, name)
     assert isinstance(result, Bad) and result.reason == reason
 
 
-def test_a_decompression_bomb_is_not_unpacked(place: Place) -> None:
+def test_a_decompression_bomb_is_not_unpacked(place: Directory) -> None:
     small = picture("red", "PNG")
     start = small.index(b"IHDR")
     header = b"IHDR" + struct.pack(">II", 30_000, 30_000) + small[start + 12 : start + 17]
@@ -109,7 +109,7 @@ class _Forbidden(MemoryFileSystem):
         raise PermissionError(13, "Permission denied", path)
 
 
-def test_a_place_that_fails_is_an_error_and_no_reject(place: Place) -> None:
-    forbidden = Place(_Forbidden(), place.root, "captions.coco.root")
+def test_a_place_that_fails_is_an_error_and_no_reject(place: Directory) -> None:
+    forbidden = Directory(_Forbidden(), place.root, "captions.coco.root")
     with pytest.raises(DataError, match=r"cannot read .*cmyk\.jpg: Permission denied; captions\.coco\.root"):
         load(forbidden, "cmyk.jpg")

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from scot_core.encoders import load
-from scot_core.encoders.pictures import AHEAD, embed_pictures, open_file
+from scot_core.encoders.decoding import AHEAD, embed_pictures, open_file
 from scot_core.encoders.preprocessing import Pixels
-from scot_core.encoders.spec import EncoderSpec, TakesPixels, Vectors
+from scot_core.encoders.spec import EncoderSpec, TakesPixels
 from scot_core.errors import DataError
+from scot_core.vectors import Vectors
 
 
 class Plain:

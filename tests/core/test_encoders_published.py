@@ -18,7 +18,7 @@ from torch.nn.functional import normalize
 
 from scot_core import encoders
 from scot_core.config.settings import settings
-from scot_core.encoders.pretrained import PublishedEncoder
+from scot_core.encoders.pretrained import PretrainedEncoder
 from scot_core.errors import ConfigError, DataError, ModelError
 from scot_core.lake.fingerprint import digest
 from tests.tiny_encoders import IMAGE_SIZE, NAMES, save
@@ -40,14 +40,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def load() -> Callable[..., PublishedEncoder]:
-    kept: dict[Any, PublishedEncoder] = {}
+def load() -> Callable[..., PretrainedEncoder]:
+    kept: dict[Any, PretrainedEncoder] = {}
 
-    def make(name: str, **options: Any) -> PublishedEncoder:
+    def make(name: str, **options: Any) -> PretrainedEncoder:
         key = (name, *options.items())
         if key not in kept:
             loaded = encoders.load(name, **options)
-            assert isinstance(loaded, PublishedEncoder)
+            assert isinstance(loaded, PretrainedEncoder)
             kept[key] = loaded
         return kept[key]
 
@@ -60,7 +60,7 @@ def pictures(count: int, seed: int = 0) -> list[Image.Image]:
     return [Image.fromarray(rng.integers(0, 256, (h, w, 3), dtype=np.uint8)) for h, w in shapes]
 
 
-def state(encoder: PublishedEncoder) -> str:
+def state(encoder: PretrainedEncoder) -> str:
     return digest(b"".join(value.numpy().tobytes() for value in encoder.model.state_dict().values()))
 
 
@@ -68,7 +68,7 @@ def state(encoder: PublishedEncoder) -> str:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_images_and_texts_become_unit_vectors_of_one_space(load: Callable[..., PublishedEncoder], name: str) -> None:
+def test_images_and_texts_become_unit_vectors_of_one_space(load: Callable[..., PretrainedEncoder], name: str) -> None:
     encoder = load(name)
     for vectors in (encoder.embed_images(pictures(5)), encoder.embed_texts(TEXTS)):
         assert vectors.dtype == np.float32 and vectors.shape == (5, encoder.spec.dim)
@@ -78,7 +78,7 @@ def test_images_and_texts_become_unit_vectors_of_one_space(load: Callable[..., P
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_vector_does_not_depend_on_its_companions(load: Callable[..., PublishedEncoder], name: str) -> None:
+def test_a_vector_does_not_depend_on_its_companions(load: Callable[..., PretrainedEncoder], name: str) -> None:
     encoder, images = load(name), pictures(7)
     alone = np.concatenate([encoder.embed_images([image]) for image in images])
     np.testing.assert_allclose(encoder.embed_images(images), alone, atol=1e-5)
@@ -88,7 +88,7 @@ def test_a_vector_does_not_depend_on_its_companions(load: Callable[..., Publishe
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_spec_is_known_without_the_weights_and_says_which_they_are(
-    load: Callable[..., PublishedEncoder], name: str, folder: Path
+    load: Callable[..., PretrainedEncoder], name: str, folder: Path
 ) -> None:
     spec = encoders.spec_of(name)
     assert spec == load(name).spec == encoders.EncoderSpec.model_validate_json(spec.model_dump_json())
@@ -99,7 +99,7 @@ def test_the_spec_is_known_without_the_weights_and_says_which_they_are(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_frozen(load: Callable[..., PublishedEncoder], name: str) -> None:
+def test_frozen(load: Callable[..., PretrainedEncoder], name: str) -> None:
     encoder = load(name)
     before = state(encoder)
     encoder.embed_images(pictures(3))
@@ -125,7 +125,7 @@ SQUARE = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
 
 
 @torch.no_grad()
-def test_blip2_is_transformers_pair_of_projected_models(load: Callable[..., PublishedEncoder], folder: Path) -> None:
+def test_blip2_is_transformers_pair_of_projected_models(load: Callable[..., PretrainedEncoder], folder: Path) -> None:
     images, texts = pictures(4), ["a red mug", "make it larger please"]
     vision, tokenizer = reference("blip2", folder, transformers.Blip2VisionModelWithProjection)
     queries = vision(pixel_values=processed(transformers.BlipImageProcessorPil(size=SQUARE), images)).image_embeds
@@ -143,7 +143,7 @@ def test_blip2_is_transformers_pair_of_projected_models(load: Callable[..., Publ
 
 
 @torch.no_grad()
-def test_blip_scores_as_transformers_scores(load: Callable[..., PublishedEncoder], folder: Path) -> None:
+def test_blip_scores_as_transformers_scores(load: Callable[..., PretrainedEncoder], folder: Path) -> None:
     images, texts = pictures(3), ["a red mug", "make it larger please"]
     model, tokenizer = reference("blip", folder, transformers.BlipForImageTextRetrieval)
     tokens = tokenizer(texts, padding=True, return_tensors="pt", return_token_type_ids=False)
@@ -166,7 +166,7 @@ def test_blip_scores_as_transformers_scores(load: Callable[..., PublishedEncoder
     ],
 )
 def test_clip_and_siglip_embed_as_transformers_embeds(
-    load: Callable[..., PublishedEncoder], folder: Path, name: str, model_class: Any, processor: Any
+    load: Callable[..., PretrainedEncoder], folder: Path, name: str, model_class: Any, processor: Any
 ) -> None:
     images, texts = pictures(3), ["a red mug", "make it larger please"]
     model, tokenizer = reference(name, folder, model_class)
@@ -179,7 +179,7 @@ def test_clip_and_siglip_embed_as_transformers_embeds(
     np.testing.assert_allclose(encoder.embed_texts(texts), outputs.text_embeds, atol=1e-5)
 
 
-def test_captions_reach_blip_cleaned_and_cut(load: Callable[..., PublishedEncoder]) -> None:
+def test_captions_reach_blip_cleaned_and_cut(load: Callable[..., PretrainedEncoder]) -> None:
     for name in ("blip", "blip2"):
         odd, plain = load(name).embed_texts(['  "A RED (mug)!!!  ', "a red mug"])
         np.testing.assert_allclose(odd, plain, atol=1e-6)
@@ -188,7 +188,7 @@ def test_captions_reach_blip_cleaned_and_cut(load: Callable[..., PublishedEncode
     assert np.abs(shorter - cut).max() > 1e-6
 
 
-def test_siglip_reads_lower_case(load: Callable[..., PublishedEncoder]) -> None:
+def test_siglip_reads_lower_case(load: Callable[..., PretrainedEncoder]) -> None:
     upper, lower = load("siglip2").embed_texts(["A RED MUG", "a red mug"])
     np.testing.assert_allclose(upper, lower, atol=1e-6)
 
@@ -199,7 +199,7 @@ def test_siglip_reads_lower_case(load: Callable[..., PublishedEncoder]) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_only_the_vision_tower_is_in_reduced_precision(
-    load: Callable[..., PublishedEncoder], name: str, precision: str
+    load: Callable[..., PretrainedEncoder], name: str, precision: str
 ) -> None:
     exact, reduced = load(name), load(name, precision=precision)
     assert reduced.spec.precision == precision and reduced.spec != exact.spec
@@ -215,7 +215,7 @@ def test_only_the_vision_tower_is_in_reduced_precision(
 @given(rows=st.integers(0, 23), fit=st.integers(1, 30))
 def test_what_does_not_fit_is_halved_and_nothing_is_lost(rows: int, fit: int) -> None:
     encoder = encoders.load("clip-b32")
-    assert isinstance(encoder, PublishedEncoder)
+    assert isinstance(encoder, PretrainedEncoder)
     images = pictures(rows)
     expected = encoder.embed_images(images)
     real, sizes = encoder.model.vision_model.forward, []
@@ -235,7 +235,7 @@ def test_what_does_not_fit_is_halved_and_nothing_is_lost(rows: int, fit: int) ->
 
 def test_one_image_that_does_not_fit_is_an_error_that_says_so() -> None:
     encoder = encoders.load("blip2")
-    assert isinstance(encoder, PublishedEncoder)
+    assert isinstance(encoder, PretrainedEncoder)
 
     def no_memory(**_: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -248,7 +248,7 @@ def test_one_image_that_does_not_fit_is_an_error_that_says_so() -> None:
 # ---------------------------------------------------------------------------------------------- refusals
 
 
-def test_unknown_options_are_answered_with_those_that_exist(load: Callable[..., PublishedEncoder]) -> None:
+def test_unknown_options_are_answered_with_those_that_exist(load: Callable[..., PretrainedEncoder]) -> None:
     with pytest.raises(ConfigError, match=r"'maxsim'; there is mean, first"):
         encoders.load("blip2", pooling="maxsim")
     with pytest.raises(ConfigError, match=r"'bfloat16'; there is 'float32'"):
@@ -258,7 +258,7 @@ def test_unknown_options_are_answered_with_those_that_exist(load: Callable[..., 
     assert encoders.spec_of("catalogue") == encoders.load("catalogue").spec
 
 
-def test_a_broken_image_is_named(load: Callable[..., PublishedEncoder], tmp_path: Path) -> None:
+def test_a_broken_image_is_named(load: Callable[..., PretrainedEncoder], tmp_path: Path) -> None:
     path = tmp_path / "half.jpg"
     pictures(1)[0].resize((200, 200)).save(path)
     path.write_bytes(path.read_bytes()[:700])

@@ -20,7 +20,7 @@ from scot_core.catalogue.teacher import serve
 from scot_core.errors import BudgetReached, EndpointError
 from scot_core.llm import Reply
 from scot_core.llm.remote.chat import ChatRequest, highest_price
-from scot_core.llm.remote.endpoint import Usage, ask
+from scot_core.llm.remote.endpoint import AskTotals, ask
 from scot_core.llm.remote.limits import retry_after
 from scot_core.triplets import RESPONSE_FORMAT, Rejection, read_reply
 from tests.endpoints import KEY, SAMPLING, requests, server
@@ -40,7 +40,7 @@ class Journal(dict[str, Reply]):
         self.usd += usd
 
 
-def ask_all(url: str, wanted: Sequence[ChatRequest], **changes: Any) -> tuple[Journal, Usage]:
+def ask_all(url: str, wanted: Sequence[ChatRequest], **changes: Any) -> tuple[Journal, AskTotals]:
     journal = Journal()
     return journal, ask(server(url, **changes), KEY, wanted, on_reply=journal)
 
@@ -77,7 +77,7 @@ def test_every_reply_is_reported_once_whatever_the_order(undisturbed: Journal) -
 
 
 def test_nothing_to_ask_needs_no_server() -> None:
-    assert ask(server("http://127.0.0.1:9/v1"), KEY, [], on_reply=Journal()) == Usage()
+    assert ask(server("http://127.0.0.1:9/v1"), KEY, [], on_reply=Journal()) == AskTotals()
 
 
 def test_it_runs_inside_a_running_loop() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scot_core.catalogue.teacher import serve
-from scot_core.llm.remote.endpoint import Usage, ask
+from scot_core.llm.remote.endpoint import AskTotals, ask
 from scot_core.llm.remote.limits import TokenBucket
 from tests.endpoints import KEY, SAMPLING, requests, server
 from tests.teacher_faults import Fault, Faults
@@ -77,7 +77,7 @@ def test_what_was_not_used_is_given_back_to_who_waits() -> None:
 
 
 def test_tokens_per_minute_spread_the_requests() -> None:
-    usage: list[Usage] = []
+    usage: list[AskTotals] = []
     with serve() as url:
         one = ask(server(url), KEY, requests(1), on_reply=lambda *_: None)
         tokens = one.prompt_tokens + one.completion_tokens

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 from PIL import Image, PngImagePlugin
 
-from scot_core.captions import place as place_module
+from scot_core.captions import directory as place_module
 from scot_core.captions.coco import Coco
-from scot_core.captions.pictures import Bad, load
-from scot_core.captions.place import Place
+from scot_core.captions.directory import Directory
+from scot_core.captions.images import Bad, load
 from scot_core.config import CaptionsConfig, CocoConfig
 from scot_core.lake import Lake
 from scot_core.stages.captions.read import ReadCaptions
@@ -117,7 +117,7 @@ def folder(tmp_path: Path) -> Path:
 
 def what(folder: Path, name: str) -> str:
     """Why an image is refused; `kept` where it is not."""
-    result = load(Place.at(str(folder), "captions.path"), name)
+    result = load(Directory.at(str(folder), "captions.path"), name)
     return str(result.reason) if isinstance(result, Bad) else "kept"
 
 
@@ -136,7 +136,7 @@ def test_what_is_no_image_is_broken(folder: Path, name: str) -> None:
 @pytest.mark.parametrize("name", WHOLE)
 def test_what_decodes_is_kept_as_it_is(folder: Path, name: str) -> None:
     (folder / "a.jpg").write_bytes(WHOLE[name])
-    assert load(Place.at(str(folder), "captions.path"), "a.jpg") == WHOLE[name]
+    assert load(Directory.at(str(folder), "captions.path"), "a.jpg") == WHOLE[name]
 
 
 # ------------------------------------------------------------------------------------------ names and links
@@ -217,7 +217,7 @@ def test_a_pipe_that_somebody_writes_to_is_not_read(folder: Path) -> None:
 @pytest.mark.parametrize("url", [None, "memory://large-images"])
 def test_a_file_too_large_is_not_read(folder: Path, url: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(place_module, "LARGEST_IMAGE", 1000)
-    place = Place.at(url or str(folder), "captions.path")
+    place = Directory.at(url or str(folder), "captions.path")
     for size, reason in ((1000, "image_broken"), (1001, "image_too_large"), (0, "image_empty")):
         place.fs.pipe_file(place.path("a.jpg"), b"x" * size)
         result = load(place, "a.jpg")

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from scot.plan import make_plan, rates
 from scot.plan.needs import missing
-from scot.plan.work import Known, Work, combiner_parameters, work
+from scot.plan.work import Known, StageWork, combiner_parameters, work
 from scot.terminal import show_plan
 from scot_core import paper
 from scot_core.combiner import Combiner
@@ -52,7 +52,7 @@ def empty_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[N
     settings.cache_clear()
 
 
-def by_stage(pipeline: Pipeline, known: Known | None = None) -> dict[str, Work]:
+def by_stage(pipeline: Pipeline, known: Known | None = None) -> dict[str, StageWork]:
     return {entry.stage: entry for entry in work(pipeline, known or Known())}
 
 

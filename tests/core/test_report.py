@@ -30,7 +30,7 @@ from scot_core.report.results import Results, headline
 from scot_core.report.samples import Piece, compare, reasons
 from scot_core.stages import recipes
 from scot_core.stages.captions.catalogue import draw_captions, draw_gallery, draw_png
-from scot_core.stages.recipes import Pictures
+from scot_core.stages.recipes import CaptionedImages
 from scot_core.stages.replies.read import ReadReplies, reply_columns
 from scot_core.stages.step import run_here
 from scot_core.triplets import json_reply, local_completion
@@ -39,7 +39,7 @@ HOSTILE = '<script>alert("reply")</script>'
 WORLD = CaptionsConfig(count=40, queries_per_split=4, gallery=70, image_size=32)
 
 
-def draw(lake: Lake, config: CaptionsConfig) -> Pictures:
+def draw(lake: Lake, config: CaptionsConfig) -> CaptionedImages:
     """What the stage draws, in this process."""
     captions = draw_captions(lake, config).drafts["captions"]
     galleries = draw_gallery(lake, config).drafts["galleries"]
@@ -70,7 +70,7 @@ def draw(lake: Lake, config: CaptionsConfig) -> Pictures:
         },
     )
     usage = Usage(seconds=1.0)
-    return Pictures(
+    return CaptionedImages(
         captions=captions.commit(1, rows_in=config.count, usage=usage),
         galleries=galleries.commit(1, rows_in=len(rows), usage=usage),
     )

@@ -16,7 +16,7 @@ from scot_core.config import EmbedConfig, profile, with_overrides
 from scot_core.config.settings import settings
 from scot_core.encoders import load
 from scot_core.encoders.catalogue import CatalogueEncoder
-from scot_core.encoders.pretrained import PublishedEncoder
+from scot_core.encoders.pretrained import PretrainedEncoder
 from scot_core.errors import DataError, ModelError
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.fingerprint import digest
@@ -162,7 +162,7 @@ def test_a_published_encoder_goes_through_the_same_stages_and_stays_frozen(
     texts = run_here(embed_texts(lake, config, triplets))["embeddings"]
     assert images.config["spec"] == encoders.spec_of("blip2").model_dump(mode="json")
     encoder = encoder_of(images)
-    assert isinstance(encoder, PublishedEncoder) and isinstance(used, PublishedEncoder)
+    assert isinstance(encoder, PretrainedEncoder) and isinstance(used, PretrainedEncoder)
     assert encoder.spec == used.spec == encoder_of(texts).spec
     assert "encoder" not in vars(step)  # a device may not hold two: a step gives its own back
     before = _state(encoder)
@@ -175,7 +175,7 @@ def test_a_published_encoder_goes_through_the_same_stages_and_stays_frozen(
     np.testing.assert_allclose(vectors, encoder.embed_images([stored_picture(row) for row in rows]), atol=1e-5)
 
 
-def _state(encoder: PublishedEncoder) -> str:
+def _state(encoder: PretrainedEncoder) -> str:
     return digest(b"".join(value.numpy().tobytes() for value in encoder.model.state_dict().values()))
 
 

@@ -19,7 +19,7 @@ from scot_core.errors import ConfigError, DataError
 from scot_core.lake import Dataset, Lake
 from scot_core.lake.manifest import Rows
 from scot_core.lake.schema import pair_id
-from scot_core.report.pictures import images_of
+from scot_core.report.images import images_of
 from scot_core.stages import recipes
 from scot_core.stages.captions.read import ReadCaptions
 from scot_core.stages.step import run_here

@@ -25,7 +25,7 @@ from scot_core.lake.storage import LocalJournal
 from scot_core.stages.seed import batch as seed_batch
 from scot_core.stages.seed.ask import AskForSeeds
 from scot_core.stages.seed.batch import SubmitBatches, batch_rounds
-from scot_core.stages.seed.ledger import Entry, Ledger
+from scot_core.stages.seed.ledger import BatchEntry, Ledger
 from scot_core.stages.seed.work import SeedWork
 from scot_core.stages.step import run_here
 from tests.seeding import SEEDS, answered, captions_of, commit_captions, seed, seed_config, texts
@@ -333,5 +333,5 @@ def test_a_ledger_reads_its_records_in_any_order(order: list[int]) -> None:
     book = ledger(lake, seed_config("http://a/v1"))
     for number in order:
         book.write(2, 1, **records[number])
-    assert book.entries() == [Entry(2, 1, ("a", "b"), 0.5, "f", "b", "expired", "o", "e", "", True)]
+    assert book.entries() == [BatchEntry(2, 1, ("a", "b"), 0.5, "f", "b", "expired", "o", "e", "", True)]
     lake.storage.remove("")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scot_core.catalogue.drawing.geometry import Outline, Part, Shape, arc, rectangle
+from scot_core.catalogue.drawing.geometry import Layer, Outline, Shape, arc, rectangle
 
 
 def _loop(x: float, y: float, width: float, height: float, thickness: float) -> Outline:
@@ -14,33 +14,33 @@ def _loop(x: float, y: float, width: float, height: float, thickness: float) -> 
 def tote_bag(detail: str) -> Shape:
     """A tapered bag with a hem, two handles or one strap."""
     if detail == "a single strap":
-        straps = [Part(_loop(0, -0.2, 0.5, 0.76, 0.13), "strap")]
+        straps = [Layer(_loop(0, -0.2, 0.5, 0.76, 0.13), "strap")]
     else:
         height = 0.34 if detail == "short handles" else 0.72
-        straps = [Part(_loop(x, -0.18, 0.22, height, 0.1), "strap") for x in (-0.24, 0.24)]
+        straps = [Layer(_loop(x, -0.18, 0.22, height, 0.1), "strap") for x in (-0.24, 0.24)]
     body = [(-0.66, -0.2), (0.66, -0.2), (0.6, 0.86), (-0.6, 0.86)]
     hem = [(-0.66, -0.2), (0.66, -0.2), (0.655, -0.08), (-0.655, -0.08)]
-    return Shape((*straps, Part(body, "body"), Part(hem, "trim")), badge=(0, 0.36))
+    return Shape((*straps, Layer(body, "body"), Layer(hem, "trim")), badge=(0, 0.36))
 
 
 def backpack(detail: str) -> Shape:
     """A rounded bag with a zip; pockets or buckles."""
-    parts = [Part(_loop(0, -0.78, 0.2, 0.2, 0.08), "strap")]
+    parts = [Layer(_loop(0, -0.78, 0.2, 0.2, 0.08), "strap")]
     if detail == "side pockets":
-        parts += [Part(arc(x, 0.42, 0.22, 0.34), "part") for x in (-0.62, 0.62)]
+        parts += [Layer(arc(x, 0.42, 0.22, 0.34), "part") for x in (-0.62, 0.62)]
     body = [
         *arc(0, -0.26, 0.58, 0.58, 180, 360),
         (0.62, 0.7),
         *arc(0.5, 0.7, 0.12, 0.16, 0, 90, 6),
         *arc(-0.5, 0.7, 0.12, 0.16, 90, 180, 6),
     ]
-    parts.append(Part(body, "body"))
-    parts.append(Part([(-0.56, -0.36), (0.56, -0.36), (0.575, -0.29), (-0.575, -0.29)], "trim"))
+    parts.append(Layer(body, "body"))
+    parts.append(Layer([(-0.56, -0.36), (0.56, -0.36), (0.575, -0.29), (-0.575, -0.29)], "trim"))
     if detail == "a front pocket":
-        parts.append(Part(rectangle(-0.42, 0.30, 0.42, 0.72), "part"))
-        parts.append(Part(rectangle(-0.42, 0.30, 0.42, 0.37), "trim"))
+        parts.append(Layer(rectangle(-0.42, 0.30, 0.42, 0.72), "part"))
+        parts.append(Layer(rectangle(-0.42, 0.30, 0.42, 0.37), "trim"))
     if detail == "two buckles":
         for x in (-0.3, 0.3):
-            parts.append(Part(rectangle(x - 0.07, -0.3, x + 0.07, 0.5), "strap"))
-            parts.append(Part(rectangle(x - 0.11, 0.3, x + 0.11, 0.46), "metal"))
+            parts.append(Layer(rectangle(x - 0.07, -0.3, x + 0.07, 0.5), "strap"))
+            parts.append(Layer(rectangle(x - 0.11, 0.3, x + 0.11, 0.46), "metal"))
     return Shape(tuple(parts), badge=(0, 0.02))

@@ -11,7 +11,7 @@ Point = tuple[float, float]
 Outline = Sequence[Point]
 
 
-class Part(NamedTuple):
+class Layer(NamedTuple):
     """A filled outline; the role decides its colour (`body` carries the pattern)."""
 
     outline: Outline
@@ -22,7 +22,7 @@ class Part(NamedTuple):
 class Shape:
     """Parts in the order they are painted, and where the badge sits."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[Layer, ...]
     badge: Point
 
 

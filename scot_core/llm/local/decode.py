@@ -17,7 +17,7 @@ from transformers import DynamicCache
 _COMPACT_EVERY: Final = 4
 
 
-class Row(NamedTuple):
+class SeededPrompt(NamedTuple):
     """A prompt as token ids, and the seed of its random numbers."""
 
     prompt: list[int]
@@ -49,7 +49,9 @@ def pick(logits: torch.Tensor, uniform: torch.Tensor, temperature: float) -> tor
 
 
 @torch.inference_mode()
-def decode(model: Any, rows: Sequence[Row], *, end: int, temperature: float, max_new_tokens: int) -> list[list[int]]:
+def decode(
+    model: Any, rows: Sequence[SeededPrompt], *, end: int, temperature: float, max_new_tokens: int
+) -> list[list[int]]:
     """Continue all rows together.
 
     Args:

@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from scot_core.errors import ModelError
 from scot_core.llm import Reply
-from scot_core.llm.local.decode import Row, decode
+from scot_core.llm.local.decode import SeededPrompt, decode
 from scot_core.llm.local.devices import device as device_here
 from scot_core.llm.local.weights import CATALOGUE_FALCON, SHIPPED, pinned, resolve, weights_revision
 from scot_core.memory import halved, let_go
@@ -227,14 +227,14 @@ class Generator:
         replies: dict[int, Reply] = {}
         end = int(self.tokenizer.eos_token_id)
 
-        def write(rows: Sequence[Row]) -> list[list[int]]:
+        def write(rows: Sequence[SeededPrompt]) -> list[list[int]]:
             return decode(self.model, rows, end=end, temperature=temperature, max_new_tokens=max_new_tokens)
 
         # The size that fits is found anew in each call: what a shard says may not depend on the shards before it.
         size = batch_size
         start = 0
         while start < len(order):
-            ahead = [Row(ids[i], seeds[i]) for i in order[start : start + size]]
+            ahead = [SeededPrompt(ids[i], seeds[i]) for i in order[start : start + size]]
             tokens_each = len(ahead[-1].prompt) + max_new_tokens
             written, size = halved(write, ahead, f"row of up to {tokens_each} tokens")
             members = order[start : start + size]

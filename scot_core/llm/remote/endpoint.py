@@ -20,7 +20,7 @@ from scot_core.llm.remote.connection import connect, run
 from scot_core.llm.remote.failures import Failures
 from scot_core.llm.remote.limits import Budget
 
-__all__ = ["OnReply", "Usage", "ask"]
+__all__ = ["AskTotals", "OnReply", "ask"]
 
 OnReply = Callable[[str, Reply, float], None]
 
@@ -29,7 +29,7 @@ _BAD_REQUEST: Final = "error:bad_request"
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class AskTotals:
     """What a call of `ask` used: replies reported, requests sent again, tokens and US dollars."""
 
     replies: int = 0
@@ -47,7 +47,7 @@ def ask(
     on_reply: OnReply,
     max_usd: float | None = None,
     spent_usd: float = 0.0,
-) -> Usage:
+) -> AskTotals:
     """Ask for completions and report each reply as it arrives, in no particular order.
 
     A request that the server turns down while it answers others is reported as a reply with the finish
@@ -69,7 +69,7 @@ def ask(
     """
     client = _Client(server, api_key, on_reply, Budget(max_usd, spent_usd))
     if not requests:
-        return Usage()
+        return AskTotals()
     return run(client.ask(requests))
 
 
@@ -78,11 +78,11 @@ class _Client:
         self._server, self._budget = server, budget
         self._failures = Failures(server, api_key)
         self._on_reply = on_reply
-        self._usage = Usage()
+        self._usage = AskTotals()
         self._held: list[tuple[Request, Reply]] = []
         self._failed: BaseException | None = None  # why everything is stopping
 
-    async def ask(self, requests: Sequence[Request]) -> Usage:
+    async def ask(self, requests: Sequence[Request]) -> AskTotals:
         self._settled = asyncio.Event()
         waiting = iter(requests)
         count = min(self._server.concurrency, len(requests))

@@ -14,9 +14,9 @@ from scot_core.benchmarks import Benchmark
 from scot_core.benchmarks.baselines import BASELINES
 from scot_core.benchmarks.submission import to_bytes
 from scot_core.combiner import Combiner
-from scot_core.encoders import Vectors
 from scot_core.lake import Lake
 from scot_core.stages.step import Step, Tick
+from scot_core.vectors import Vectors
 
 COLUMNS = (
     "source", "benchmark", "split", "method", "metric", "value", "low", "high", "queries", "seeds", "encoder",

@@ -11,13 +11,13 @@ from scot_core.benchmarks.baselines import BASELINES, choose_weight, weighted
 from scot_core.benchmarks.catalogue import Catalogue, from_queries
 from scot_core.catalogue.queries import make
 from scot_core.config import BenchmarkConfig
-from scot_core.encoders import Vectors
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.lineage import parents
 from scot_core.stages.benchmark.measure import Measure, Measured, Method, composed
 from scot_core.stages.embed.vectors import encoder_of, vectors_by_id
 from scot_core.stages.step import identities
 from scot_core.stages.train import combiners_in, training_set
+from scot_core.vectors import Vectors
 
 WEIGHT_SAMPLE = 2000  # triplets that the weight of image+text is chosen on
 

@@ -9,7 +9,6 @@ import numpy as np
 from scot_core.benchmarks import Benchmark
 from scot_core.benchmarks.baselines import BASELINES
 from scot_core.config import PublishedConfig
-from scot_core.encoders import Vectors
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.fingerprint import fingerprint
 from scot_core.lake.schema import text_id
@@ -17,6 +16,7 @@ from scot_core.stages.benchmark.chosen import Chosen
 from scot_core.stages.benchmark.measure import Measure, Measured, Method, composed
 from scot_core.stages.embed.benchmarks import Published
 from scot_core.stages.embed.vectors import vectors_by_id
+from scot_core.vectors import Vectors
 
 
 class MeasurePublished(Measure):

@@ -10,20 +10,20 @@ from scot_core.stages.step import Run
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
+class CaptionedImages:
     """Captioned images, and the images of the source's benchmark where it has one."""
 
     captions: Dataset
     galleries: Dataset | None
 
 
-def captions(run: Run, lake: Lake, config: CaptionsConfig) -> Pictures:
+def captions(run: Run, lake: Lake, config: CaptionsConfig) -> CaptionedImages:
     """Draws the catalogue, or reads what lies in files."""
     if config.source == "catalogue":
         from scot_core.stages.captions.catalogue import draw_captions, draw_gallery
 
         drawn = run(draw_captions(lake, config))["captions"]
-        return Pictures(drawn, run(draw_gallery(lake, config))["galleries"])
+        return CaptionedImages(drawn, run(draw_gallery(lake, config))["galleries"])
     from scot_core.stages.captions.read import ReadCaptions
 
-    return Pictures(run(ReadCaptions(lake, config))["captions"], None)
+    return CaptionedImages(run(ReadCaptions(lake, config))["captions"], None)

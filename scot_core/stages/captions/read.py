@@ -9,8 +9,8 @@ from functools import cached_property
 from types import TracebackType
 from typing import Any
 
-from scot_core.captions.pictures import Bad, load
-from scot_core.captions.place import Place
+from scot_core.captions.directory import Directory
+from scot_core.captions.images import Bad, load
 from scot_core.captions.sources import readers_of
 from scot_core.captions.spool import Spool, spool
 from scot_core.config import CaptionsConfig
@@ -101,7 +101,7 @@ class ReadCaptions(Step):
         return {**columns, "stage": ["captions"] * len(refused), "tries": [1] * len(refused)}
 
     @cached_property
-    def _images(self) -> dict[str, Place]:
+    def _images(self) -> dict[str, Directory]:
         return {reader.source: reader.images for reader in self._readers}
 
     @cached_property

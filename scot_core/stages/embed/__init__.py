@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from scot_core.config import EmbedConfig
 from scot_core.lake import Dataset, Lake
-from scot_core.stages.captions import Pictures
+from scot_core.stages.captions import CaptionedImages
 from scot_core.stages.embed.images import embed_images
 from scot_core.stages.embed.texts import embed_texts
 from scot_core.stages.step import Run
@@ -21,7 +21,7 @@ class Embeddings:
     gallery: Dataset | None
 
 
-def embed(run: Run, lake: Lake, config: EmbedConfig, pictures: Pictures, triplets: Dataset) -> Embeddings:
+def embed(run: Run, lake: Lake, config: EmbedConfig, pictures: CaptionedImages, triplets: Dataset) -> Embeddings:
     """Every image and every different text once."""
     images = run(embed_images(lake, config, pictures.captions))["embeddings"]
     texts = run(embed_texts(lake, config, triplets))["embeddings"]

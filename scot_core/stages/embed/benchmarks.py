@@ -14,7 +14,7 @@ from scot_core.benchmarks.images import ImageFiles, find_images
 from scot_core.config import EmbedConfig, PublishedConfig
 from scot_core.config.settings import settings
 from scot_core.encoders import EncoderSpec
-from scot_core.encoders.pictures import open_file
+from scot_core.encoders.decoding import open_file
 from scot_core.errors import DataError
 from scot_core.lake import Identity, Lake
 from scot_core.lake.fingerprint import digest

@@ -12,8 +12,7 @@ import pyarrow as pa
 from PIL import Image
 
 from scot_core.config import EmbedConfig
-from scot_core.encoders import Vectors
-from scot_core.encoders.pictures import Opener, embed_pictures
+from scot_core.encoders.decoding import Opener, embed_pictures
 from scot_core.encoders.preprocessing import UNDECODABLE, upright_rgb
 from scot_core.errors import DataError
 from scot_core.lake import Dataset, Lake
@@ -21,6 +20,7 @@ from scot_core.lake.schema import pair_id
 from scot_core.stages.embed.step import Embed, Identify
 from scot_core.stages.embed.texts import of_dataset
 from scot_core.stages.step import Committed, Tick
+from scot_core.vectors import Vectors
 
 Refusal = tuple[str, str]  # reason and what was seen
 

@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow as pa
 
 from scot_core.config import EmbedConfig
-from scot_core.encoders import Encoder, EncoderSpec, Vectors, load
+from scot_core.encoders import Encoder, EncoderSpec, load
 from scot_core.lake import Identity, Lake
 from scot_core.stages.embed.vectors import spec_for
 from scot_core.stages.step import Step
+from scot_core.vectors import Vectors
 
 Identify = Callable[[EncoderSpec], Mapping[str, Identity]]  # what is made with an encoder, by table
 

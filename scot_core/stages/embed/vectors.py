@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from scot_core.config import EmbedConfig
-from scot_core.encoders import Encoder, EncoderSpec, Vectors, load, spec_of
+from scot_core.encoders import Encoder, EncoderSpec, load, spec_of
 from scot_core.errors import DataError, ModelError
 from scot_core.lake import Dataset
+from scot_core.vectors import Vectors
 
 
 def vectors_by_id(datasets: Sequence[Dataset]) -> tuple[dict[str, int], Vectors]:

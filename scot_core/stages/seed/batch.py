@@ -23,7 +23,7 @@ from scot_core.llm.remote.batch import BatchClient
 from scot_core.llm.remote.chat import ChatRequest, highest_price
 from scot_core.llm.remote.failures import GoneError
 from scot_core.stages.replies.ask import keep, key_or
-from scot_core.stages.seed.ledger import Entry, Ledger
+from scot_core.stages.seed.ledger import BatchEntry, Ledger
 from scot_core.stages.seed.work import SeedWork
 from scot_core.stages.step import Tick, Work
 
@@ -94,11 +94,11 @@ class SubmitBatches(_Batches):
             return
         entry = self._ledger.latest(shard)
         if entry is None or entry.batch_id is not None:
-            entry = Entry(shard, 1 if entry is None else entry.round + 1)
+            entry = BatchEntry(shard, 1 if entry is None else entry.round + 1)
         self._submit(self._client(), entry, requests)
         tick(len(requests))
 
-    def _submit(self, client: BatchClient, entry: Entry, requests: Sequence[ChatRequest]) -> None:
+    def _submit(self, client: BatchClient, entry: BatchEntry, requests: Sequence[ChatRequest]) -> None:
         key = self._seeds.identity.key
         label = {"scot_dataset": f"replies/{key}", "scot_shard": str(entry.shard), "scot_round": str(entry.round)}
         facts = {"ids": [request.id for request in requests], "usd": self._highest(requests)}
@@ -212,13 +212,13 @@ class CollectBatches(_Batches):
             what = f"failed: {entry.problem}" if entry.status == "failed" else "was cancelled"
             raise client.failures.error(f"says that batch {entry.batch_id} {what}; run again to submit the rest")
 
-    def _require_sense(self, client: BatchClient, entry: Entry, replies: dict[str, Reply]) -> None:
+    def _require_sense(self, client: BatchClient, entry: BatchEntry, replies: dict[str, Reply]) -> None:
         refused = [name for name, reply in replies.items() if reply.finish_reason == "error:bad_request"]
         if len(refused) >= _HOPELESS and len(refused) == len(replies):
             self._ledger.write(entry.shard, entry.round, collected=True)
             raise client.failures.error(f"turned down all {len(refused)} requests of a batch: look at its error file")
 
-    def _given_up(self, client: BatchClient, entry: Entry, answers: dict[str, Reply | str]) -> dict[str, Reply]:
+    def _given_up(self, client: BatchClient, entry: BatchEntry, answers: dict[str, Reply | str]) -> dict[str, Reply]:
         """Replies that say so, for rows without one that were in as many batches as they may be."""
         tries = self._ledger.tries(entry.shard)
         why = {name: answers.get(name, "server") for name in entry.ids}

@@ -14,7 +14,7 @@ from scot_core.lake import Draft, Lake
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class BatchEntry:
     """One batch, as far as it is known to have come.
 
     Attributes:
@@ -60,16 +60,16 @@ class Ledger:
         self._journal.append({"shard": shard, "round": round_, **facts})
         self._journal.close()
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[BatchEntry]:
         """By shard and round. Records of one batch are put together in any order."""
-        known: dict[tuple[int, int], Entry] = {}
+        known: dict[tuple[int, int], BatchEntry] = {}
         for record in self._journal.records():
             place = record["shard"], record["round"]
             facts = {**record, "ids": tuple(record["ids"])} if "ids" in record else record
-            known[place] = replace(known.get(place, Entry(*place)), **facts)
+            known[place] = replace(known.get(place, BatchEntry(*place)), **facts)
         return [known[place] for place in sorted(known)]
 
-    def latest(self, shard: int) -> Entry | None:
+    def latest(self, shard: int) -> BatchEntry | None:
         """The newest entry of a shard."""
         of_shard = [entry for entry in self.entries() if entry.shard == shard]
         return of_shard[-1] if of_shard else None
@@ -78,10 +78,10 @@ class Ledger:
         """How many batches each request of a shard was in."""
         return Counter(name for entry in self.entries() if entry.shard == shard for name in entry.ids)
 
-    def running(self) -> list[Entry]:
+    def running(self) -> list[BatchEntry]:
         return [entry for entry in self.entries() if entry.is_running]
 
-    def waiting(self) -> list[Entry]:
+    def waiting(self) -> list[BatchEntry]:
         return [entry for entry in self.entries() if entry.is_waiting]
 
     def is_open(self, shard: int) -> bool:

@@ -12,8 +12,8 @@ from pathlib import PurePosixPath
 
 from PIL import Image, UnidentifiedImageError
 
+from scot_core.captions.directory import Directory
 from scot_core.captions.entries import Reason
-from scot_core.captions.place import Place
 
 # Pillow knows more, but some of those start other programs (EPS) or are no pictures (HDF5)
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -27,7 +27,7 @@ class Bad:
     raw: str
 
 
-def load(images: Place, path: str | None) -> bytes | Bad:
+def load(images: Directory, path: str | None) -> bytes | Bad:
     """The bytes of an image file whose first frame decodes whole, or what is wrong with it."""
     if path is None:
         return Bad(Reason.IMAGE_MISSING, "the annotations do not list this image")

@@ -34,7 +34,7 @@ UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Directory:
     """Names are relative to the root, with forward slashes. `setting` is what a person changes when it is wrong.
 
     An image is read where it really lies below one of the folders `inside`, themselves relative to the root: links are
@@ -47,7 +47,7 @@ class Place:
     inside: tuple[str, ...] = ("",)
 
     @classmethod
-    def at(cls, url: str, setting: str) -> Place:
+    def at(cls, url: str, setting: str) -> Directory:
         """Raises DataError for a URL of an unknown kind."""
         try:
             fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)  # files come and go
@@ -55,7 +55,7 @@ class Place:
             raise DataError(f"{setting} is {url!r}, which cannot be opened: {error}") from error
         return cls(fs, root.rstrip("/"), setting)
 
-    def folder(self, name: str) -> Place:
+    def folder(self, name: str) -> Directory:
         """A folder below this one."""
         return replace(self, root=self.path(name))
 

@@ -22,8 +22,9 @@ import numpy as np
 from PIL import Image
 
 from scot_core.encoders.preprocessing import UNDECODABLE, Pixels, upright_rgb
-from scot_core.encoders.spec import Encoder, TakesPixels, Vectors
+from scot_core.encoders.spec import Encoder, TakesPixels
 from scot_core.errors import DataError
+from scot_core.vectors import Vectors
 
 Opener = Callable[[], Image.Image]
 
