@@ -109,6 +109,11 @@ def test_ctrl_c_stops_with_a_word_and_loses_nothing(environment: dict[str, str],
         (["run", "--set", "train.steps=many"], 2, "train.steps"),
         (["run", "--until", "party"], 2, "captions"),
         (["query", "selct 1"], 2, "selct"),
+        (["query", "select 1; select 2"], 2, "2 statements"),
+        (["query", "from read_text('/etc/passwd')"], 2, "the lake alone"),
+        (["query", "copy (select 1) to 'x'"], 2, "only read"),
+        (["run", "--set", "captions.gallery=400"], 2, "at least 4500"),
+        (["merge", "folder", "--adapter", "none-1"], 1, "none-1"),
         (["report"], 1, "scot run"),
         (["nonsense"], 2, ""),
         (["run", "--lake", "/proc/lake"], 1, "/proc/lake"),
@@ -124,12 +129,34 @@ def test_bad_usage_is_one_clear_error(
     assert len(run.stderr.strip().splitlines()) <= 12
 
 
+def test_ctrl_c_ends_a_query(environment: dict[str, str], tmp_path: Path) -> None:
+    sql = "select count(*) from range(1000000000) a, range(1000000000) b where a.range <> b.range + 1"
+    command = [sys.executable, "-m", "scot.cli", "query", sql, "--lake", str(tmp_path / "lake")]
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    process = subprocess.Popen(
+        command, env={**environment, "TMPDIR": str(scratch)}, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    while not list(scratch.iterdir()):
+        assert process.poll() is None
+        time.sleep(0.1)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130 and b"Traceback" not in said
+    assert list(scratch.iterdir()) == []
+
+
 def test_query_search_status_and_doctor_answer(
     undisturbed: tuple[Path, float], environment: dict[str, str], tmp_path: Path
 ) -> None:
     lake = str(undisturbed[0])
     sql = "select source, count(*), avg(length(modification)) from triplets group by 1"
     assert "catalogue" in scot(environment, "query", sql, "--lake", lake).stdout
+    odd = "select 'nan'::float as n, ':x:' || chr(27) || '[31m' as t, 'ab'::blob as b"
+    answer = scot(environment, "query", odd, "--lake", lake, "--json").stdout
+    assert json.loads(answer, parse_constant=pytest.fail) == [{"n": "NaN", "t": ":x:\x1b[31m", "b": "YWI="}]
+    assert r":x:\x1b[31m" in scot(environment, "query", odd, "--lake", lake).stdout
     picture = tmp_path / "reference.png"
     image = Lake(lake).table("galleries").latest().read(["image"])["image"][0].as_py()
     picture.write_bytes(image["bytes"])
