@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fnmatch
 import gzip
-import hashlib
 import io
 import os
 import stat
@@ -23,8 +22,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 from scot_core.captions.entries import Reason
 from scot_core.errors import DataError, ScotError
+from scot_core.lake.fingerprint import stream_digest
 
-BLOCK = 1 << 20  # bytes read at a time for a digest
 LARGEST_IMAGE = 256 << 20  # bytes
 LONGEST_LINE = 16 << 20  # characters of a line; one that is longer is cut, and so makes no entry
 DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, ijson.JSONError, pa.ArrowInvalid)
@@ -80,11 +79,8 @@ class Directory:
 
     def digest(self, name: str) -> str:
         """blake2b of a file's bytes, 32 hex digits. Raises DataError where there is no such file."""
-        state = hashlib.blake2b(digest_size=16)
         with self._failing(name), self._opened(self.path(name)) as file:
-            while block := file.read(BLOCK):
-                state.update(block)
-        return state.hexdigest()
+            return stream_digest(file)
 
     @contextmanager
     def stream(self, name: str) -> Iterator[BinaryIO]:

@@ -7,7 +7,6 @@ group a shard. It depends on nothing but the entries and the arguments, so it ca
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +22,7 @@ import pyarrow.parquet as pq
 from scot_core.captions.entries import Candidate, Reason
 from scot_core.captions.reader import Reader
 from scot_core.errors import DataError
+from scot_core.lake.fingerprint import digest
 from scot_core.lake.schema import pair_id
 
 BATCH = 20_000  # rows in memory on the way in and out
@@ -110,7 +110,7 @@ def _entry_rows(readers: Sequence[Reader], seed: int) -> Iterator[tuple[Any, ...
     for number, (source, entry) in enumerate(read):
         if isinstance(entry, Candidate):
             pair = pair_id(source, entry.image_id, entry.caption)
-            draw = hashlib.blake2b(f"{seed}/{pair}".encode(), digest_size=16).hexdigest()
+            draw = digest(f"{seed}/{pair}".encode())
             yield number, source, pair, draw, entry.image_id, entry.path, entry.caption, None, None
         else:
             refusal = pair_id(source, entry.where, entry.raw)

@@ -9,7 +9,6 @@ reply. GET /_calls tells how often each caption was asked and answered, and dige
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import random
 import re
@@ -33,6 +32,7 @@ from starlette.types import ASGIApp
 from scot_core.catalogue import grammar
 from scot_core.catalogue.teacher_batches import Batches, Fate
 from scot_core.errors import DataError, EndpointError
+from scot_core.lake.fingerprint import digest
 from scot_core.triplets import json_reply
 
 MODEL: Final = "catalogue-teacher-1"
@@ -182,7 +182,7 @@ def _caption_and_system(messages: list[dict[str, str]]) -> tuple[str, str]:
 
 
 def _digest(*parts: object) -> str:
-    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
+    return digest(json.dumps(parts).encode())
 
 
 def _within(text: str, max_tokens: int | None) -> tuple[str, str]:

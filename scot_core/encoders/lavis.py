@@ -13,10 +13,8 @@ Checkpoints are read as tensors only: nothing in them is executed.
 
 from __future__ import annotations
 
-import hashlib
 import zipfile
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from math import isqrt
 from pathlib import Path
 from pickle import UnpicklingError
@@ -35,6 +33,7 @@ from scot_core.encoders.pretrained import ROWS, Precision
 from scot_core.encoders.spec import EncoderSpec
 from scot_core.encoders.weights import own_folder
 from scot_core.errors import ConfigError, ModelError
+from scot_core.lake.fingerprint import files_digest
 from scot_core.vectors import Vectors
 
 NAME: Final = "lavis-blip2"
@@ -68,7 +67,7 @@ def spec_of(
         raise ConfigError(f"encoder {name} has no pooling {pooling!r}; there is {', '.join(SAME.poolings)}")
     folder = own_folder(name)
     files = _files(folder)
-    found = _digest((*files, *(folder / part for part in BERT)))
+    found = files_digest((*files, *(folder / part for part in BERT)), named=False)
     if revision not in (None, found):
         raise ModelError(f"{folder} holds the weights {found}, not {revision}: replace them or leave embed.revision")
     weights = _weights(files)
@@ -211,18 +210,3 @@ def _weights(files: Sequence[Path]) -> dict[str, Tensor]:
         held = " and ".join(map(str, files))
         raise ModelError(f"{held} hold no {', '.join(lacking)}: these are not BLIP-2's weights")
     return weights
-
-
-def _digest(files: Sequence[Path]) -> str:
-    """One digest over the content of the files, in order (16 bytes, in hex). A file is read again when it changed."""
-    total = hashlib.blake2b(digest_size=16)
-    for path in files:
-        stat = path.stat()
-        total.update(_file_digest(path, stat.st_size, stat.st_mtime_ns))
-    return total.hexdigest()
-
-
-@lru_cache(maxsize=16)
-def _file_digest(path: Path, size: int, changed_ns: int) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()

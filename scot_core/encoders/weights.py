@@ -6,17 +6,15 @@ Only safetensors are read. `HF_HUB_OFFLINE=1` keeps everything local.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 from scot_core.config.settings import settings
 from scot_core.errors import ModelError
+from scot_core.lake.fingerprint import files_digest
 
 CONFIG: Final = "config.json"
 WEIGHTS: Final = "model.safetensors"
@@ -110,21 +108,6 @@ def missing(folder: Path) -> list[str]:
     return lacking
 
 
-def files_digest(paths: Sequence[Path]) -> str:
-    """One digest over names and contents, in order (16 bytes, in hex). A file is read again when it changed."""
-    total = hashlib.blake2b(digest_size=16)
-    for path in paths:
-        stat = path.stat()
-        total.update(f"{path.name}\0".encode() + _content(path, stat.st_size, stat.st_mtime_ns))
-    return total.hexdigest()
-
-
-@lru_cache(maxsize=64)
-def _content(path: Path, size: int, changed_ns: int) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
-
-
 def _deciding(folder: Path) -> list[str]:
     """The files that decide a vector, by name: not a pickle or a readme that lies beside them."""
     optional = [name for name in (*TOKENIZERS, *_TOKENIZER_FILES) if (folder / name).is_file()]
@@ -136,7 +119,7 @@ def _own(name: str, hub: str, pinned: str | None, revision: str | None, folder: 
     if lacking:
         wanted = Weights(name, hub, revision or pinned or "", None)
         raise ModelError(f"encoder {name}: {', '.join(lacking)} missing in {folder}. {_get(wanted)}")
-    found = files_digest([folder / name for name in _deciding(folder)])
+    found = files_digest((folder / name for name in _deciding(folder)), named=True)
     downloaded = _downloaded(folder)
     if revision is not None and revision != found and (not _COMMIT.fullmatch(revision) or downloaded - {revision}):
         what = f"{found} (downloaded as {', '.join(sorted(downloaded))})" if downloaded else found

@@ -11,9 +11,12 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, BinaryIO
 
 KEY_DIGITS = 12
+_hash = partial(hashlib.blake2b, digest_size=16)
 
 
 def canonical_json(value: Any) -> bytes:
@@ -24,7 +27,7 @@ def canonical_json(value: Any) -> bytes:
 def fingerprint(stage: str, version: int, config: Mapping[str, Any], inputs: Iterable[str]) -> str:
     """32 hex digits of blake2b over stage, stage version, configuration and input fingerprints."""
     content = {"stage": stage, "version": version, "config": dict(config), "inputs": list(inputs)}
-    return hashlib.blake2b(canonical_json(content), digest_size=16).hexdigest()
+    return digest(canonical_json(content))
 
 
 def key_of(prefix: str, identity: str) -> str:
@@ -37,5 +40,32 @@ def key_of(prefix: str, identity: str) -> str:
 
 
 def digest(data: bytes) -> str:
-    """Digest of a file's bytes, as manifests hold it."""
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
+    """32 hex digits of blake2b over bytes: what manifests hold of a file, and what ids are made of."""
+    return _hash(data).hexdigest()
+
+
+def stream_digest(file: BinaryIO) -> str:
+    """The same of everything that is left to read of a file, a MB at a time."""
+    state = _hash()
+    while block := file.read(1 << 20):
+        state.update(block)
+    return state.hexdigest()
+
+
+def files_digest(paths: Iterable[Path], *, named: bool) -> str:
+    """32 hex digits over the contents of files, in order, and over their names where these count, too.
+
+    A file is read again when it changed.
+    """
+    total = _hash()
+    for path in paths:
+        stat = path.stat()
+        total.update(f"{path.name}\0".encode() if named else b"")
+        total.update(bytes.fromhex(_content(path, stat.st_size, stat.st_mtime_ns)))
+    return total.hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _content(path: Path, size: int, changed_ns: int) -> str:
+    with path.open("rb") as file:
+        return stream_digest(file)

@@ -6,11 +6,10 @@ Images follow the layout that dataset viewers understand: `struct<bytes, path>`.
 
 from __future__ import annotations
 
-import hashlib
-
 import pyarrow as pa
 
 from scot_core.errors import ConfigError
+from scot_core.lake.fingerprint import digest
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
@@ -149,8 +148,7 @@ def schema_of(table: str, dim: int | None = None) -> pa.Schema:
 
 
 def _digest(*parts: str) -> str:
-    joined = "\x1f".join(parts).encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(joined, digest_size=16).hexdigest()
+    return digest("\x1f".join(parts).encode("utf-8", "surrogatepass"))
 
 
 def pair_id(source: str, image_id: str, caption: str) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
 from typing import TypeVar
+
+from scot_core.lake.fingerprint import digest
 
 T = TypeVar("T")
 
 
 def shuffled(items: Iterable[T], name: Callable[[T], str]) -> list[T]:
     """The items in the order of a digest of their names, whatever order they came in."""
-    return sorted(items, key=lambda item: hashlib.blake2b(name(item).encode(), digest_size=16).digest())
+    return sorted(items, key=lambda item: digest(name(item).encode()))

@@ -6,7 +6,6 @@ The network is that of SEARLE (arXiv 2303.15247), whose checkpoints load through
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import tempfile
@@ -20,6 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from scot_core.errors import ConfigError, ModelError, ShapeError
+from scot_core.lake.fingerprint import digest
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -93,7 +93,7 @@ class Phi(nn.Module):
             "format": _FORMAT,
             **{name: getattr(self, name) for name in _SIZES},
             "dropout": self.dropout,
-            "weights_blake2b": _digest(weights),
+            "weights_blake2b": digest(weights),
         }
         folder = Path(folder)
         try:
@@ -112,7 +112,7 @@ class Phi(nn.Module):
         folder = Path(folder)
         config = _read_config(folder / CONFIG_FILE)
         weights = _read_bytes(folder / WEIGHTS_FILE)
-        if _digest(weights) != config["weights_blake2b"]:
+        if digest(weights) != config["weights_blake2b"]:
             raise ModelError(
                 f"{folder / WEIGHTS_FILE} is not the file that {CONFIG_FILE} was written for; restore or retrain"
             )
@@ -139,10 +139,6 @@ class Phi(nn.Module):
                 raise ModelError(f"{name} must be a tensor of floats, not {kind}")
             if given.shape != here.shape:
                 raise ShapeError(f"{name} has shape {tuple(given.shape)}, this φ needs {tuple(here.shape)}")
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scot_core.lake.fingerprint import canonical_json, digest, fingerprint, key_of
+from scot_core.lake.fingerprint import canonical_json, digest, files_digest, fingerprint, key_of, stream_digest
 from scot_core.lake.schema import pair_id, text_id
 
 JSON = st.recursive(
@@ -37,6 +39,18 @@ def test_ids_are_blake2b_over_separated_parts() -> None:
     assert pair_id("a", "bc", "d") != pair_id("ab", "c", "d")
     assert len(pair_id("coco", "1", "\ud800")) == 32  # half a surrogate pair is a caption, too
     assert digest(b"") == "cae66941d9efbd404e4d88758ea67670"
+
+
+def test_files_are_read_whole_and_again_when_they_change(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a.bin", "b.bin")]
+    for path, data in zip(paths, (b"x" * 3_000_000, b""), strict=True):
+        path.write_bytes(data)
+    contents = [hashlib.blake2b(path.read_bytes(), digest_size=16).digest() for path in paths]
+    assert stream_digest(io.BytesIO(b"x" * 3_000_000)) == contents[0].hex()
+    assert files_digest(paths, named=False) == digest(b"".join(contents))
+    assert files_digest(paths, named=True) == digest(b"a.bin\0" + contents[0] + b"b.bin\0" + contents[1])
+    paths[1].write_bytes(b"y")
+    assert files_digest(paths, named=False) == digest(contents[0] + hashlib.blake2b(b"y", digest_size=16).digest())
 
 
 @settings(max_examples=25, deadline=None)

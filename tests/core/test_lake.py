@@ -440,7 +440,7 @@ def _blake2b(data: bytes) -> str:
 
 
 def test_the_files_of_a_lake_are_what_other_versions_read(
-    local_lake: Lake, triplets: Rows, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    local_lake: Lake, triplets: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Names, order and form of everything that is JSON or SQL, and what Parquet readers see of a part."""
     monkeypatch.setattr("scot_core.lake.draft.datetime", Clock)

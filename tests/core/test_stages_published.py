@@ -23,7 +23,7 @@ from scot_core.lake.fingerprint import fingerprint
 from scot_core.lake.manifest import Rows
 from scot_core.stages import recipes
 from scot_core.stages.benchmark.chosen import choose_combiner
-from scot_core.stages.embed.benchmarks import embed_benchmark_images, open_published
+from scot_core.stages.embed.benchmarks import embed_benchmark_images, embed_benchmark_texts, open_published
 from scot_core.stages.step import Committed, Work, run_here
 from tests.published import GALLERY, write_cirr, write_fashioniq
 from tests.rows import no_rows
@@ -80,6 +80,22 @@ def test_rows_are_those_of_the_benchmark_itself(lake: Lake, fashioniq: Path, tmp
     for method, queries in expected.items():
         for metric, value in benchmark.score(queries, gallery).items():
             assert found[method, "all", metric] == pytest.approx(value)
+
+
+def test_images_and_texts_are_embedded_in_order_and_the_model_is_given_back(lake: Lake, fashioniq: Path) -> None:
+    settings = config(fashioniq)
+    opened = open_published(settings)
+    images = embed_benchmark_images(lake, settings, ENCODER, opened)
+    texts = embed_benchmark_texts(lake, settings, ENCODER, opened)
+    for step in (images, texts):
+        with step:
+            step.run(0, lambda _: None)
+            assert "encoder" in vars(step)
+        assert "encoder" not in vars(step)  # a device may not hold two
+    stored = run_here(texts)["embeddings"].read(["text"])["text"].to_pylist()
+    assert stored == sorted({query.modification for query in opened.whole.queries})
+    ids = run_here(images)["embeddings"].read(["item_id"])["item_id"].to_pylist()
+    assert ids == sorted(opened.whole.image_ids)
 
 
 def test_a_second_run_embeds_and_measures_nothing(lake: Lake, fashioniq: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,6 +84,23 @@ def test_a_place_that_cannot_be_written_is_a_lake_error_that_says_what_to_do(tmp
         Storage(str(tmp_path / "file")).names("captions")
 
 
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_name_before_write_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, synced, fsync = tmp_path / "deep" / "file", list[tuple[Path, int, bool]](), os.fsync
+
+    def record(descriptor: int) -> None:
+        fsync(descriptor)
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        synced.append((path, path.stat().st_size, target.exists()))
+
+    monkeypatch.setattr(os, "fsync", record)
+    Storage(str(tmp_path)).write("deep/file", b"12345")
+    (file, size, named), (folder, _, there) = synced
+    assert file.parent == target.parent and file != target and size == 5 and not named
+    assert folder == target.parent and there
+
+
 WRITE_FOREVER = """
 import sys
 from scot_core.lake.storage import Storage

@@ -7,7 +7,6 @@ same machine; a batch that had to be split for want of memory, which is logged, 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import random
@@ -25,6 +24,7 @@ from transformers import PreTrainedTokenizerBase
 from scot_core import checkpoint
 from scot_core.config import FinetuneConfig
 from scot_core.errors import DataError, ModelError
+from scot_core.lake.fingerprint import digest
 from scot_core.llm.local.generator import FourBitCheck, is_four_bit, load_base
 from scot_core.memory import halved
 
@@ -191,8 +191,7 @@ def _step(model: Any, batches: Sequence[Sequence[_Example]], pad: int, rows: int
 
 
 def _digest(examples: Sequence[tuple[str, str]]) -> str:
-    text = json.dumps([list(pair) for pair in examples], ensure_ascii=False)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return digest(json.dumps([list(pair) for pair in examples], ensure_ascii=False).encode())
 
 
 def _save_adapter(model: Any, out: Path) -> None:
