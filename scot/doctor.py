@@ -15,6 +15,7 @@ from scot_core.config import PUBLISHED
 from scot_core.config.settings import settings
 from scot_core.errors import ScotError
 from scot_core.lake import Lake
+from scot_core.paper import Variant
 
 NEEDED_GB = 6.0
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "duckdb", "pyarrow", "openai", "prefect")
@@ -108,13 +109,14 @@ def _server() -> Finding:
 
 def benchmark_data(name: str) -> Finding:
     """Annotations and images of a published benchmark, where to get what is missing and where it belongs."""
-    of, _, split = name.partition("-")
+    variant = Variant.parse(name)
+    of, split = variant.benchmark, variant.split
     what, root, source = f"data: {name}", Path(settings().data) / of, SOURCES[of]
-    absent = missing_files(of, root, split or "val")
+    absent = missing_files(of, root, split)
     if absent:
         return Finding(what, None, f"missing under {root}: {', '.join(absent)}; annotations from {source.annotations}")
     try:
-        benchmark = load(of, root, split=split or "val")
+        benchmark = load(of, root, split=split)
     except ScotError as error:
         return Finding(what, False, str(error))
     files = find_images(benchmark, root)

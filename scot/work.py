@@ -25,6 +25,7 @@ from scot_core.config import (
 )
 from scot_core.errors import ConfigError
 from scot_core.lake import Lake
+from scot_core.paper import VALIDATION
 
 ProfileOption = Annotated[str, Parameter(name="--profile", help=f"{', '.join(PROFILES)}; see `scot plan`.")]
 LlmOption = Annotated[
@@ -131,7 +132,7 @@ def benchmark(
     places = {"root": str(root or ""), "images": None if images is None else str(images)}
     config = validated(PublishedConfig, {"name": name, **places, "allow_missing": allow_missing})
     embed = None if encoder is None else validated(EmbedConfig, {"encoder": encoder})
-    if submission is not None and "-" not in name:
+    if submission is not None and config.variant.split == VALIDATION:
         raise ConfigError(f"the targets of {name} are public: --submission goes with cirr-test1 and circo-test")
     place = lake_at(lake, to_write=True)
     _require_prefect()

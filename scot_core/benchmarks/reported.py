@@ -50,7 +50,7 @@ def beside(rows: Sequence[Mapping[str, Any]]) -> list[Line]:
     if not rows:
         return []
     name, encoder = str(rows[0]["benchmark"]), str(rows[0]["encoder"])
-    reported = paper.REPORTED.get(name.partition("-")[0])
+    reported = paper.REPORTED.get(paper.Variant.parse(name).benchmark)
     if reported is None:
         return []
     return _measured(rows, encoder) + _reported(reported, BACKBONES.get(encoder))

@@ -10,6 +10,7 @@ from scot_core.config.base import Config, Execution, Positive, Share, StageConfi
 from scot_core.config.captions import CaptionsConfig
 from scot_core.config.endpoints import TEACHER, EndpointConfig, ServerConfig
 from scot_core.errors import ConfigError
+from scot_core.paper import Variant
 
 
 class SeedConfig(StageConfig):
@@ -166,38 +167,45 @@ PublishedName = Literal["fashioniq", "cirr", "cirr-test1", "circo", "circo-test"
 PUBLISHED: tuple[str, ...] = get_args(PublishedName)
 
 
-class BenchmarkConfig(StageConfig):
-    """Composed retrieval, measured (§4.3): the benchmarks that follow training."""
+class MeasureConfig(StageConfig):
+    """How a benchmark is measured."""
 
     STAGE: ClassVar[str] = "benchmark"
-    names: Annotated[tuple[Literal["catalogue"] | PublishedName, ...], Field(min_length=1)] = ("catalogue",)
-    """Benchmarks: `catalogue` where the captions are the catalogue's, published ones from folders in SCOT_DATA."""
     allow_missing: bool = False
-    """Go on without images that are missing or broken; queries about them count as misses."""
+    """Go on without images that are missing or broken: they are no candidates, and queries about them are misses."""
     resamples: Positive = 2000
     """Bootstrap samples of the queries, for the 95 % intervals."""
     seed: int = 0
     """Of the resampling."""
 
 
-class PublishedConfig(StageConfig):
+class BenchmarkConfig(MeasureConfig):
+    """Composed retrieval, measured (§4.3): the benchmarks that follow training."""
+
+    names: Annotated[tuple[Literal["catalogue"] | PublishedName, ...], Field(min_length=1)] = ("catalogue",)
+    """Benchmarks: `catalogue` where the captions are the catalogue's, published ones from folders in SCOT_DATA."""
+
+    def of(self, name: PublishedName) -> PublishedConfig:
+        """The same measuring, of one published benchmark where it usually lies."""
+        return PublishedConfig(name=name, **{field: getattr(self, field) for field in MeasureConfig.model_fields})
+
+
+class PublishedConfig(MeasureConfig):
     """One published benchmark over a folder of images."""
 
-    STAGE: ClassVar[str] = "benchmark"
     name: PublishedName
     """Benchmark and split; `-test1` and `-test` have hidden targets and give files for the evaluation server."""
     root: str = Execution("")
     """Folder of the annotations as published; empty for the benchmark's folder in SCOT_DATA."""
     images: str | None = Execution(None)
     """Folder of the images; none for the root."""
-    allow_missing: bool = False
-    """Go on without images that are missing or broken: they are no candidates, and queries about them are misses."""
     shard_rows: Positive = 1000
     """Images in a shard."""
-    resamples: Positive = 2000
-    """Bootstrap samples of the queries, for the 95 % intervals."""
-    seed: int = 0
-    """Of the resampling."""
+
+    @property
+    def variant(self) -> Variant:
+        """Benchmark and split."""
+        return Variant.parse(self.name)
 
 
 class Pipeline(Config):

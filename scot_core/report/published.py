@@ -9,6 +9,7 @@ from typing import Any
 from scot_core.benchmarks.baselines import BASELINES
 from scot_core.benchmarks.reported import BACKBONES, Line, beside
 from scot_core.lake import Dataset, Lake
+from scot_core.paper import Variant
 from scot_core.report import plots
 from scot_core.report.lineage import Lineage, trace
 from scot_core.report.page import fill
@@ -30,8 +31,8 @@ class Section:
 
     @property
     def title(self) -> str:
-        name, _, split = self.name.partition("-")
-        return f"{TITLES[name]} {split or 'val'}"
+        variant = Variant.parse(self.name)
+        return f"{TITLES[variant.benchmark]} {variant.split}"
 
     @property
     def metrics(self) -> list[str]:

@@ -47,3 +47,19 @@ def test_every_row_has_its_source_and_is_listed_once() -> None:
     for table in (paper.TABLE_1, paper.TABLE_2, paper.TABLE_3):
         assert len({(row.setting, row.backbone, row.method) for row in table}) == len(table)
         assert all(row.source.startswith("Table ") for row in table)
+
+
+@pytest.mark.parametrize(
+    ("name", "benchmark", "split"),
+    [
+        ("cirr", "cirr", "val"),
+        ("cirr-test1", "cirr", "test1"),
+        ("circo-test", "circo", "test"),
+        ("fashioniq", "fashioniq", "val"),
+    ],
+)
+def test_a_name_is_a_benchmark_and_its_split(name: str, benchmark: str, split: str) -> None:
+    variant = paper.Variant.parse(name)
+    assert (variant.benchmark, variant.split, str(variant)) == (benchmark, split, name)
+    assert paper.Variant.parse(f"{benchmark}-{split}") == variant
+    assert paper.main_metric(name) == paper.MAIN_METRICS[benchmark]

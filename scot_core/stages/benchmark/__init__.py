@@ -19,10 +19,7 @@ def benchmark(
     measured: dict[str, Dataset] = {}
     for name in config.names:
         if name != "catalogue":
-            measure = PublishedConfig(
-                name=name, allow_missing=config.allow_missing, resamples=config.resamples, seed=config.seed
-            )
-            measured[name] = published(run, lake, measure, combiners.key, None)
+            measured[name] = published(run, lake, config.of(name), combiners.key, None)
         elif vectors.gallery is not None:
             inputs = (combiners, triplets, vectors.images, vectors.texts, vectors.gallery)
             measured[name] = run(MeasureCatalogue(lake, config, *inputs))["benchmarks"]

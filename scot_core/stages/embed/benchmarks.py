@@ -46,15 +46,15 @@ def open_published(config: PublishedConfig) -> Published:
     """Read the annotations and look for the images, which may be missing. Raises DataError where annotations are,
     or a folder of images that is named.
     """
-    name, _, split = config.name.partition("-")
+    name, split = config.variant.benchmark, config.variant.split
     root = Path(config.root or Path(settings().data) / name).expanduser()
-    absent = benchmarks.missing_files(name, root, split or "val")
+    absent = benchmarks.missing_files(name, root, split)
     if absent:
         source = benchmarks.SOURCES[name]
         raise DataError(
             f"{config.name} needs {', '.join(absent)} under {root}: get the annotations from {source.annotations}"
         )
-    whole = benchmarks.load(name, root, split=split or "val")
+    whole = benchmarks.load(name, root, split=split)
     images = None if config.images is None else Path(config.images).expanduser()
     if images is not None and not images.is_dir():
         raise DataError(f"there is no folder {images} with the images of {config.name} (--images)")
@@ -83,7 +83,7 @@ def embed_benchmark_images(
 
     Splits over the same images, such as CIRCO's, share the vectors.
     """
-    source = config.name.partition("-")[0]
+    source = config.variant.benchmark
     ids, files = sorted(published.whole.image_ids), published.files  # sorted, as the key sees them: a set
     content = {"files": files.digest, "allow_missing": config.allow_missing}
 
