@@ -34,6 +34,8 @@ class SeedConfig(StageConfig):
     """No request is sent that could cost more than what is left of this; none for no limit."""
     accept_partial: bool = Execution(False)
     """Where the money ends before the captions do, go on with the triplets it bought instead of stopping there."""
+    min_kept: float = Execution(0.05, ge=0, le=1)
+    """Stop where a smaller share of the replies than this is a triplet."""
 
     @model_validator(mode="after")
     def _a_budget_needs_a_price(self) -> SeedConfig:
@@ -97,15 +99,32 @@ class GenerateConfig(StageConfig):
     """Captions in a shard."""
     endpoint: ServerConfig = ServerConfig(model="scot")
     """OpenAI-compatible server, such as vLLM, that serves the tuned model; without an address it is loaded here."""
+    writer: Literal["adapter", "mined"] = "adapter"
+    """`adapter`: the tuned model. `mined`: edits found in the captions themselves, without seeds or a model."""
+    edits_per_caption: Positive = 8
+    """Writer mined: edits of one captioned image at most."""
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Writer mined: share of the captions that no triplet starts from or leads to; benchmark `mined` asks for them."""
+    min_kept: float = Execution(0.05, ge=0, le=1)
+    """Stop where a smaller share of the captions than this has a triplet."""
 
     @property
     def is_remote(self) -> bool:
         """Whether a server writes, not this machine."""
         return bool(self.endpoint.base_url)
 
+    @property
+    def is_mined(self) -> bool:
+        """Whether no language model is needed, so that nothing is seeded and nothing tuned."""
+        return self.writer == "mined"
+
     def identity(self) -> dict[str, Any]:
-        content = super().identity()
-        return content if self.is_remote else {name: value for name, value in content.items() if name != "endpoint"}
+        """Without the settings of the writer that is not asked for."""
+        content, mined = super().identity(), {"writer", "edits_per_caption", "held_out"}
+        if self.is_mined:
+            return {name: content[name] for name in (*sorted(mined), "seed")}
+        left_out = mined if self.is_remote else mined | {"endpoint"}
+        return {name: value for name, value in content.items() if name not in left_out}
 
 
 class EmbedConfig(StageConfig):
@@ -170,8 +189,11 @@ class BenchmarkConfig(StageConfig):
     """Composed retrieval, measured (§4.3): the benchmarks that follow training."""
 
     STAGE: ClassVar[str] = "benchmark"
-    names: Annotated[tuple[Literal["catalogue"] | PublishedName, ...], Field(min_length=1)] = ("catalogue",)
-    """Benchmarks: `catalogue` where the captions are the catalogue's, published ones from folders in SCOT_DATA."""
+    names: Annotated[tuple[Literal["catalogue", "mined"] | PublishedName, ...], Field(min_length=1)] = ("catalogue",)
+    """Benchmarks: `catalogue` where the captions are the catalogue's, `mined` where triplets are mined, of the captions
+    that were held out; published ones from folders in SCOT_DATA."""
+    queries: Positive = 1000
+    """Benchmark mined: queries at most."""
     allow_missing: bool = False
     """Go on without images that are missing or broken; queries about them count as misses."""
     resamples: Positive = 2000
@@ -181,13 +203,15 @@ class BenchmarkConfig(StageConfig):
 
 
 class PublishedConfig(StageConfig):
-    """One published benchmark over a folder of images."""
+    """One published benchmark over a folder of images, or `own`: a table of one's own queries over one's own images."""
 
     STAGE: ClassVar[str] = "benchmark"
-    name: PublishedName
+    name: PublishedName | Literal["own"]
     """Benchmark and split; `-test1` and `-test` have hidden targets and give files for the evaluation server."""
     root: str = Execution("")
     """Folder of the annotations as published; empty for the benchmark's folder in SCOT_DATA."""
+    queries: str | None = Execution(None)
+    """Benchmark own: its table of reference, text and target; the images are those below `images`."""
     images: str | None = Execution(None)
     """Folder of the images; none for the root."""
     allow_missing: bool = False

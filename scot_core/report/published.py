@@ -1,4 +1,4 @@
-"""The page about published benchmarks: what was measured on each, beside what the paper reports."""
+"""The page about published benchmarks, beside what the paper reports; and about those of one's own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ from scot_core.report.lineage import Lineage, trace
 from scot_core.report.page import fill
 from scot_core.report.results import Results
 
-TITLES = {"fashioniq": "FashionIQ", "cirr": "CIRR", "circo": "CIRCO"}
+TITLES = {
+    "fashioniq": "FashionIQ val",
+    "cirr": "CIRR val",
+    "cirr-test1": "CIRR test1",
+    "circo": "CIRCO val",
+    "circo-test": "CIRCO test",
+    "own": "queries of one's own",
+    "mined": "held-out captions of the collection",
+}
 
 
 @dataclass(frozen=True)
@@ -30,8 +38,7 @@ class Section:
 
     @property
     def title(self) -> str:
-        name, _, split = self.name.partition("-")
-        return f"{TITLES[name]} {split or 'val'}"
+        return TITLES[self.name]
 
     @property
     def metrics(self) -> list[str]:

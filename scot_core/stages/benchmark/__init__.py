@@ -6,6 +6,7 @@ from scot_core.config import BenchmarkConfig, EmbedConfig, PublishedConfig
 from scot_core.lake import Dataset, Lake
 from scot_core.stages.benchmark.chosen import choose_combiner
 from scot_core.stages.benchmark.measure_catalogue import MeasureCatalogue
+from scot_core.stages.benchmark.measure_mined import MeasureMined
 from scot_core.stages.benchmark.measure_published import MeasurePublished
 from scot_core.stages.embed import Embeddings
 from scot_core.stages.embed.benchmarks import embed_benchmark_images, embed_benchmark_texts, open_published
@@ -18,7 +19,10 @@ def benchmark(
     """Returns the rows of each benchmark by its name; the catalogue's only where the captions are the catalogue's."""
     measured: dict[str, Dataset] = {}
     for name in config.names:
-        if name != "catalogue":
+        if name == "mined":
+            step = MeasureMined(lake, config, combiners, triplets, vectors.images, vectors.texts)
+            measured[name] = run(step)["benchmarks"]
+        elif name != "catalogue":
             measure = PublishedConfig(
                 name=name, allow_missing=config.allow_missing, resamples=config.resamples, seed=config.seed
             )
