@@ -6,7 +6,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.common import Recorder, ended, open_lake
-from flows.inputs import for_generate
+from flows.inputs import for_generate, for_mining
 from flows.keys import api_key
 from scot_core.config import GenerateConfig
 from scot_core.stages.generate import generate as recipe
@@ -22,7 +22,8 @@ def generate(
 ) -> State:
     """Write tables `replies`, `rejects` and `triplets` (kind generated).
 
-    By default by the newest adapter, for the captions it was tuned on; name both to write for other captions.
+    By default by the newest adapter, for the captions it was tuned on; name both to write for other captions. Writer
+    `mined` needs no adapter, and takes the newest captions.
 
     Args:
         config: how the model is sampled, and where it runs.
@@ -31,6 +32,9 @@ def generate(
         lake: path or URL of the lake, by default SCOT_LAKE of the worker.
     """
     place, run = open_lake(lake), Recorder()
-    triplets = recipe(run, place, config, *for_generate(place, captions, adapter), api_key(config.endpoint))
+    if config.is_mined:
+        triplets = recipe(run, place, config, for_mining(place, captions))
+    else:
+        triplets = recipe(run, place, config, *for_generate(place, captions, adapter), api_key(config.endpoint))
     samples_artifact(triplets)
     return ended(run, triplets=triplets)

@@ -28,6 +28,9 @@ def for_finetune(lake: Lake, captions: str | None, seeds: str | None) -> tuple[D
     return pictures, learned_from
 
 
+for_mining = for_seed  # captions, and nothing else
+
+
 def for_generate(lake: Lake, captions: str | None, adapter: str | None) -> tuple[Dataset, Dataset]:
     """Captions and an adapter. Given both, they may come from different captions: one model writes for many."""
     if adapter is None:

@@ -40,9 +40,12 @@ def regenerate(
     stage = Stages(where, lake, last=last_stage(until))
 
     pictures = stage(captions, plan.captions)
-    seeds = stage(seed, plan.seed, captions=pictures["captions"])
-    adapter = stage(finetune, plan.finetune, captions=pictures["captions"], seeds=seeds["triplets"])
-    written = stage(generate, plan.generate, captions=pictures["captions"], adapter=adapter["adapters"])
+    if plan.generate.is_mined:
+        written = stage(generate, plan.generate, captions=pictures["captions"])
+    else:
+        seeds = stage(seed, plan.seed, captions=pictures["captions"])
+        adapter = stage(finetune, plan.finetune, captions=pictures["captions"], seeds=seeds["triplets"])
+        written = stage(generate, plan.generate, captions=pictures["captions"], adapter=adapter["adapters"])
     vectors = stage(embed, plan.embed, **pictures, **written)
     stage(train, plan.train, benchmark=plan.benchmark, **written, **vectors)
 

@@ -161,7 +161,14 @@ TABLE_3: Final = (
 REPORTED: Final = {"fashioniq": TABLE_1, "cirr": TABLE_2}
 
 # ---- The metric that stands for a benchmark where there is room for one: Figure 5 takes FashionIQ's R@10 ----
-MAIN_METRICS: Final = {"fashioniq": "R@10", "cirr": "R@1", "circo": "mAP@5", "catalogue": "R@1"}
+MAIN_METRICS: Final = {
+    "fashioniq": "R@10",
+    "cirr": "R@1",
+    "circo": "mAP@5",
+    "catalogue": "R@1",
+    "own": "R@1",
+    "mined": "R@1",
+}
 
 
 VALIDATION: Final = "val"

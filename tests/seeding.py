@@ -15,7 +15,7 @@ from scot_core.config import EndpointConfig, SeedConfig
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.fingerprint import fingerprint
 from scot_core.lake.schema import pair_id
-from scot_core.stages.step import run_here
+from tests.running import run_here
 
 CAPTIONS, SEEDS = 60, 40
 

@@ -17,6 +17,7 @@ from scot_core.stages.seed.ask import choose
 from scot_core.triplets import EXAMPLES, chat_messages, local_prompt
 
 PROMPTS = 3
+OVER = ("cached", "skipped")
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class Plan:
 
     @property
     def left(self) -> list[StageWork]:
-        cached = {state.stage for state in self.states if state.state == "cached"}
-        return [stage for stage in self.works if stage.stage not in cached]
+        over = {state.stage for state in self.states if state.state in OVER}
+        return [stage for stage in self.works if stage.stage not in over]
 
     def as_json(self) -> dict[str, Any]:
         stages = [
@@ -58,7 +59,7 @@ def make_plan(lake: Lake, pipeline: Pipeline) -> Plan:
     """
     found = look(lake, pipeline)
     works = work(pipeline, found.known)
-    cached = {state.stage for state in found.states if state.state == "cached"}
+    over = {state.stage for state in found.states if state.state in OVER}
     captions, origin = _captions(found.captions, pipeline)
     return Plan(
         works,
@@ -66,7 +67,7 @@ def make_plan(lake: Lake, pipeline: Pipeline) -> Plan:
         [chat_messages(caption, pipeline.seed.prompt) for caption in captions],
         [local_prompt(caption) for caption in captions],
         origin,
-        missing(pipeline, [stage for stage in works if stage.stage not in cached], lake.url),
+        missing(pipeline, [stage for stage in works if stage.stage not in over], lake.url),
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from scot.doctor import benchmark_data
 from scot.plan.work import StageWork
 from scot_core.captions import sources
-from scot_core.config import Pipeline
+from scot_core.config import PUBLISHED, Pipeline
 from scot_core.config.settings import settings
 from scot_core.encoders import spec_of
 from scot_core.encoders import weights as encoder_weights
@@ -33,13 +33,13 @@ def missing(pipeline: Pipeline, works: Sequence[StageWork], lake_url: str) -> li
 
 
 def _data(pipeline: Pipeline) -> Iterator[str]:
-    if pipeline.captions.source != "catalogue":
+    if not pipeline.captions.is_drawn:
         try:
             yield from (f"captions: {sentence}" for sentence in sources.missing(pipeline.captions))
         except ScotError as error:
             yield f"captions: {error}"
     for name in pipeline.benchmark.names:
-        if name != "catalogue" and not (found := benchmark_data(name)).ok:
+        if name in PUBLISHED and not (found := benchmark_data(name)).ok:
             yield f"{found.what}: {found.found}"
 
 

@@ -22,7 +22,7 @@ class NotThereError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """How far a stage is: `cached`, `begun` (some shards are there), `to do`, or `waits` for the one before."""
+    """How far a stage is: `cached`, `begun` (some shards are there), `to do`, `skipped`, or `waits` for another."""
 
     stage: str
     state: str
@@ -62,11 +62,18 @@ def look(lake: Lake, pipeline: Pipeline) -> Found:
     walk = recipes.walk(_committed, lake, pipeline)
     waiting = False
     for stage in STAGES:
+        if pipeline.generate.is_mined and stage in ("seed", "finetune"):
+            found.states.append(State(stage, "skipped"))
+            if not waiting:
+                next(walk)
+            continue
         if waiting:
             found.states.append(State(stage, "waits"))
             continue
         try:
-            found.made[stage] = next(walk)
+            made = next(walk)
+            assert made is not None, "only what is skipped above makes nothing"
+            found.made[stage] = made
             found.states.append(State(stage, "cached"))
         except NotThereError as there:
             found.states.append(_begun(stage, there.step))

@@ -48,7 +48,7 @@ def work(pipeline: Pipeline, known: Known) -> list[StageWork]:
     pairs, images, disk, note = _captions(pipeline.captions)
     pairs, images = known.pairs or pairs, known.images or images
     caption = known.caption_bytes or _mean([len(example) for example, _, _ in EXAMPLES])
-    small = pipeline.captions.source == "catalogue"
+    small = pipeline.captions.is_drawn
     cores = images / rates.CATALOGUE_PER_SECOND["draw"] if small else images / rates.JPEGS_PER_CORE_SECOND
     shards = math.ceil(pairs / pipeline.captions.shard_rows)
     return [
@@ -64,7 +64,7 @@ def work(pipeline: Pipeline, known: Known) -> list[StageWork]:
 
 def _captions(config: CaptionsConfig) -> tuple[int, int, float, str]:
     """Pairs, distinct images, bytes on disk, and how they were counted."""
-    if config.source == "catalogue":
+    if config.is_drawn:
         images = config.count + len(SPLITS) * config.queries_per_split + config.gallery
         return config.count, images, images * rates.CATALOGUE_IMAGE_BYTES, "with the benchmark's own images"
     if config.source == "folder":
@@ -140,7 +140,7 @@ def _embed(pipeline: Pipeline, triplets: int, images: int) -> StageWork:
     config = pipeline.embed
     texts = 3 * triplets
     flops = rates.IMAGE_FLOPS.get(config.encoder)
-    small = config.encoder == "catalogue"
+    small = config.is_shipped
     hours = None if flops is None or small else images * flops / rates.PEAK_FLOPS / 3600
     seconds = images / rates.CATALOGUE_PER_SECOND["images"] + texts / rates.CATALOGUE_PER_SECOND["texts"]
     decoding = images / rates.JPEGS_PER_CORE_SECOND
@@ -154,7 +154,7 @@ def _embed(pipeline: Pipeline, triplets: int, images: int) -> StageWork:
 def _train(pipeline: Pipeline) -> StageWork:
     config, dim = pipeline.train, rates.VECTOR_DIM.get(pipeline.embed.encoder, 768)
     flops = 3 * rates.FORWARD * combiner_parameters(config, dim) * config.batch_size * config.steps * len(config.seeds)
-    small = pipeline.embed.encoder == "catalogue"
+    small = pipeline.embed.is_shipped
     return StageWork(
         "train", config.steps * len(config.seeds), "steps", len(config.seeds),
         gpu_hours=None if small else flops / rates.PEAK_FLOPS / 3600,

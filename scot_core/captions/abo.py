@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from scot_core.captions.directory import Directory
-from scot_core.captions.entries import Candidate, Reason, Refused, checked, refused, shown
+from scot_core.captions.entries import Entry, Reason, Refused, checked, refused, shown
 from scot_core.captions.reader import Reader
 from scot_core.captions.tables import TableRow, csv_rows, json_rows
 from scot_core.config import AboConfig
@@ -45,7 +45,7 @@ class Abo(Reader):
         self._need(self.place.is_folder(folder), self.place.path(folder), LAYOUT)
         return self.place.folder(folder)
 
-    def entries(self) -> Iterator[Candidate | Refused]:
+    def entries(self) -> Iterator[Entry | Refused]:
         for name in self._listings:
             for row in json_rows(self.place, name):
                 yield row if isinstance(row, Refused) else self._entry(row)
@@ -59,7 +59,7 @@ class Abo(Reader):
     def _listings(self) -> list[str]:
         return self.place.names(LISTINGS, "listings_*.json", "listings_*.json.gz")
 
-    def _entry(self, row: TableRow) -> Candidate | Refused:
+    def _entry(self, row: TableRow) -> Entry | Refused:
         names = row.values.get("item_name", [])
         if not isinstance(names, list) or not all(_is_name(name) for name in names):
             return refused(Reason.MALFORMED_ENTRY, row.where, shown(names, json.dumps))

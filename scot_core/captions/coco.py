@@ -13,7 +13,7 @@ from typing import Any
 import ijson
 
 from scot_core.captions.directory import Directory
-from scot_core.captions.entries import Candidate, Reason, Refused, checked, refused, shown
+from scot_core.captions.entries import Entry, Reason, Refused, checked, refused, shown
 from scot_core.captions.reader import Reader
 from scot_core.config import CocoConfig
 from scot_core.errors import DataError
@@ -46,7 +46,7 @@ class Coco(Reader):
             self._need(self.place.is_folder(folder), self.place.path(folder), LAYOUT)
         return replace(self.place, inside=("", *self._folders))  # each of which may be a link
 
-    def entries(self) -> Iterator[Candidate | Refused]:
+    def entries(self) -> Iterator[Entry | Refused]:
         for folder in self._folders:
             name = _annotations(folder)
             number = 0
@@ -72,7 +72,7 @@ def _annotations(folder: str) -> str:
     return f"annotations/captions_{folder}.json"
 
 
-def _entry(item: Any, where: str) -> Candidate | Refused:
+def _entry(item: Any, where: str) -> Entry | Refused:
     image_id = _image_id(item, "image_id")
     if image_id is None:
         return refused(Reason.MALFORMED_ENTRY, where, shown(item))

@@ -32,7 +32,7 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class Entry:
     """A caption and its image. `path` is relative to the reader's images; None where `pictures()` knows it."""
 
     image_id: str
@@ -49,7 +49,7 @@ class Refused:
     raw: str
 
 
-def checked(image_id: str, path: str | None, caption: object, where: str) -> Candidate | Refused:
+def checked(image_id: str, path: str | None, caption: object, where: str) -> Entry | Refused:
     """An entry with its white space put in order, so that a caption is one line; or why there is none."""
     if not isinstance(caption, str):
         return refused(Reason.MALFORMED_ENTRY, where, shown(caption))
@@ -60,7 +60,7 @@ def checked(image_id: str, path: str | None, caption: object, where: str) -> Can
         return refused(Reason.CAPTION_TOO_LONG, where, text)
     if not all(_is_text(value) for value in (image_id, path or "", text)):
         return refused(Reason.WRONG_ENCODING, where, f"{image_id}: {text}")
-    return Candidate(image_id, path, text)
+    return Entry(image_id, path, text)
 
 
 def refused(reason: Reason, where: str, raw: str) -> Refused:

@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 import ijson
 
 from scot_core.captions.directory import Directory
-from scot_core.captions.entries import Candidate, Reason, Refused, checked, refused, shown
+from scot_core.captions.entries import Entry, Reason, Refused, checked, refused, shown
 from scot_core.captions.reader import Reader
 from scot_core.captions.tables import csv_rows
 from scot_core.config import Flickr30kConfig
@@ -51,13 +51,13 @@ class Flickr30k(Reader):
         self._need(bool(found), f"the folder of images in {self.place.root}", advice)
         return self.place.folder(found[0])
 
-    def entries(self) -> Iterator[Candidate | Refused]:
+    def entries(self) -> Iterator[Entry | Refused]:
         (name,) = self.files
         if name == TOKENS:
             return self._tokens(name)
         return self._karpathy(name) if name == KARPATHY else self._table(name)
 
-    def _tokens(self, name: str) -> Iterator[Candidate | Refused]:
+    def _tokens(self, name: str) -> Iterator[Entry | Refused]:
         with self.place.text(name) as file:
             for number, line in enumerate(file, start=1):
                 if not line.strip():
@@ -70,11 +70,11 @@ class Flickr30k(Reader):
                 else:
                     yield _entry(image, caption, where)
 
-    def _table(self, name: str) -> Iterator[Candidate | Refused]:
+    def _table(self, name: str) -> Iterator[Entry | Refused]:
         for row in csv_rows(self.place, name, COLUMNS, ALIASES):
             yield row if isinstance(row, Refused) else _entry(row.values["image"], row.values["caption"], row.where)
 
-    def _karpathy(self, name: str) -> Iterator[Candidate | Refused]:
+    def _karpathy(self, name: str) -> Iterator[Entry | Refused]:
         with self.place.stream(name) as file:
             for number, item in enumerate(ijson.items(file, "images.item", use_float=True), start=1):
                 where = f"{name} image {number}"
@@ -87,7 +87,7 @@ class Flickr30k(Reader):
                     yield _entry(item.get("filename"), raw, where)
 
 
-def _entry(image: object, caption: object, where: str) -> Candidate | Refused:
+def _entry(image: object, caption: object, where: str) -> Entry | Refused:
     if not isinstance(image, str) or not image:
         return refused(Reason.NO_IMAGE, where, f"{shown(image)}: {shown(caption)}")
     return checked(f"flickr30k/{PurePosixPath(image).stem}", image, caption, where)

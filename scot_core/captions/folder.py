@@ -10,7 +10,7 @@ import posixpath
 from collections.abc import Iterator, Sequence
 
 from scot_core.captions.directory import Directory
-from scot_core.captions.entries import Candidate, Reason, Refused, checked, refused, shown
+from scot_core.captions.entries import Entry, Reason, Refused, checked, refused, shown
 from scot_core.captions.reader import Reader
 from scot_core.captions.tables import TableRow, csv_rows, json_rows, parquet_rows
 from scot_core.config import FolderConfig
@@ -47,7 +47,7 @@ class Folder(Reader):
             raise DataError(f"{path} is not one of {', '.join(SUFFIXES)}")
         return [self._name]
 
-    def entries(self) -> Iterator[Candidate | Refused]:
+    def entries(self) -> Iterator[Entry | Refused]:
         for name in self.files:
             for row in self._rows(name):
                 yield row if isinstance(row, Refused) else _entry(row)
@@ -58,7 +58,7 @@ class Folder(Reader):
         return csv_rows(self.place, name, COLUMNS) if name.endswith(".csv") else json_rows(self.place, name)
 
 
-def _entry(row: TableRow) -> Candidate | Refused:
+def _entry(row: TableRow) -> Entry | Refused:
     if any(column not in row.values for column in COLUMNS):
         return refused(Reason.MALFORMED_ENTRY, row.where, f"no {' or '.join(COLUMNS)} in {shown(dict(row.values))}")
     image, caption = (row.values[column] for column in COLUMNS)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
 from scot_core.captions.directory import Directory
-from scot_core.captions.entries import Candidate, Refused
+from scot_core.captions.entries import Entry, Refused
 from scot_core.config import PublishedPairs
 from scot_core.config.settings import settings
 from scot_core.errors import DataError
@@ -25,7 +25,7 @@ class Reader(ABC):
         """The annotation files, relative to `place`, in the order they are read. Raises DataError without any."""
 
     @abstractmethod
-    def entries(self) -> Iterator[Candidate | Refused]:
+    def entries(self) -> Iterator[Entry | Refused]:
         """Every entry of the annotation files. Raises DataError for a file that cannot be read to its end."""
 
     def pictures(self) -> Iterator[tuple[str, str]]:

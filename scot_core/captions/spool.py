@@ -19,7 +19,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scot_core.captions.entries import Candidate, Reason
+from scot_core.captions.entries import Entry, Reason
 from scot_core.captions.reader import Reader
 from scot_core.errors import DataError
 from scot_core.lake.fingerprint import digest
@@ -108,7 +108,7 @@ def spool(readers: Sequence[Reader], folder: Path, *, seed: int, one_per_image: 
 def _entry_rows(readers: Sequence[Reader], seed: int) -> Iterator[tuple[Any, ...]]:
     read = ((reader.source, entry) for reader in readers for entry in reader.entries())
     for number, (source, entry) in enumerate(read):
-        if isinstance(entry, Candidate):
+        if isinstance(entry, Entry):
             pair = pair_id(source, entry.image_id, entry.caption)
             draw = digest(f"{seed}/{pair}".encode())
             yield number, source, pair, draw, entry.image_id, entry.path, entry.caption, None, None

@@ -42,7 +42,6 @@ class Config(BaseModel):
 class StageConfig(Config):
     """Configuration of one stage; STAGE_VERSION grows when the stage's code changes what it writes."""
 
-    STAGE: ClassVar[str]
     STAGE_VERSION: ClassVar[int] = 1
 
 

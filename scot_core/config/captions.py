@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from pydantic import model_validator
 
@@ -57,7 +57,6 @@ class CaptionsConfig(StageConfig):
     A draw of pairs depends on `seed` and the pairs alone.
     """
 
-    STAGE: ClassVar[str] = "captions"
     source: Literal["catalogue", "folder", "coco", "flickr30k", "abo", "paper"] = "catalogue"
     """Where pairs come from: `catalogue` is drawn here, `paper` is coco, flickr30k and abo in one dataset."""
     path: str | None = Execution(None)
@@ -90,17 +89,22 @@ class CaptionsConfig(StageConfig):
     @model_validator(mode="after")
     def _a_gallery_holds_its_queries(self) -> CaptionsConfig:
         needed = QUERY_SPLITS * self.queries_per_split * IMAGES_PER_QUERY
-        if self.source == "catalogue" and self.gallery < needed:
+        if self.is_drawn and self.gallery < needed:
             raise ConfigError(
                 f"captions.queries_per_split={self.queries_per_split} needs captions.gallery of at least {needed} "
                 f"images, {IMAGES_PER_QUERY} for each query of {QUERY_SPLITS} splits, not {self.gallery}"
             )
         return self
 
+    @property
+    def is_drawn(self) -> bool:
+        """Whether the images are drawn here, with a benchmark of their own, not read from files."""
+        return self.source == "catalogue"
+
     def identity(self) -> dict[str, Any]:
         """Without the settings of sources that are not asked for."""
         used = {"source", "seed", "shard_rows"}
-        if self.source == "catalogue":
+        if self.is_drawn:
             used |= {"count", "queries_per_split", "gallery", "image_size"}
         else:
             used |= {"captions_per_image"}

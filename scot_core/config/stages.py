@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -16,7 +16,6 @@ from scot_core.paper import Variant
 class SeedConfig(StageConfig):
     """Seed triplets from a strong model behind an endpoint (§4.2: 4,000 from GPT-4)."""
 
-    STAGE: ClassVar[str] = "seed"
     count: Positive = 4000
     """Captions that are drawn and asked about, once each."""
     endpoint: EndpointConfig = EndpointConfig(model=TEACHER)
@@ -35,6 +34,8 @@ class SeedConfig(StageConfig):
     """No request is sent that could cost more than what is left of this; none for no limit."""
     accept_partial: bool = Execution(False)
     """Where the money ends before the captions do, go on with the triplets it bought instead of stopping there."""
+    min_kept: float = Execution(0.05, ge=0, le=1)
+    """Stop where a smaller share of the replies than this is a triplet."""
 
     @model_validator(mode="after")
     def _a_budget_needs_a_price(self) -> SeedConfig:
@@ -49,7 +50,6 @@ class SeedConfig(StageConfig):
 class FinetuneConfig(StageConfig):
     """LoRA on a 4-bit causal language model (§4.2: Falcon-7B)."""
 
-    STAGE: ClassVar[str] = "finetune"
     base: str = "catalogue-falcon"
     """Model that is tuned: catalogue-falcon, smollm2, a folder, or a hub id."""
     revision: str | None = None
@@ -83,7 +83,6 @@ class FinetuneConfig(StageConfig):
 class GenerateConfig(StageConfig):
     """Triplets for every caption, written by the tuned model (§4.2: 290,000)."""
 
-    STAGE: ClassVar[str] = "generate"
     temperature: Annotated[float, Field(ge=0)] = 0.8
     """Of the sampling; 0 takes the likeliest token."""
     max_new_tokens: Positive = 64
@@ -98,21 +97,37 @@ class GenerateConfig(StageConfig):
     """Captions in a shard."""
     endpoint: ServerConfig = ServerConfig(model="scot")
     """OpenAI-compatible server, such as vLLM, that serves the tuned model; without an address it is loaded here."""
+    writer: Literal["adapter", "mined"] = "adapter"
+    """`adapter`: the tuned model. `mined`: edits found in the captions themselves, without seeds or a model."""
+    edits_per_caption: Positive = 8
+    """Writer mined: edits of one captioned image at most."""
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Writer mined: share of the captions that no triplet starts from or leads to; benchmark `mined` asks for them."""
+    min_kept: float = Execution(0.05, ge=0, le=1)
+    """Stop where a smaller share of the captions than this has a triplet."""
 
     @property
     def is_remote(self) -> bool:
         """Whether a server writes, not this machine."""
         return bool(self.endpoint.base_url)
 
+    @property
+    def is_mined(self) -> bool:
+        """Whether no language model is needed, so that nothing is seeded and nothing tuned."""
+        return self.writer == "mined"
+
     def identity(self) -> dict[str, Any]:
-        content = super().identity()
-        return content if self.is_remote else {name: value for name, value in content.items() if name != "endpoint"}
+        """Without the settings of the writer that is not asked for."""
+        content, mined = super().identity(), {"writer", "edits_per_caption", "held_out"}
+        if self.is_mined:
+            return {name: content[name] for name in (*sorted(mined), "seed")}
+        left_out = mined if self.is_remote else mined | {"endpoint"}
+        return {name: value for name, value in content.items() if name not in left_out}
 
 
 class EmbedConfig(StageConfig):
     """Frozen image and text encoders (§3.1)."""
 
-    STAGE: ClassVar[str] = "embed"
     encoder: str = "catalogue"
     """Name of the encoder, such as blip2, clip-l14 or catalogue: see `scot_core.encoders`."""
     revision: str | None = None
@@ -130,11 +145,15 @@ class EmbedConfig(StageConfig):
     device: str | None = Execution(None)
     """Where the encoder runs, such as cuda:0 or cpu; none for a GPU where there is one."""
 
+    @property
+    def is_shipped(self) -> bool:
+        """Whether the encoder's weights come with Scot; it is small, and knows the catalogue alone."""
+        return self.encoder == "catalogue"
+
 
 class TrainConfig(StageConfig):
     """The Combiner and its loss (§3.2-3.3, eqs 4-9)."""
 
-    STAGE: ClassVar[str] = "train"
     loss: Literal["scot", "scot-without-margin", "scot-without-captions", "infonce", "infonce-with-captions"] = "scot"
     """`scot` is the paper's; the others leave a part of it out, or are InfoNCE in its place."""
     projection_dim: Positive = 512
@@ -170,7 +189,6 @@ PUBLISHED: tuple[str, ...] = get_args(PublishedName)
 class MeasureConfig(StageConfig):
     """How a benchmark is measured."""
 
-    STAGE: ClassVar[str] = "benchmark"
     allow_missing: bool = False
     """Go on without images that are missing or broken: they are no candidates, and queries about them are misses."""
     resamples: Positive = 2000
@@ -182,8 +200,11 @@ class MeasureConfig(StageConfig):
 class BenchmarkConfig(MeasureConfig):
     """Composed retrieval, measured (§4.3): the benchmarks that follow training."""
 
-    names: Annotated[tuple[Literal["catalogue"] | PublishedName, ...], Field(min_length=1)] = ("catalogue",)
-    """Benchmarks: `catalogue` where the captions are the catalogue's, published ones from folders in SCOT_DATA."""
+    names: Annotated[tuple[Literal["catalogue", "mined"] | PublishedName, ...], Field(min_length=1)] = ("catalogue",)
+    """Benchmarks: `catalogue` where the captions are the catalogue's, `mined` where triplets are mined, of the captions
+    that were held out; published ones from folders in SCOT_DATA."""
+    queries: Positive = 1000
+    """Benchmark mined: queries at most."""
 
     def of(self, name: PublishedName) -> PublishedConfig:
         """The same measuring, of one published benchmark where it usually lies."""
@@ -191,12 +212,14 @@ class BenchmarkConfig(MeasureConfig):
 
 
 class PublishedConfig(MeasureConfig):
-    """One published benchmark over a folder of images."""
+    """One published benchmark over a folder of images, or `own`: a table of one's own queries over one's own images."""
 
-    name: PublishedName
+    name: PublishedName | Literal["own"]
     """Benchmark and split; `-test1` and `-test` have hidden targets and give files for the evaluation server."""
     root: str = Execution("")
     """Folder of the annotations as published; empty for the benchmark's folder in SCOT_DATA."""
+    queries: str | None = Execution(None)
+    """Benchmark own: its table of reference, text and target; the images are those below `images`."""
     images: str | None = Execution(None)
     """Folder of the images; none for the root."""
     shard_rows: Positive = 1000

@@ -225,7 +225,7 @@ class PretrainedEncoder:
 
 def _meant(
     name: str, revision: str | None, pooling: str | None, precision: Precision | None
-) -> tuple[Pretrained, weights.Weights, EncoderSpec]:
+) -> tuple[Pretrained, weights.WeightsFolder, EncoderSpec]:
     row = ROWS[name]
     if pooling is not None and pooling not in row.poolings:
         raise ConfigError(f"encoder {name} has no pooling {pooling!r}; there is {', '.join(row.poolings)}")

@@ -27,7 +27,7 @@ _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True, slots=True)
-class Weights:
+class WeightsFolder:
     """Where weights are to be found, and which: `folder` is None while they are not known to be on this machine."""
 
     name: str
@@ -50,7 +50,7 @@ def own_folder(name: str) -> Path:
     return Path(settings().weights).expanduser() / name
 
 
-def place(name: str, hub: str, pinned: str | None, revision: str | None) -> Weights:
+def place(name: str, hub: str, pinned: str | None, revision: str | None) -> WeightsFolder:
     """Which weights are meant, without loading or downloading any.
 
     Raises:
@@ -66,10 +66,10 @@ def place(name: str, hub: str, pinned: str | None, revision: str | None) -> Weig
             f"encoder {name} has {given}, and there is no folder {folder}: set embed.revision to the 40 hex digits "
             f"that `git ls-remote https://huggingface.co/{hub} HEAD` prints"
         )
-    return Weights(name, hub, commit, None)
+    return WeightsFolder(name, hub, commit, None)
 
 
-def fetched(wanted: Weights) -> Path:
+def fetched(wanted: WeightsFolder) -> Path:
     """The folder that holds the weights, downloaded where they are on a hub only.
 
     Raises:
@@ -114,10 +114,10 @@ def _deciding(folder: Path) -> list[str]:
     return sorted([CONFIG, *_weight_files(folder), *optional])
 
 
-def _own(name: str, hub: str, pinned: str | None, revision: str | None, folder: Path) -> Weights:
+def _own(name: str, hub: str, pinned: str | None, revision: str | None, folder: Path) -> WeightsFolder:
     lacking = missing(folder)
     if lacking:
-        wanted = Weights(name, hub, revision or pinned or "", None)
+        wanted = WeightsFolder(name, hub, revision or pinned or "", None)
         raise ModelError(f"encoder {name}: {', '.join(lacking)} missing in {folder}. {_get(wanted)}")
     found = files_digest((folder / name for name in _deciding(folder)), named=True)
     downloaded = _downloaded(folder)
@@ -126,7 +126,7 @@ def _own(name: str, hub: str, pinned: str | None, revision: str | None, folder: 
         raise ModelError(
             f"{folder} holds the weights {what}, not {revision}: replace the folder or leave embed.revision"
         )
-    return Weights(name, hub, found, folder)
+    return WeightsFolder(name, hub, found, folder)
 
 
 def _downloaded(folder: Path) -> set[str]:
@@ -145,6 +145,6 @@ def _weight_files(folder: Path) -> list[str]:
         raise ModelError(f"{index} is damaged ({error}): download it again") from error
 
 
-def _get(wanted: Weights) -> str:
+def _get(wanted: WeightsFolder) -> str:
     pickled = f"python -m scot_core.encoders.convert {wanted.own_folder}"
     return f"Get them: `{wanted.command}` (and `{pickled}` where the hub has only pytorch_model.bin)"

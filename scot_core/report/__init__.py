@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from scot_core.config import PUBLISHED
 from scot_core.errors import LakeError
 from scot_core.lake import Dataset, Lake
 
@@ -38,4 +37,4 @@ def _renderer(measured: Dataset) -> Callable[[Lake, Dataset, str], str]:
     # torch, matplotlib and jinja2 load only where there is work
     from scot_core.report import page, published
 
-    return published.render if measured.source in PUBLISHED else page.render
+    return published.render if measured.config.get("name") in published.TITLES else page.render

@@ -1,4 +1,4 @@
-"""The page about published benchmarks: what was measured on each, beside what the paper reports."""
+"""The page about published benchmarks, beside what the paper reports; and about those of one's own."""
 
 from __future__ import annotations
 
@@ -9,13 +9,20 @@ from typing import Any
 from scot_core.benchmarks.baselines import BASELINES
 from scot_core.benchmarks.reported import BACKBONES, Line, beside
 from scot_core.lake import Dataset, Lake
-from scot_core.paper import Variant
 from scot_core.report import plots
 from scot_core.report.lineage import Lineage, trace
 from scot_core.report.page import fill
 from scot_core.report.results import Results
 
-TITLES = {"fashioniq": "FashionIQ", "cirr": "CIRR", "circo": "CIRCO"}
+TITLES = {
+    "fashioniq": "FashionIQ val",
+    "cirr": "CIRR val",
+    "cirr-test1": "CIRR test1",
+    "circo": "CIRCO val",
+    "circo-test": "CIRCO test",
+    "own": "queries of one's own",
+    "mined": "held-out captions of the collection",
+}
 
 
 @dataclass(frozen=True)
@@ -31,8 +38,7 @@ class Section:
 
     @property
     def title(self) -> str:
-        variant = Variant.parse(self.name)
-        return f"{TITLES[variant.benchmark]} {variant.split}"
+        return TITLES[self.name]
 
     @property
     def metrics(self) -> list[str]:

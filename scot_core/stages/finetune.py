@@ -24,8 +24,16 @@ EVALUATION_SEED = 1
 
 
 def finetune(run: Run, lake: Lake, config: FinetuneConfig, captions: Dataset, seeds: Dataset) -> Dataset:
-    """Returns the adapter."""
-    return run(Finetune(lake, config, captions, seeds))["adapters"]
+    """Returns the adapter. Raises DataError where the model learned to write nothing that can be kept."""
+    adapters = run(Finetune(lake, config, captions, seeds))["adapters"]
+    rows = adapters.read(["phase", "metric", "value"]).to_pylist()
+    kept = [row["value"] for row in rows if (row["phase"], row["metric"]) == ("after", "share_kept")]
+    if kept and not kept[0]:
+        raise DataError(
+            f"the tuned model {adapters.name} writes no reply that can be kept: tune it longer (finetune.steps), on "
+            "more seeds (seed.count), take a larger one (finetune.base), or none (generate.writer=mined)"
+        )
+    return adapters
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,14 +31,18 @@ __all__ = [
 ]
 
 
-def walk(run: Run, lake: Lake, pipeline: Pipeline) -> Iterator[Dataset]:
-    """Run the stages, one at each turn; yields what each hands to the next."""
+def walk(run: Run, lake: Lake, pipeline: Pipeline) -> Iterator[Dataset | None]:
+    """Run the stages, one at each turn; yields what each hands to the next, None for one that is skipped."""
     pictures = captions(run, lake, pipeline.captions)
     yield pictures.captions
-    seeds = seed(run, lake, pipeline.seed, pictures.captions)
-    yield seeds
-    adapters = finetune(run, lake, pipeline.finetune, pictures.captions, seeds)
-    yield adapters
+    adapters: Dataset | None = None
+    if pipeline.generate.is_mined:
+        yield from (None, None)
+    else:
+        seeds = seed(run, lake, pipeline.seed, pictures.captions)
+        yield seeds
+        adapters = finetune(run, lake, pipeline.finetune, pictures.captions, seeds)
+        yield adapters
     triplets = generate(run, lake, pipeline.generate, pictures.captions, adapters)
     yield triplets
     vectors = embed(run, lake, pipeline.embed, pictures, triplets)

@@ -156,14 +156,3 @@ def identities(
 def shard_sizes(rows: int, per_shard: int) -> list[int]:
     """Rows of each shard: all full but the last."""
     return [min(per_shard, rows - start) for start in range(0, rows, per_shard)]
-
-
-def run_here(work: Work, tick: Tick = lambda _: None) -> Committed:
-    """Run it in this thread, shard by shard, and commit it; at once where it is committed already."""
-    found = work.committed()
-    if found is not None:
-        return found
-    with work:
-        for shard in range(len(work.shards())):
-            work.run(shard, tick)
-        return work.commit()

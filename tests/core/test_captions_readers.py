@@ -15,7 +15,7 @@ import pytest
 
 from scot_core.captions.abo import Abo
 from scot_core.captions.coco import Coco
-from scot_core.captions.entries import Candidate, Refused
+from scot_core.captions.entries import Entry, Refused
 from scot_core.captions.flickr30k import Flickr30k
 from scot_core.captions.folder import Folder
 from scot_core.captions.reader import Reader
@@ -26,8 +26,8 @@ from tests import captioned
 from tests.captioned import CAPTIONS, listing
 
 
-def _entries(reader: Reader) -> list[Candidate]:
-    return [item for item in reader.entries() if isinstance(item, Candidate)]
+def _entries(reader: Reader) -> list[Entry]:
+    return [item for item in reader.entries() if isinstance(item, Entry)]
 
 
 def _refusals(reader: Reader) -> list[tuple[str, str]]:
@@ -76,7 +76,7 @@ def test_coco_refuses_what_is_no_annotation(tmp_path: Path) -> None:
     good = {"image_id": 1, "caption": " A man\n riding  a wave .\n"}
     captioned.write_coco(tmp_path, [image, {"id": 2}, "no image"], [*bad, good])
     reader = Coco(CocoConfig(root=str(tmp_path)))
-    assert _entries(reader) == [Candidate("coco/000000000001", None, "A man riding a wave .")]
+    assert _entries(reader) == [Entry("coco/000000000001", None, "A man riding a wave .")]
     words = ["malformed_entry"] * 5 + ["empty_caption", "caption_too_long"]
     name = "annotations/captions_train2017.json"
     assert _refusals(reader) == [(word, f"{name} annotation {n}") for n, word in enumerate(words, start=1)]
@@ -107,7 +107,7 @@ def test_flickr30k_in_every_form_is_the_same(tmp_path: Path, form: str) -> None:
     reader = Flickr30k(Flickr30kConfig(root=str(captioned.flickr30k(tmp_path, form))))
     entries = _entries(reader)
     assert [entry.caption for entry in entries] == _texts()
-    assert entries[0] == Candidate("flickr30k/1001", "1001.jpg", "red square, number 1")
+    assert entries[0] == Entry("flickr30k/1001", "1001.jpg", "red square, number 1")
     assert _refusals(reader) == []
     assert all(entry.path and reader.images.read(entry.path) for entry in entries)
 
@@ -177,8 +177,8 @@ def test_abo_in_the_language_chosen(tmp_path: Path) -> None:
     captioned.abo(tmp_path, [made[:4], made[4:]], ["11a", "12b"])
     reader = Abo(AboConfig(root=str(tmp_path)))
     assert _entries(reader) == [
-        Candidate("abo/11a", None, 'Cup & saucer, 8"'),
-        Candidate("abo/12b", None, "Kurta, women's"),
+        Entry("abo/11a", None, 'Cup & saucer, 8"'),
+        Entry("abo/12b", None, "Kurta, women's"),
     ]
     assert [word for word, _ in _refusals(reader)] == [
         "not_in_language",
@@ -223,7 +223,7 @@ def test_ones_own_csv_and_its_ugly_rows(tmp_path: Path) -> None:
     ]
     (tmp_path / "t.csv").write_bytes(b"".join(rows))
     reader = Folder(str(tmp_path / "t.csv"), FolderConfig())
-    assert _entries(reader) == [Candidate("a.png", "a.png", "two lines"), Candidate("a.png", "a.png", "the same file")]
+    assert _entries(reader) == [Entry("a.png", "a.png", "two lines"), Entry("a.png", "a.png", "the same file")]
     assert _refusals(reader) == [
         ("malformed_entry", "t.csv line 4"),
         ("malformed_entry", "t.csv line 5"),
@@ -254,7 +254,7 @@ def test_ones_own_json_lines_and_parquet(tmp_path: Path) -> None:
     images = pa.array(["a.png", "b.png", "c.png"]).dictionary_encode()
     pq.write_table(pa.table({"image": images, "caption": captions, "n": [1, 2, 3]}), tmp_path / "t.parquet")
     reader = Folder(str(tmp_path / "t.parquet"), FolderConfig())
-    assert _entries(reader) == [Candidate("a.png", "a.png", "a cat")]
+    assert _entries(reader) == [Entry("a.png", "a.png", "a cat")]
     assert _refusals(reader) == [("empty_caption", "t.parquet row 2"), ("wrong_encoding", "t.parquet row 3")]
 
 

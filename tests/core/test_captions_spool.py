@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scot_core.captions.entries import Candidate, Reason, Refused, refused
+from scot_core.captions.entries import Entry, Reason, Refused, refused
 from scot_core.captions.reader import Reader
 from scot_core.captions.spool import spool
 from scot_core.lake.schema import pair_id
@@ -29,7 +29,7 @@ class Listed(Reader):
 
     def __init__(
         self,
-        items: Sequence[Candidate | Refused],
+        items: Sequence[Entry | Refused],
         count: int | None = None,
         source: str = "shop",
         paths: Sequence[tuple[str, str]] = (),
@@ -40,15 +40,15 @@ class Listed(Reader):
     def files(self) -> Sequence[str]:
         return []
 
-    def entries(self) -> Iterator[Candidate | Refused]:
+    def entries(self) -> Iterator[Entry | Refused]:
         return iter(self.items)
 
     def pictures(self) -> Iterator[tuple[str, str]]:
         return iter(self._paths)
 
 
-def _entry(image: int, caption: object) -> Candidate:
-    return Candidate(f"i{image}", f"{image}.png", f"caption {caption}")
+def _entry(image: int, caption: object) -> Entry:
+    return Entry(f"i{image}", f"{image}.png", f"caption {caption}")
 
 
 def _bad(number: int) -> Refused:
@@ -84,12 +84,10 @@ ITEMS = st.lists(
 
 @settings(max_examples=25, deadline=None)
 @given(items=ITEMS, count=st.none() | st.integers(1, 40), one=st.booleans(), shard_rows=st.integers(1, 30))
-def test_the_invariants_of_a_draw(
-    items: list[Candidate | Refused], count: int | None, one: bool, shard_rows: int
-) -> None:
+def test_the_invariants_of_a_draw(items: list[Entry | Refused], count: int | None, one: bool, shard_rows: int) -> None:
     shards = _draw(Listed(items, count), one=one, shard_rows=shard_rows)
     rows = _rows(shards)
-    entries = Counter((item.image_id, item.caption) for item in items if isinstance(item, Candidate))
+    entries = Counter((item.image_id, item.caption) for item in items if isinstance(item, Entry))
     reasons = Counter(row["reason"] for row in rows)
 
     # as many different pairs as asked for, or all there are
@@ -112,7 +110,7 @@ def test_the_invariants_of_a_draw(
 @settings(max_examples=15, deadline=None)
 @given(items=ITEMS, seed=st.integers(0, 9), one=st.booleans(), data=st.data())
 def test_a_draw_does_not_depend_on_the_order_of_the_files(
-    items: list[Candidate | Refused], seed: int, one: bool, data: st.DataObject
+    items: list[Entry | Refused], seed: int, one: bool, data: st.DataObject
 ) -> None:
     moved = data.draw(st.permutations(items))
     drawn, again = (_draw(Listed(order, 7), seed=seed, one=one) for order in (items, moved))
@@ -129,7 +127,7 @@ def test_a_larger_draw_holds_the_smaller_one_and_another_seed_draws_others() -> 
 
 def test_each_source_is_drawn_for_itself() -> None:
     items = [_entry(n, n) for n in range(30)]
-    others = [Candidate(f"b{n}", None, "text") for n in range(30)]
+    others = [Entry(f"b{n}", None, "text") for n in range(30)]
     paths = [(f"b{n}", f"b/{n}.png") for n in range(29)] + [("b3", "b/another.png")]
     rows = _rows(_draw(Listed(items, 5), Listed(others, 9, "b", paths)))
     assert Counter(row["source"] for row in rows) == {"shop": 5, "b": 9}

@@ -23,9 +23,9 @@ from scot_core.captions.images import Bad, load
 from scot_core.config import CaptionsConfig, CocoConfig
 from scot_core.lake import Lake
 from scot_core.stages.captions.read import ReadCaptions
-from scot_core.stages.step import run_here
 from tests import captioned
 from tests.captioned import gif, picture
+from tests.running import run_here
 
 
 def chunk(name: bytes, data: bytes) -> bytes:

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scot_core.captions import directory as place_module
-from scot_core.captions.entries import Candidate, Refused
+from scot_core.captions.entries import Entry, Refused
 from scot_core.captions.folder import Folder
 from scot_core.captions.spool import spool
 from scot_core.config import FolderConfig
@@ -33,7 +33,7 @@ def read(folder: Path, name: str, content: bytes) -> tuple[list[str], list[str]]
     folder.mkdir(exist_ok=True)
     (folder / name).write_bytes(content)
     items = list(Folder(str(folder / name), FolderConfig()).entries())
-    kept = [item.caption for item in items if isinstance(item, Candidate)]
+    kept = [item.caption for item in items if isinstance(item, Entry)]
     refused = [f"{item.reason} {item.where.split()[-1]}" for item in items if isinstance(item, Refused)]
     assert len(kept) + len(refused) == len(items)
     return kept, refused

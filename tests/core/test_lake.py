@@ -29,8 +29,9 @@ from scot_core.lake.draft import files_of
 from scot_core.lake.fingerprint import fingerprint
 from scot_core.lake.lineage import ancestor, parents
 from scot_core.query import query
-from scot_core.stages.step import Step, Tick, identities, run_here, shard_sizes
+from scot_core.stages.step import Step, Tick, identities, shard_sizes
 from tests.rows import no_rows
+from tests.running import run_here
 
 Rows = Callable[..., dict[str, Any]]
 Identify = Callable[..., Identity]
@@ -300,7 +301,7 @@ import sys
 sys.path.insert(0, sys.argv[2])
 from test_lake import Number
 from scot_core.lake import Lake
-from scot_core.stages.step import run_here
+from tests.running import run_here
 step = Number(Lake(sys.argv[1]))
 step.pause_s = 0.02
 run_here(step, lambda units: print(units, flush=True))

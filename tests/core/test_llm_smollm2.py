@@ -17,8 +17,8 @@ from scot_core.llm.local.weights import resolve, weights_revision
 from scot_core.stages.finetune import Finetune
 from scot_core.stages.generate.local import Write
 from scot_core.stages.replies.read import ReadReplies
-from scot_core.stages.step import run_here
 from tests.catalogue_rows import commit_captions, commit_seeds
+from tests.running import run_here
 
 
 def installed(name: str) -> bool:

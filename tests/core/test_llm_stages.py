@@ -18,8 +18,8 @@ from scot_core.lake import Dataset, Lake
 from scot_core.llm.local.weights import weights_revision
 from scot_core.stages.finetune import Finetune
 from scot_core.stages.generate.local import Write
-from scot_core.stages.step import run_here
 from tests.catalogue_rows import commit_captions, commit_seeds
+from tests.running import run_here
 from tests.tiny_llm import build_falcon
 
 HUB_ID, COMMIT = "someone/tiny-falcon", "0123456789abcdef" * 2 + "01234567"

@@ -36,7 +36,8 @@ from scot_core.lake import Lake
 from scot_core.llm.local import smollm2
 from scot_core.stages import recipes
 from scot_core.stages import step as stages
-from scot_core.stages.step import Committed, run_here
+from scot_core.stages.step import Committed
+from tests.running import run_here
 
 SMALL = CaptionsConfig(count=12, queries_per_split=2, gallery=60, shard_rows=6)
 

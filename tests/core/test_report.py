@@ -32,8 +32,8 @@ from scot_core.stages import recipes
 from scot_core.stages.captions.catalogue import draw_captions, draw_gallery, draw_png
 from scot_core.stages.recipes import CaptionedImages
 from scot_core.stages.replies.read import ReadReplies, reply_columns
-from scot_core.stages.step import run_here
 from scot_core.triplets import json_reply, local_completion
+from tests.running import run_here
 
 HOSTILE = '<script>alert("reply")</script>'
 WORLD = CaptionsConfig(count=40, queries_per_split=4, gallery=70, image_size=32)

@@ -17,8 +17,8 @@ from scot_core.lake.fingerprint import fingerprint
 from scot_core.search import Searcher
 from scot_core.stages import recipes
 from scot_core.stages.embed.images import embed_images
-from scot_core.stages.step import run_here
 from tests.rows import no_rows
+from tests.running import run_here
 
 SMALL = CaptionsConfig(count=12, queries_per_split=2, gallery=60, shard_rows=6)
 

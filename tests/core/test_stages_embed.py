@@ -25,8 +25,8 @@ from scot_core.stages import recipes
 from scot_core.stages.embed.images import embed_images, stored_picture
 from scot_core.stages.embed.texts import embed_texts
 from scot_core.stages.embed.vectors import encoder_of, vectors_by_id
-from scot_core.stages.step import run_here
 from scot_core.stages.train import TrainCombiner, combiners_in
+from tests.running import run_here
 from tests.tiny_encoders import save
 
 SMALL = ["captions.count=30", "captions.queries_per_split=4", "captions.gallery=80", "captions.shard_rows=20"]

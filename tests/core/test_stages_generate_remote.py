@@ -22,9 +22,9 @@ from scot_core.llm.local.merge import merge, merge_dataset
 from scot_core.stages import recipes
 from scot_core.stages.generate.local import Write
 from scot_core.stages.generate.remote import WriteRemotely
-from scot_core.stages.step import run_here
 from scot_core.triplets import local_prompt
 from tests.completions import Completions, serve_completions
+from tests.running import run_here
 from tests.tiny_llm import EXAMPLES, build_falcon, on
 
 TUNING = FinetuneConfig(rank=8, alpha=16, steps=240, batch_size=12, learning_rate=2e-2, seed=3, checkpoint_every=100)

@@ -24,9 +24,10 @@ from scot_core.lake.manifest import Rows
 from scot_core.stages import recipes
 from scot_core.stages.benchmark.chosen import choose_combiner
 from scot_core.stages.embed.benchmarks import embed_benchmark_images, embed_benchmark_texts, open_published
-from scot_core.stages.step import Committed, Work, run_here
+from scot_core.stages.step import Committed, Work
 from tests.published import GALLERY, write_cirr, write_fashioniq
 from tests.rows import no_rows
+from tests.running import run_here
 
 ENCODER = EmbedConfig(encoder="catalogue")
 

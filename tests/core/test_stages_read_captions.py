@@ -22,9 +22,9 @@ from scot_core.lake.schema import pair_id
 from scot_core.report.images import images_of
 from scot_core.stages import recipes
 from scot_core.stages.captions.read import ReadCaptions
-from scot_core.stages.step import run_here
 from tests import captioned
 from tests.captioned import CAPTIONS, picture
+from tests.running import run_here
 
 ROWS = [
     ("red.png", "a red square"),

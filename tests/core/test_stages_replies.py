@@ -22,8 +22,8 @@ from scot_core.lake.manifest import Rows
 from scot_core.lake.schema import pair_id
 from scot_core.query import query
 from scot_core.stages.replies.read import Reading, ReadReplies, read_replies, reply_columns, usage_of
-from scot_core.stages.step import run_here
 from scot_core.triplets import Style, json_reply, local_completion
+from tests.running import run_here
 
 
 def _captions(count: int, seed: int = 0) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from scot_core.lake import Lake
 from scot_core.lake.manifest import Rows
 from scot_core.stages.replies.read import ReadReplies
 from scot_core.stages.seed.ask import AskForSeeds, choose
-from scot_core.stages.step import run_here
+from tests.running import run_here
 from tests.seeding import SEEDS, answered, captions_of, commit_captions, seed, seed_config, texts
 from tests.teacher_faults import Fault, Faults
 
@@ -136,7 +136,7 @@ sys.path.insert(0, sys.argv[3])
 from tests.seeding import captions_of, seed_config
 from scot_core.lake import Lake
 from scot_core.stages.seed.ask import AskForSeeds
-from scot_core.stages.step import run_here
+from tests.running import run_here
 lake = Lake(sys.argv[1])
 run_here(AskForSeeds(lake, seed_config(sys.argv[2]), captions_of(lake)))
 """

@@ -27,7 +27,7 @@ from scot_core.stages.seed.ask import AskForSeeds
 from scot_core.stages.seed.batch import SubmitBatches, batch_rounds
 from scot_core.stages.seed.ledger import BatchEntry, Ledger
 from scot_core.stages.seed.work import SeedWork
-from scot_core.stages.step import run_here
+from tests.running import run_here
 from tests.seeding import SEEDS, answered, captions_of, commit_captions, seed, seed_config, texts
 from tests.teacher_faults import BatchFaults, Fault, Faults
 
@@ -265,7 +265,7 @@ sys.path.insert(0, sys.argv[3])
 from tests.seeding import captions_of, seed_config
 from scot_core.lake import Lake
 from scot_core.stages.seed.batch import batch_rounds
-from scot_core.stages.step import run_here
+from tests.running import run_here
 lake, config = Lake(sys.argv[1]), seed_config(sys.argv[2], mode="batch", poll_s=0.05)
 for step in batch_rounds(lake, config, captions_of(lake)):
     run_here(step)

@@ -16,10 +16,10 @@ from scot_core.lake import Dataset, Identity, Lake
 from scot_core.stages import recipes
 from scot_core.stages.embed.images import stored_picture
 from scot_core.stages.embed.vectors import vectors_by_id
-from scot_core.stages.step import run_here
 from tests.flows.conftest import Served
 from tests.flows.conftest import served as served
 from tests.lavis.conftest import Both, needs_lavis
+from tests.running import run_here
 
 pytestmark = [needs_lavis, pytest.mark.slow, pytest.mark.timeout(1800)]
 

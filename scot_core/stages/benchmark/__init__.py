@@ -6,6 +6,7 @@ from scot_core.config import BenchmarkConfig, EmbedConfig, PublishedConfig
 from scot_core.lake import Dataset, Lake
 from scot_core.stages.benchmark.chosen import choose_combiner
 from scot_core.stages.benchmark.measure_catalogue import MeasureCatalogue
+from scot_core.stages.benchmark.measure_mined import MeasureMined
 from scot_core.stages.benchmark.measure_published import MeasurePublished
 from scot_core.stages.embed import Embeddings
 from scot_core.stages.embed.benchmarks import embed_benchmark_images, embed_benchmark_texts, open_published
@@ -18,11 +19,14 @@ def benchmark(
     """Returns the rows of each benchmark by its name; the catalogue's only where the captions are the catalogue's."""
     measured: dict[str, Dataset] = {}
     for name in config.names:
-        if name != "catalogue":
-            measured[name] = published(run, lake, config.of(name), combiners.key, None)
-        elif vectors.gallery is not None:
+        if name == "mined":
+            step = MeasureMined(lake, config, combiners, triplets, vectors.images, vectors.texts)
+            measured[name] = run(step)["benchmarks"]
+        elif name == "catalogue" and vectors.gallery is not None:
             inputs = (combiners, triplets, vectors.images, vectors.texts, vectors.gallery)
             measured[name] = run(MeasureCatalogue(lake, config, *inputs))["benchmarks"]
+        elif name != "catalogue":
+            measured[name] = published(run, lake, config.of(name), combiners.key, None)
     return measured
 
 

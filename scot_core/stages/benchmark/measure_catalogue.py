@@ -51,21 +51,33 @@ class MeasureCatalogue(Measure):
     def methods(self) -> Iterator[tuple[Benchmark, Vectors, Method]]:
         benchmark = catalogue_benchmark(self.lake, self._gallery)
         images, texts, gallery = query_vectors(benchmark, self._gallery)
-        baselines = [Method(name, {"": compose(images, texts)}) for name, compose in BASELINES.items()]
-        weight = self._weight()
-        tuned = Method(f"image+text, weight {weight:.2f}", {"": weighted(images, texts, weight)})
-        with tempfile.TemporaryDirectory() as folder:
-            combiners = combiners_in(self._combiners, Path(folder))
-        own = Method(self._loss, {f"seed-{seed}": composed(c, images, texts) for seed, c in combiners.items()})
-        for method in (*baselines, tuned, own):
+        trained_on = (self._triplets, self._images, self._texts)
+        for method in methods_of(self._combiners, trained_on, images, texts):
             yield benchmark, gallery, method
 
-    def _weight(self) -> float:
-        """The text's weight, chosen on training triplets: no query of the benchmark is looked at."""
-        data = training_set(self._triplets, self._images, self._texts)
-        triplets = (data.image, data.modification, data.modified_caption)
-        image, text, target = (vectors[:WEIGHT_SAMPLE].numpy() for vectors in triplets)
-        return choose_weight(image, text, target, vectors_by_id([self._images])[1])
+
+def methods_of(
+    combiners: Dataset, trained_on: tuple[Dataset, Dataset, Dataset], images: Vectors, texts: Vectors
+) -> list[Method]:
+    """The baselines, their sum with the weight that suits training data, and the Combiners, on (Q, D) and (Q, D).
+
+    `trained_on`: triplets, and the embeddings of images and of texts.
+    """
+    weight = text_weight(*trained_on)
+    baselines = [Method(name, {"": compose(images, texts)}) for name, compose in BASELINES.items()]
+    tuned = Method(f"image+text, weight {weight:.2f}", {"": weighted(images, texts, weight)})
+    with tempfile.TemporaryDirectory() as folder:
+        loaded = combiners_in(combiners, Path(folder))
+    runs = {f"seed-{seed}": composed(combiner, images, texts) for seed, combiner in loaded.items()}
+    return [*baselines, tuned, Method(str(combiners.config["loss"]), runs)]
+
+
+def text_weight(triplets: Dataset, images: Dataset, texts: Dataset) -> float:
+    """The text's weight, chosen on training triplets: no query of a benchmark is looked at."""
+    data = training_set(triplets, images, texts)
+    columns = (data.image, data.modification, data.modified_caption)
+    image, text, target = (vectors[:WEIGHT_SAMPLE].numpy() for vectors in columns)
+    return choose_weight(image, text, target, vectors_by_id([images])[1])
 
 
 def catalogue_benchmark(lake: Lake, gallery: Dataset) -> Catalogue:

@@ -19,7 +19,7 @@ class CaptionedImages:
 
 def captions(run: Run, lake: Lake, config: CaptionsConfig) -> CaptionedImages:
     """Draws the catalogue, or reads what lies in files."""
-    if config.source == "catalogue":
+    if config.is_drawn:
         from scot_core.stages.captions.catalogue import draw_captions, draw_gallery
 
         drawn = run(draw_captions(lake, config))["captions"]

@@ -1,22 +1,32 @@
-"""Stage generate: a triplet for every caption, from the tuned model (§4.2: 290,000)."""
+"""Stage generate: triplets for every caption, from the tuned model (§4.2: 290,000), or mined from the captions."""
 
 from __future__ import annotations
 
 from pydantic import SecretStr
 
 from scot_core.config import GenerateConfig
+from scot_core.errors import ConfigError
 from scot_core.lake import Dataset, Lake
 from scot_core.stages.generate.local import Write
+from scot_core.stages.generate.mined import MineTriplets
 from scot_core.stages.generate.remote import WriteRemotely
-from scot_core.stages.replies.read import ReadReplies
+from scot_core.stages.replies.read import ReadReplies, require_kept
 from scot_core.stages.step import Run
 
 
 def generate(
-    run: Run, lake: Lake, config: GenerateConfig, captions: Dataset, adapters: Dataset,
+    run: Run, lake: Lake, config: GenerateConfig, captions: Dataset, adapters: Dataset | None = None,
     api_key: SecretStr | None = None,
 ) -> Dataset:  # fmt: skip
-    """Returns the generated triplets: a first try for every caption, further ones for rejects."""
+    """Returns the generated triplets: a first try for every caption, further ones for rejects.
+
+    Raises ConfigError where a model is to write and there is no adapter, DataError where too little is kept.
+    """
+    if config.is_mined:
+        mined = run(MineTriplets(lake, config, captions))["triplets"]
+        return require_kept(lake, mined, config.min_kept, "generate.min_kept", of=captions.rows)
+    if adapters is None:
+        raise ConfigError("generate.writer is adapter, but no adapter is given")
     attempts: list[Dataset] = []
     for _ in range(config.attempts):
         if config.is_remote:
@@ -24,4 +34,5 @@ def generate(
         else:
             write = Write(lake, config, captions, adapters, tuple(attempts))
         attempts.append(run(write)["replies"])
-    return run(ReadReplies(lake, "generate", "generated", "lines", captions, attempts))["triplets"]
+    triplets = run(ReadReplies(lake, "generate", "generated", "lines", captions, attempts))["triplets"]
+    return require_kept(lake, triplets, config.min_kept, "generate.min_kept")

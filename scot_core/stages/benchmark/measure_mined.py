@@ -1,0 +1,64 @@
+"""Composed retrieval on the captions that mined triplets were kept away from: SCOT beside the baselines of §4.3."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from scot_core.benchmarks import Benchmark
+from scot_core.benchmarks.mined import NAME, build
+from scot_core.config import BenchmarkConfig
+from scot_core.errors import ConfigError
+from scot_core.lake import Dataset, Identity, Lake
+from scot_core.lake.lineage import parents
+from scot_core.stages.benchmark.measure import Measure, Measured, Method
+from scot_core.stages.benchmark.measure_catalogue import WEIGHT_SAMPLE, methods_of, query_vectors
+from scot_core.stages.generate.mined import held_out
+from scot_core.stages.step import identities
+from scot_core.vectors import Vectors
+
+
+class MeasureMined(Measure):
+    """Held-out captions that differ by one edit ask for each other's images, among all images of the collection."""
+
+    name = "measure on held-out captions"
+    own_runs = 2
+
+    def __init__(
+        self, lake: Lake, config: BenchmarkConfig, combiners: Dataset, triplets: Dataset, images: Dataset,
+        texts: Dataset,
+    ) -> None:  # fmt: skip
+        """Raises ConfigError for triplets from which no captions were held out."""
+        super().__init__(lake, Measured(NAME, str(images.config["encoder"]), config.resamples, config.seed))
+        if "held_out" not in triplets.config:
+            raise ConfigError(
+                f"benchmark mined asks for captions that training never saw, and {triplets.name} has seen all of them: "
+                "mine the triplets (generate.writer=mined), or leave mined out of benchmark.names"
+            )
+        self.config, self._combiners, self._triplets = config, combiners, triplets
+        self._images, self._texts = images, texts
+
+    @property
+    def outputs(self) -> Mapping[str, Identity]:
+        used = {"name": NAME, "queries": self.config.queries, "resamples": self.config.resamples}
+        return identities(
+            "benchmarks", source=self._combiners.source, label=f"benchmark-mined-{self._combiners.config['loss']}",
+            sealed_as="benchmark", version=BenchmarkConfig.STAGE_VERSION,
+            config={
+                **used, "seed": self.config.seed, "weight_sample": WEIGHT_SAMPLE, "combiner": self._combiners.key
+            },
+            inputs=[self._combiners, self._triplets, self._images, self._texts],
+        )  # fmt: skip
+
+    def methods(self) -> Iterator[tuple[Benchmark, Vectors, Method]]:
+        captions = parents(self.lake, self._images)[0]
+        rows = captions.read(["image_id", "caption"])
+        pairs = list(zip(*(column.to_pylist() for column in rows.columns), strict=True))
+        config = self._triplets.config
+        with tempfile.TemporaryDirectory() as work:
+            held = held_out(captions, config["held_out"], config["seed"])
+            benchmark = build(pairs, held, limit=self.config.queries, seed=config["seed"], work=Path(work)).benchmark
+        images, texts, gallery = query_vectors(benchmark, self._images)
+        for method in methods_of(self._combiners, (self._triplets, self._images, self._texts), images, texts):
+            yield benchmark, gallery, method

@@ -1,0 +1,94 @@
+"""One's own captioned pictures through the stages: triplets mined from captions, and held-out captions measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scot_core.benchmarks.mined import hold_out
+from scot_core.config import Pipeline, with_overrides
+from scot_core.errors import ConfigError, DataError
+from scot_core.lake import Dataset, Lake
+from scot_core.stages import recipes
+from scot_core.triplets.mining import MODEL
+from tests.running import run_here
+from tests.shapes import captioned
+
+SMALL = ["train.steps=20", "train.seeds=0", "train.batch_size=32", "benchmark.resamples=50", "generate.held_out=0.3"]
+
+
+def pipeline_of(table: Path, *overrides: str) -> Pipeline:
+    own = ["captions.source=folder", f"captions.path={table}", "generate.writer=mined", "benchmark.names=mined"]
+    return with_overrides(Pipeline(), [*own, *SMALL, *overrides])
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, list[Dataset | None]]:
+    folder = tmp_path_factory.mktemp("own")
+    lake = Lake(folder / "lake")
+    return lake, list(recipes.walk(run_here, lake, pipeline_of(captioned(folder / "photos"))))
+
+
+def test_captions_become_a_measured_combiner_without_seeds_or_a_tuned_model(
+    walked: tuple[Lake, list[Dataset | None]],
+) -> None:
+    lake, made = walked
+    assert made[1:3] == [None, None]
+    assert lake.table("replies").matching() == [] and lake.table("adapters").matching() == []
+    rows = lake.table("benchmarks").latest().read().to_pylist()
+    assert {row["benchmark"] for row in rows} == {"mined"}
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    assert [methods[place] for place in (0, 1, 2, 4)] == ["image-only", "text-only", "image+text", "scot"]
+    assert methods[3].startswith("image+text, weight ")
+
+
+def test_every_captioned_image_has_a_triplet_or_a_reason_and_what_is_held_out_has_no_triplet(
+    walked: tuple[Lake, list[Dataset | None]],
+) -> None:
+    lake, _ = walked
+    captions = lake.table("captions").latest().read(["pair_id", "image_id", "caption"]).to_pylist()
+    triplets = lake.table("triplets").latest()
+    rows, rejects = triplets.read().to_pylist(), lake.table("rejects").latest(stage="generate").read().to_pylist()
+    assert {row["model"] for row in rows} == {MODEL} and {row["kind"] for row in rows} == {"generated"}
+    assert {row["pair_id"] for row in (*rows, *rejects)} == {row["pair_id"] for row in captions}
+    held = hold_out([(row["image_id"], row["caption"]) for row in captions], 0.3, triplets.config["seed"])
+    assert held.images and not held.images & {row["image_id"] for row in rows}
+    assert not any(held.holds(row["caption"]) or held.holds(row["modified_caption"]) for row in rows)
+    assert {row["reason"] for row in rejects if row["pair_id"] not in {r["pair_id"] for r in rows}} >= {"held_out"}
+    assert triplets.manifest.rows.given == triplets.rows + len(rejects)
+
+
+def test_what_is_done_is_found_again(walked: tuple[Lake, list[Dataset | None]], tmp_path: Path) -> None:
+    lake, made = walked
+    table = captioned(tmp_path / "photos")  # the same pictures elsewhere
+    again = list(recipes.walk(run_here, lake, pipeline_of(table)))
+    assert [d and d.name for d in again] == [d and d.name for d in made]
+
+
+def test_only_mined_triplets_hold_captions_out(walked: tuple[Lake, list[Dataset | None]]) -> None:
+    lake, made = walked
+    seen_all = made[0]
+    assert seen_all is not None
+    from scot_core.stages.benchmark.measure_mined import MeasureMined
+
+    combiners, images = lake.table("combiners").latest(), lake.table("embeddings").latest(stage="embed-images")
+    with pytest.raises(ConfigError, match=r"generate\.writer=mined"):
+        MeasureMined(lake, Pipeline().benchmark, combiners, seen_all, images, images)
+
+
+def test_captions_without_an_edit_stop_before_anything_is_trained(tmp_path: Path) -> None:
+    table = captioned(tmp_path / "photos")
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([lines[0], f"{lines[1].split(',')[0]},a lonely violin"]) + "\n")
+    walk = recipes.walk(run_here, Lake(tmp_path / "lake"), pipeline_of(table, "generate.held_out=0.001"))
+    with pytest.raises(DataError, match=r"generate\.min_kept.*no_edit"):
+        list(walk)
+    assert not (tmp_path / "lake" / "combiners").exists()
+
+
+def test_the_writer_is_in_the_key_only_where_it_is_not_the_usual_one() -> None:
+    usual = Pipeline().generate.identity()
+    assert not {"writer", "held_out", "edits_per_caption", "min_kept"} & usual.keys()
+    mined = with_overrides(Pipeline(), ["generate.writer=mined", "generate.min_kept=0.5"]).generate.identity()
+    assert mined == {"writer": "mined", "edits_per_caption": 8, "held_out": 0.1, "seed": 0}
