@@ -69,6 +69,8 @@ def _using(path: tuple[str, ...]) -> Pipeline:
     """The catalogue's profile, with the source of captions, or the server, that looks at a setting."""
     if path[:2] == ("generate", "endpoint") and path[-1] != "base_url":
         return with_overrides(CATALOGUE, ["generate.endpoint.base_url=http://127.0.0.1:1/v1"])
+    if path in (("generate", "edits_per_caption"), ("generate", "held_out")):
+        return with_overrides(CATALOGUE, ["generate.writer=mined"])
     source = "coco" if path == ("captions", "captions_per_image") else path[1]
     others = path[0] == "captions" and source in ("folder", "coco", "flickr30k", "abo")
     return with_overrides(CATALOGUE, [f"captions.source={source}"]) if others else CATALOGUE
