@@ -92,7 +92,7 @@ def mine(
         captions: (pair id, caption), read once.
         per_caption: edits of one pair at most.
         seed: of all choices; those of a pair follow from it and the pair's id.
-        work: a folder for temporary files, about 1.5 kB a caption of ten words.
+        work: a folder for temporary files, about 0.7 kB a caption of ten words.
         allowed: False for captions that no edit may lead to, such as those that were held out.
         invent: whether words are put in place of others where a pair has too few edits with a witness.
 
