@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scot.embedded import embedded_server, wait_until_healthy
+from scot.embedded import embedded_server
 from scot_core.config import EmbedConfig, PublishedConfig
 from scot_core.stages.progress import LISTENERS, Listener, Stopped
 
@@ -54,15 +54,16 @@ def benchmark_inline(
 def _run(flow: Callable[[], State], listeners: Sequence[Listener]) -> State:
     # what a stage raises is raised here too; Prefect's own copy of it would only say it twice
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")  # an event that was not sent
     with ExitStack() as stack:
-        url = None if _configured() else stack.enter_context(embedded_server())
-        if url is not None:
-            os.environ["PREFECT_API_URL"] = url
+        server = None if _configured() else stack.enter_context(embedded_server())
+        if server is not None:
+            os.environ["PREFECT_API_URL"] = server.url
         from prefect.exceptions import CrashedRun
 
         importlib.import_module("flows.common")  # torch and Prefect load while the server starts
-        if url is not None:
-            wait_until_healthy(url)
+        if server is not None:
+            server.wait_until_ready()
             stack.enter_context(_without_heartbeats())
         token = LISTENERS.set(tuple(listeners))
         stack.callback(LISTENERS.reset, token)
