@@ -1,90 +1,193 @@
 """A Prefect server for the length of one run, for people who have none.
 
-Prefect can start one itself, but a run that is killed would leave that server behind; this one watches its
-parent and goes with it. It starts while heavy libraries are still being imported.
+Prefect can start one itself, but a run that is killed would leave that server behind, and a server that is killed would
+end the run. This one goes with its run, and is started again, on the same socket and database, when it ends before.
+
+Its database is its own: `PREFECT_HOME/scot/0`, or `1` and so on where other runs are at work beside it. Two servers
+never share one, and what a killed run left as `Running` is marked as crashed by the next.
 """
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
+import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from urllib.error import URLError
-from urllib.request import urlopen
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from queue import Empty
+from typing import Any
+from urllib.request import ProxyHandler, Request, build_opener
 
-START_LIMIT_S = 180.0
+from scot.kept import Kept
+from scot.server import answers, listen
+from scot_core.errors import ScotError
+
+START_LIMIT_S = 300.0
 DRAIN_LIMIT_S = 5.0
-WATCH_EVERY_S = 1.0
+STARTS = 5
+TAIL = 8
+GONE = b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+STALE = ("RUNNING", "PENDING", "CANCELLING")
+
+# Nobody schedules, watches or looks at this server: without these services SQLite's one writer has little to do.
+IDLE = ("SCHEDULER", "LATE_RUNS", "PAUSE_EXPIRATIONS", "FOREMAN", "REPOSSESSOR", "TRIGGERS", "EVENT_PERSISTER")
+SETTINGS = {
+    **{f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in IDLE},
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "flow_runs",  # older than 90 days
+    "PREFECT_SERVER_UI_ENABLED": "false",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
+
+
+class EmbeddedServer:
+    """A server that is starting or running. `url` is that of its API."""
+
+    def __init__(self, folder: Path, lock: int) -> None:
+        """Start it. `folder` takes its database and log; `lock` is an open file that stays locked while it lives."""
+        self._socket, self._log = listen(), folder / "server.log"
+        self._log.write_bytes(b"")
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/api"
+        given = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+        own = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder / 'prefect.db'}"}
+        self._kept = Kept(
+            "the embedded Prefect server",
+            [sys.executable, "-m", "scot.server", str(self._socket.fileno())],
+            {**SETTINGS, **given, **own},
+            say=lambda words: print(f"scot: {words}", file=sys.stderr),
+            log=self._log,
+            hand_down=(self._socket.fileno(), lock),
+            most=STARTS,
+            on_lost=self._give_up,
+        )
+
+    @property
+    def pid(self) -> int:
+        """Of the process that serves now."""
+        return self._kept.pid
+
+    def wait_until_ready(self) -> None:
+        """Wait for the first answer, and mark as crashed what a killed run left behind.
+
+        Raises ScotError where the server fails, or does not answer in five minutes, with the end of its log.
+        """
+        end = time.monotonic() + START_LIMIT_S
+        while not answers(self.url, limit_s=1):
+            self.check()
+            if time.monotonic() > end:
+                raise ScotError(f"the embedded Prefect server did not answer in {START_LIMIT_S:.0f} s; {self._tail()}")
+            time.sleep(0.1)
+        self._kept.proven = True
+        for kind in ("flow_runs", "task_runs"):
+            _crash_stale(self.url, kind)
+
+    def check(self) -> None:
+        """Raises ScotError where the server was given up."""
+        if self._kept.lost is not None:
+            raise ScotError(f"{self._kept.lost}; finished shards are kept, run again; {self._tail()}")
+
+    def stop(self) -> None:
+        """End it, once it has taken what Prefect's threads still hold for it."""
+        _hand_over(0 if self._kept.lost else DRAIN_LIMIT_S)
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._kept.stop(grace_s=10)
+        self._socket.close()
+
+    def _give_up(self) -> None:
+        """Wake the run, which then calls `check`, and answer in the server's place: what is refused, or not answered,
+        Prefect would try for minutes.
+        """
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        self._socket.setblocking(True)  # the server, with which it is shared, had set it otherwise
+        with suppress(OSError):  # until `stop`
+            while True:
+                connection, _ = self._socket.accept()
+                with connection, suppress(OSError):
+                    connection.recv(65536)
+                    connection.sendall(GONE)
+
+    def _tail(self) -> str:
+        lines = self._log.read_text(errors="replace").splitlines()[-TAIL:]
+        return "\n  ".join([f"{self._log} ends with:" if lines else f"{self._log} is empty", *lines])
 
 
 @contextmanager
-def embedded_server() -> Iterator[str]:
-    """Start a server on a free loopback port; yields the URL of its API at once, without waiting."""
-    port = _free_port()
-    url = f"http://127.0.0.1:{port}/api"
-    environment = {**os.environ, "PREFECT_UI_ENABLED": "0", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
-    environment.pop("PREFECT_API_URL", None)
-    process = subprocess.Popen([sys.executable, "-m", "scot.embedded", str(port), str(os.getpid())], env=environment)
-    try:
-        yield url
-    finally:
-        _hand_over()
-        process.terminate()
+def embedded_server() -> Iterator[EmbeddedServer]:
+    """Start a server on a free loopback port; yields it at once, without waiting.
+
+    Raises ScotError where the server was given up, whatever else that made fail.
+    """
+    with _own_folder() as (folder, lock):
+        server = EmbeddedServer(folder, lock)
         try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
+            yield server
+        except BaseException:
+            server.check()
+            raise
+        finally:
+            server.stop()
 
 
-def _hand_over() -> None:
-    """Prefect sends logs and events from threads of its own: what these still hold must arrive before the server goes,
-    or they try for a minute to reach it while this process ends.
+@contextmanager
+def _own_folder() -> Iterator[tuple[Path, int]]:
+    """The first folder of PREFECT_HOME/scot that no other run has locked, and the descriptor of its lock.
+
+    Servers inherit the descriptor, so the lock outlives a killed run until its server is gone, too.
+    """
+    home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser() / "scot"
+    for number in count():
+        folder = home / str(number)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+        except OSError as error:
+            raise ScotError(f"{folder} cannot be written ({error.strerror}): set PREFECT_HOME") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            continue
+        try:
+            yield folder, lock
+        finally:
+            os.close(lock)
+        return
+
+
+def _crash_stale(url: str, kind: str) -> None:
+    """Mark runs as crashed that no process works on: nobody else uses this database."""
+    state = {"type": "CRASHED", "message": "the process that ran it was killed"}
+    stale = {kind: {"state": {"type": {"any_": STALE}}}}
+    while runs := _post(f"{url}/{kind}/filter", stale):
+        for run in runs:
+            _post(f"{url}/{kind}/{run['id']}/set_state", {"state": state, "force": True})
+
+
+def _post(url: str, body: object) -> Any:
+    request = Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with build_opener(ProxyHandler({})).open(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+def _hand_over(limit_s: float) -> None:
+    """Prefect sends logs and events from threads of its own, and waits for them when this process ends. What they hold
+    must arrive before the server goes; what has not within the limit is dropped, or each item is tried for seconds.
     """
     for module, worker in (("prefect.logging.handlers", "APILogWorker"), ("prefect.events.worker", "EventsWorker")):
-        if module in sys.modules:
-            getattr(sys.modules[module], worker).drain_all(timeout=DRAIN_LIMIT_S)
-
-
-def wait_until_healthy(url: str) -> None:
-    """Raises TimeoutError where the server does not answer in three minutes."""
-    end = time.monotonic() + START_LIMIT_S
-    while time.monotonic() < end:
-        try:
-            with urlopen(f"{url}/health", timeout=5):
-                return
-        except (URLError, OSError):
-            time.sleep(0.1)
-    raise TimeoutError(f"the embedded Prefect server did not answer at {url} within {START_LIMIT_S:.0f} s")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _leave_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(WATCH_EVERY_S)
-    os._exit(0)
-
-
-def _main(port: int, parent: int) -> None:
-    import signal
-
-    import uvicorn
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which then stops this server
-    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
-    from prefect.server.api.server import create_app
-
-    uvicorn.Server(uvicorn.Config(create_app(), host="127.0.0.1", port=port, log_level="error")).run()
-
-
-if __name__ == "__main__":
-    _main(int(sys.argv[1]), int(sys.argv[2]))
+        if module not in sys.modules:
+            continue
+        kind = getattr(sys.modules[module], worker)
+        services = list(kind._instances.values())
+        kind.drain_all(timeout=limit_s)
+        for service in services:
+            with suppress(Empty):
+                while True:
+                    service._queue.get_nowait()
+            service._queue.put_nowait(None)  # its mark of the end

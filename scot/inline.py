@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scot.embedded import embedded_server, wait_until_healthy
+from scot.embedded import embedded_server
 from scot_core.config import EmbedConfig, PublishedConfig
 from scot_core.stages.progress import LISTENERS, Listener, Stopped
 
@@ -57,17 +57,18 @@ def _run(load: Callable[[], Callable[[], State]], listeners: Sequence[Listener])
     """Load a flow, with torch and Prefect, while the server starts; then run it, and raise what it raised."""
     # what a stage raises is raised here too; Prefect's own copy of it would only say it twice
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")  # an event that was not sent
     with ExitStack() as stack:
-        url = None if _configured() else stack.enter_context(embedded_server())
-        if url is not None:
-            os.environ["PREFECT_API_URL"] = url
+        server = None if _configured() else stack.enter_context(embedded_server())
+        if server is not None:
+            os.environ["PREFECT_API_URL"] = server.url
         from prefect.exceptions import CrashedRun
 
         from tasks.states import failure_of
 
         flow = load()
-        if url is not None:
-            wait_until_healthy(url)
+        if server is not None:
+            server.wait_until_ready()
             stack.enter_context(_without_heartbeats())
         token = LISTENERS.set(tuple(listeners))
         stack.callback(LISTENERS.reset, token)

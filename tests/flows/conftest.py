@@ -26,6 +26,8 @@ class Served:
 
     lake: Lake
     environment: dict[str, str]
+    pid: int
+    log: Path
 
     def prefect(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """A `prefect` command line against the server."""
@@ -65,7 +67,7 @@ def served(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
         while "ready." not in log.read_text():
             assert process.poll() is None and time.monotonic() < end, log.read_text()[-3000:]
             time.sleep(0.5)
-        yield Served(Lake(lake), {**env, "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"})
+        yield Served(Lake(lake), {**env, "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}, process.pid, log)
     finally:
         process.send_signal(signal.SIGINT)
         try:

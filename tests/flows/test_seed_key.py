@@ -41,10 +41,10 @@ SUCCEED = {"good", "row errors", "batch"}
 SCRIPT = """
 import json, os, sys
 told = json.load(sys.stdin)
-from scot.embedded import embedded_server, wait_until_healthy
-with embedded_server() as url:
-    os.environ["PREFECT_API_URL"] = url
-    wait_until_healthy(url)
+from scot.embedded import embedded_server
+with embedded_server() as server:
+    os.environ["PREFECT_API_URL"] = server.url
+    server.wait_until_ready()
     from prefect.blocks.system import Secret
     from flows.seed import seed
     from scot_core.config import SeedConfig

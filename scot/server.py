@@ -1,0 +1,72 @@
+"""A Prefect server on a socket that whoever keeps it holds open: `python -m scot.server DESCRIPTOR`.
+
+While the server is down, connections wait in the socket instead of being refused, and nobody else takes its port.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, nullcontext
+from typing import TYPE_CHECKING
+from urllib.request import ProxyHandler, build_opener
+
+from scot.kept import leave_with_keeper
+
+if TYPE_CHECKING:  # whoever keeps a server has no use for it
+    from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
+
+GRACE_S = 5
+
+
+def listen(port: int = 0) -> socket.socket:
+    """A listening loopback socket; port 0 is any that is free. Raises OSError where the port is taken."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("127.0.0.1", port))
+    sock.listen(1024)
+    return sock
+
+
+def answers(url: str, limit_s: float = 5) -> bool:
+    """True where a Prefect server says that it is well."""
+    try:
+        with build_opener(ProxyHandler({})).open(f"{url}/health", timeout=limit_s):
+            return True
+    except OSError:
+        return False
+
+
+def main(descriptor: int) -> None:
+    """Serve Prefect's API, its interface and its services, as the environment sets them, until SIGTERM."""
+    leave_with_keeper()
+    import uvicorn
+    from prefect.server.api.server import create_app
+    from prefect.server.database.configurations import AioSqliteConfiguration
+    from prefect.server.database.dependencies import temporary_database_config
+    from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL
+
+    class OneWriter(AioSqliteConfiguration):
+        """Transactions that write take SQLite's only write lock when they begin, and wait for it in line.
+
+        Prefect begins most of them deferred. One that has read cannot be made a writer once another has committed:
+        SQLite refuses at once, whatever the time-out, and "database is locked" is answered as 503.
+        """
+
+        @asynccontextmanager
+        async def begin_transaction(
+            self, session: AsyncSession, with_for_update: bool = False
+        ) -> AsyncGenerator[AsyncSessionTransaction, None]:
+            async with super().begin_transaction(session, with_for_update=True) as transaction:
+                yield transaction
+
+    url = PREFECT_API_DATABASE_CONNECTION_URL.value()
+    database = temporary_database_config(OneWriter(url)) if url.startswith("sqlite") else nullcontext()
+    with database:
+        config = uvicorn.Config(create_app(final=True), log_level="error", timeout_graceful_shutdown=GRACE_S)
+        uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor)])
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

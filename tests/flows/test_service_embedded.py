@@ -1,0 +1,159 @@
+"""The server that a run brings along: its death, Ctrl-C, kills and damage, and what the next run finds."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from scot.embedded import embedded_server
+from scot_core.errors import ScotError
+from scot_core.lake import Lake
+from tests.core.test_orphans import gone
+from tests.flows.conftest import ROOT
+
+LIMIT_S = 300
+# shards enough to be killed between two of them, and little to compute
+SMALL = ("--profile", "smoke", "--set", "captions.count=1000", "--set", "captions.shard_rows=40")
+
+
+@pytest.fixture(scope="module")
+def home(environment: dict[str, str]) -> Path:
+    """Of Prefect, shared by the tests: making a database takes long."""
+    return Path(environment["PREFECT_HOME"])
+
+
+class Run:
+    """`scot run` in the background, in a session of its own as a terminal would give it."""
+
+    def __init__(self, environment: dict[str, str], lake: Path, until: str = "captions") -> None:
+        command = [sys.executable, "-m", "scot.cli", "run", "--lake", str(lake), "--until", until, *SMALL]
+        self.lake = lake
+        self.process = subprocess.Popen(
+            command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+
+    def until(self, what: Callable[[], bool]) -> None:
+        end = time.monotonic() + LIMIT_S
+        while not what():
+            assert self.process.poll() is None and time.monotonic() < end, self.said()
+            time.sleep(0.1)
+
+    def children(self) -> list[int]:
+        """Process ids of the run's children."""
+        found = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        return [int(pid) for path in found for pid in path.read_text().split()]
+
+    def server(self) -> int | None:
+        """Process id of the embedded server, where there is one."""
+        for pid in self.children():
+            if b"scot.server" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return pid
+        return None
+
+    def kill_server(self) -> None:
+        self.until(lambda: self.server() is not None)
+        os.kill(self.server() or 0, signal.SIGKILL)
+
+    def parts(self) -> int:
+        return len(list(self.lake.glob("captions/*/part-*.parquet")))
+
+    def said(self) -> str:
+        try:
+            return self.process.communicate(timeout=LIMIT_S)[0]
+        finally:
+            self.process.kill()
+
+
+def states(home: Path) -> list[tuple[str, int]]:
+    """Types of the states of flow and task runs in the first embedded database, and how many there are."""
+    with sqlite3.connect(home / "scot" / "0" / "prefect.db") as database:
+        query = "select state_type from flow_run union all select state_type from task_run"
+        return database.execute(f"select state_type, count(*) from ({query}) group by 1").fetchall()
+
+
+def test_a_killed_server_is_started_again_and_the_run_completes(
+    environment: dict[str, str], home: Path, tmp_path: Path
+) -> None:
+    run = Run(environment, tmp_path / "lake", until="seed")
+    run.kill_server()  # while it starts
+    run.until(lambda: run.parts() > 2)
+    run.kill_server()
+    said = run.said()
+    assert run.process.returncode == 0, said
+    assert said.count("the embedded Prefect server was killed by SIGKILL; starting it again") == 2
+    assert Lake(tmp_path / "lake").table("triplets").datasets()
+    assert "RUNNING" not in dict(states(home))
+
+
+def test_kill_9_of_a_run_leaves_no_process_and_the_next_start_marks_its_runs_crashed(
+    environment: dict[str, str], home: Path, tmp_path: Path
+) -> None:
+    run = Run(environment, tmp_path / "lake")
+    run.until(lambda: run.parts() > 2)
+    children = run.children()
+    run.process.kill()
+    run.process.wait()
+    end = time.monotonic() + 60
+    while not all(gone(pid) for pid in children):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    assert len(children) > 2 and "RUNNING" in dict(states(home))
+    again = Run(environment, tmp_path / "lake")
+    assert "R@1" in again.said() or again.process.returncode == 0
+    after = dict(states(home))
+    assert "RUNNING" not in after and after["CRASHED"] >= 2
+
+
+def test_ctrl_c_of_the_whole_group_leaves_the_server_to_the_run(
+    environment: dict[str, str], home: Path, tmp_path: Path
+) -> None:
+    run = Run(environment, tmp_path / "lake")
+    run.until(lambda: run.parts() > 2)
+    server = run.server()
+    os.killpg(run.process.pid, signal.SIGINT)
+    said = run.said()
+    assert run.process.returncode == 130 and "goes on from there" in said
+    assert "starting it again" not in said and "Traceback" not in said
+    assert server is not None and gone(server)
+
+
+def test_a_server_that_cannot_start_is_said_at_once_with_its_log(environment: dict[str, str], tmp_path: Path) -> None:
+    folder = tmp_path / "prefect" / "scot" / "0"
+    folder.mkdir(parents=True)
+    (folder / "prefect.db").write_bytes(b"no database at all" * 1000)
+    run = Run({**environment, "PREFECT_HOME": str(tmp_path / "prefect")}, tmp_path / "lake")
+    said = run.said()
+    assert run.process.returncode == 1
+    assert "error: the embedded Prefect server ended with exit code 3" in said and "Traceback" not in said
+    assert "file is not a database" in said and str(folder / "server.log") in said
+
+
+def test_runs_side_by_side_have_databases_of_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    with embedded_server() as one, embedded_server() as other:
+        assert one.url != other.url
+        assert sorted(path.name for path in (tmp_path / "scot").iterdir()) == ["0", "1"]
+    with embedded_server():
+        assert sorted(path.name for path in (tmp_path / "scot").iterdir()) == ["0", "1"]
+
+
+@pytest.mark.slow
+def test_a_server_that_keeps_dying_ends_the_run_with_one_error(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    monkeypatch.setenv("PREFECT_HOME", str(home))
+    with pytest.raises(ScotError, match="was killed by SIGKILL, 6 times"), embedded_server() as server:
+        server.wait_until_ready()
+        killed, end = 0, time.monotonic() + LIMIT_S
+        while time.monotonic() < end:
+            if server.pid != killed and not gone(server.pid):
+                killed = server.pid
+                os.kill(killed, signal.SIGKILL)
+            time.sleep(0.1)

@@ -1,0 +1,107 @@
+"""`make serve` looks after its server and workers, and ends with everything it started."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scot_core.lake import Lake
+from tests.core.test_orphans import gone
+from tests.flows.conftest import ROOT, Served, free_port
+from tests.flows.test_service_schedules import SMOKE, ask, wait_for
+
+OVER = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+
+
+def command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except FileNotFoundError:
+        return ""
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """Process ids below a process, with their command lines."""
+    found: dict[int, str] = {}
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, path.read_text().split()):
+            found |= {child: command_line(child), **descendants(child)}
+    return found
+
+
+def kept(served: Served, words: str) -> int:
+    """The process id of a server or worker."""
+    return next(pid for pid, line in descendants(served.pid).items() if words in line and not gone(pid))
+
+
+def submit(served: Served, name: str, parameters: dict[str, object]) -> str:
+    """Create a run of a deployment; returns its id."""
+    deployment = ask(served, f"deployments/name/scot/{name}")["id"]
+    return str(ask(served, f"deployments/{deployment}/create_flow_run", {"parameters": parameters})["id"])
+
+
+def state(served: Served, run: str) -> str:
+    return str(ask(served, f"flow_runs/{run}")["state_type"])
+
+
+def test_a_killed_worker_and_a_killed_server_are_replaced_and_a_run_completes(served: Served) -> None:
+    worker, server = kept(served, "--pool scot-cpu"), kept(served, "scot.server")
+    os.kill(worker, signal.SIGKILL)
+    os.kill(server, signal.SIGKILL)
+    assert wait_for(lambda: "the worker of scot-cpu was killed by SIGKILL; starting it again" in served.log.read_text())
+    assert "the Prefect server was killed by SIGKILL; starting it again" in served.log.read_text()
+    run = submit(served, "captions", SMOKE)  # waits in the socket until the new server takes it
+    assert wait_for(lambda: state(served, run) in OVER)
+    assert state(served, run) == "COMPLETED"
+    assert kept(served, "--pool scot-cpu") != worker and kept(served, "scot.server") != server
+
+
+def test_the_gpu_pool_runs_one_after_the_other(served: Served) -> None:
+    assert ask(served, "work_pools/scot-gpu")["concurrency_limit"] == 1
+    runs = [submit(served, "train", {"lake": f"{served.lake.url}-empty"}) for _ in range(2)]
+    assert wait_for(lambda: {state(served, run) for run in runs} <= OVER)  # both fail: there are no triplets
+    times = sorted((found["start_time"], found["end_time"]) for found in (ask(served, f"flow_runs/{r}") for r in runs))
+    assert times[0][1] <= times[1][0]
+
+
+class Service:
+    """A `make serve` of a test's own."""
+
+    def __init__(self, environment: dict[str, str], folder: Path) -> None:
+        self.log, port = folder / "log", free_port()
+        env = {**environment, "SCOT_PREFECT_PORT": str(port), "SCOT_LAKE": str(folder / "lake")}
+        with self.log.open("wb") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "deployments.serve"], env=env, cwd=ROOT, stdout=file, stderr=file
+            )
+        assert wait_for(lambda: "ready." in self.log.read_text(), 400), self.log.read_text()
+        api = f"http://127.0.0.1:{port}/api"
+        self.served = Served(Lake(folder / "lake"), {**env, "PREFECT_API_URL": api}, self.process.pid, self.log)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_nothing_outlives_it_and_a_run_it_lost_is_marked_crashed(environment: dict[str, str], tmp_path: Path) -> None:
+    environment = {**environment, "PREFECT_HOME": str(tmp_path / "prefect")}
+    service = Service(environment, tmp_path)
+    run = submit(service.served, "regenerate", {"profile_name": "smoke", "until": "finetune"})
+    assert wait_for(lambda: len(list((tmp_path / "lake").glob("captions/*/part-*.parquet"))) > 1)
+    below = descendants(service.process.pid)
+    assert any("prefect.engine" in line for line in below.values())
+    service.process.kill()
+    service.process.wait()
+    assert wait_for(lambda: all(gone(pid) for pid in below)), [line for p, line in below.items() if not gone(p)]
+
+    service = Service(environment, tmp_path)
+    assert wait_for(lambda: state(service.served, run) == "CRASHED")
+    submit(service.served, "regenerate", {"profile_name": "smoke", "until": "finetune"})
+    assert wait_for(lambda: any("prefect.engine" in line for line in descendants(service.process.pid).values()))
+    below = descendants(service.process.pid)
+    service.process.send_signal(signal.SIGTERM)
+    assert service.process.wait(timeout=120) == 0
+    assert wait_for(lambda: all(gone(pid) for pid in below)), [line for p, line in below.items() if not gone(p)]
