@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from scot.chosen import Chosen, Part
 from scot.options import JsonOption, LakeOption, err, lake_at, out
 from scot.terminal import Bars, benchmark_table, reported_table, say, show_plan
 from scot_core.config import (
@@ -19,11 +21,13 @@ from scot_core.config import (
     Pipeline,
     PublishedConfig,
     last_stage,
-    profile,
     validated,
     with_overrides,
 )
-from scot_core.errors import ConfigError
+from scot_core.config import (
+    profile as profile_of,
+)
+from scot_core.errors import ConfigError, ScotError
 from scot_core.lake import Lake
 from scot_core.paper import VALIDATION
 
@@ -38,7 +42,19 @@ LlmOption = Annotated[
 ]
 SetOption = Annotated[
     list[str] | None,
-    Parameter(name="--set", negative="", help="A setting, such as train.steps=300. May be given several times."),
+    Parameter(
+        name="--set",
+        negative="",
+        help="A setting, such as train.steps=300. May be given several times; `scot settings` lists them.",
+    ),
+]
+CaptionsOption = Annotated[
+    str | None,
+    Parameter(
+        name="--captions",
+        help="Captioned pictures of one's own: a table (CSV, JSON lines, Parquet) of image and caption, a folder of "
+        "such tables, or a URL. What is not set is chosen by what is at hand, and said.",
+    ),
 ]
 
 
@@ -46,23 +62,32 @@ def run(
     *,
     profile: ProfileOption = "catalogue",
     until: Annotated[str | None, Parameter(help=f"The last stage to run: {', '.join(STAGES)}.")] = None,
+    captions: CaptionsOption = None,
     llm: LlmOption = None,
     set_: SetOption = None,
     lake: LakeOption = None,
+    anyway: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Run every stage of a profile here; what is committed already is reused.
 
     Stop it at any time with Ctrl-C and run the same command again: it goes on where it was.
+
+    Parameters
+    ----------
+    anyway
+        Go on with captions of one's own where encoder or teacher do not fit them.
     """
-    _pipeline(profile, llm, set_)
+    chosen = _chosen(captions, llm, set_)
+    pipeline = with_overrides(profile_of(profile), chosen.overrides)
     last_stage(until)
     place = lake_at(lake, to_write=True)
     say(out, "scot run, profile ", (profile, "bold"), f", lake {place.url}")
     _require_prefect()
+    overrides = [*chosen.overrides, *_checked(chosen, place, pipeline, anyway=anyway).overrides]
     from scot.inline import run_inline
 
     with Bars(out) as bars:
-        cached = run_inline(profile, _overrides(llm, set_), until=until, lake=place.url, listeners=[bars])
+        cached = run_inline(profile, overrides, until=until, lake=place.url, listeners=[bars])
     if cached:
         say(out, "Everything was in the lake already; nothing was run.")
     found = place.table("benchmarks").datasets()
@@ -73,6 +98,7 @@ def run(
 def plan(
     *,
     profile: ProfileOption = "catalogue",
+    captions: CaptionsOption = None,
     llm: LlmOption = None,
     set_: SetOption = None,
     lake: LakeOption = None,
@@ -85,10 +111,15 @@ def plan(
     """
     from scot.plan import make_plan
 
-    made = make_plan(lake_at(lake), _pipeline(profile, llm, set_))
+    place, chosen = lake_at(lake), _chosen(captions, llm, set_)
+    pipeline = with_overrides(profile_of(profile), chosen.overrides)
+    checked, faults = _tried(place, pipeline)
+    made = make_plan(place, with_overrides(pipeline, checked.overrides))
+    made = replace(made, missing=[*made.missing, *faults])
     if json_:
         print(json.dumps(made.as_json()))
     else:
+        _show_parts([*chosen.parts, *checked.parts])
         show_plan(out, made, profile)
 
 
@@ -184,8 +215,48 @@ def _overrides(llm: str | None, settings: Sequence[str] | None) -> list[str]:
     return [*of_model, *(settings or [])]
 
 
-def _pipeline(name: str, llm: str | None, settings: Sequence[str] | None) -> Pipeline:
-    return with_overrides(profile(name), _overrides(llm, settings))
+def _chosen(captions: str | None, llm: str | None, settings: Sequence[str] | None) -> Chosen:
+    """Settings over a profile: those that are given, and for captions of one's own the others that they need."""
+    given = _overrides(llm, settings)
+    if captions is None:
+        return Chosen(tuple(given))
+    from scot.own import of_captions
+
+    return of_captions(captions, given, llm)
+
+
+def _checked(chosen: Chosen, place: Lake, pipeline: Pipeline, *, anyway: bool) -> Chosen:
+    """What is known about captions of one's own, said. Raises ConfigError where something does not fit them."""
+    if pipeline.captions.source != "folder":
+        return Chosen(())
+    from scot.own import check
+
+    _show_parts(chosen.parts)
+    checked = check(place, pipeline)
+    _show_parts(checked.parts)
+    if checked.faults and not anyway:
+        raise ConfigError(f"{'; '.join(checked.faults)}. Or go on all the same (--anyway)")
+    for fault in checked.faults:
+        say(err, ("going on anyway: ", "yellow"), fault)
+    return checked
+
+
+def _tried(place: Lake, pipeline: Pipeline) -> tuple[Chosen, Sequence[str]]:
+    """The same for a plan, which lists what does not fit."""
+    if pipeline.captions.source != "folder":
+        return Chosen(()), ()
+    from scot.own import check
+
+    try:
+        checked = check(place, pipeline)
+    except ScotError as error:
+        return Chosen(()), [str(error)]
+    return checked, checked.faults
+
+
+def _show_parts(parts: Sequence[Part]) -> None:
+    for part in parts:
+        say(out, f"  {part.name:<9} ", (part.choice, "bold"), f"  {part.why}")
 
 
 def _require_prefect() -> None:

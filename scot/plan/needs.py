@@ -10,7 +10,7 @@ from pathlib import Path
 from scot.doctor import benchmark_data
 from scot.plan.work import StageWork
 from scot_core.captions import sources
-from scot_core.config import PUBLISHED, Pipeline
+from scot_core.config import PUBLISHED, EmbedConfig, FinetuneConfig, Pipeline
 from scot_core.config.settings import settings
 from scot_core.encoders import spec_of
 from scot_core.encoders import weights as encoder_weights
@@ -52,7 +52,14 @@ def _key(pipeline: Pipeline, left: Collection[str]) -> Iterator[str]:
 
 
 def _weights(pipeline: Pipeline) -> Iterator[str]:
-    tuned, embed = pipeline.finetune, pipeline.embed
+    if not pipeline.generate.is_mined:
+        yield from _language_model(pipeline.finetune)
+    fault = encoder_missing(pipeline.embed)
+    if fault is not None:
+        yield f"weights: {fault}"
+
+
+def _language_model(tuned: FinetuneConfig) -> Iterator[str]:
     try:
         revision = llm_weights.weights_revision(tuned.base, tuned.revision)
         name = llm_weights.resolve(tuned.base)
@@ -60,15 +67,21 @@ def _weights(pipeline: Pipeline) -> Iterator[str]:
             yield f"weights: {name} is not on this machine: `hf download {name} --revision {revision}`"
     except ScotError as error:
         yield f"weights: {error}"
+
+
+def encoder_missing(embed: EmbedConfig) -> str | None:
+    """What an encoder lacks on this machine, and the command that gets it; None where it is here."""
     try:
         spec_of(embed.encoder, revision=embed.revision, pooling=embed.pooling, precision=embed.precision)
         row = ROWS.get(embed.encoder)
-        if row is not None:
-            place = encoder_weights.place(embed.encoder, row.hub, row.commit, embed.revision)
-            if place.folder is None and not _in_cache(place.hub, place.revision):
-                yield f"weights: encoder {embed.encoder} is not on this machine: `{place.command}`"
+        if row is None:
+            return None
+        place = encoder_weights.place(embed.encoder, row.hub, row.commit, embed.revision)
     except ScotError as error:
-        yield f"weights: {error}"
+        return str(error)
+    if place.folder is not None or _in_cache(place.hub, place.revision):
+        return None
+    return f"encoder {embed.encoder} is not on this machine: `{place.command}`"
 
 
 def _in_cache(hub: str, revision: str) -> bool:

@@ -22,7 +22,7 @@ class NotThereError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """How far a stage is: `cached`, `begun` (some shards are there), `to do`, `skipped`, or `waits` for another."""
+    """How far a stage is: `cached`, `begun` (some shards are there), `to do`, `waits` for one before, or `skipped`."""
 
     stage: str
     state: str

@@ -1,4 +1,4 @@
-"""One's own captioned pictures through the stages: triplets mined from captions, and held-out captions measured."""
+"""One's own captioned pictures through the stages: triplets mined from captions, and what was held out, measured."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def kept(served: Served, words: str) -> int:
     return next(pid for pid, line in descendants(served.pid).items() if words in line and not gone(pid))
 
 
-def submit(served: Served, name: str, parameters: dict[str, object]) -> str:
+def submit(served: Served, name: str, parameters: Mapping[str, object]) -> str:
     """Create a run of a deployment; returns its id."""
     deployment = ask(served, f"deployments/name/scot/{name}")["id"]
     return str(ask(served, f"deployments/{deployment}/create_flow_run", {"parameters": parameters})["id"])

@@ -1,0 +1,78 @@
+"""What `--captions` chooses: for each part what is at hand, why, what that is worth, and what would make it better."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from scot import preflight
+from scot.chosen import Chosen, Part
+from scot.plan.needs import encoder_missing
+from scot.plan.state import look
+from scot_core.config import EmbedConfig, Pipeline
+from scot_core.lake import Lake
+
+BEST_FIRST = ("siglip2", "clip-l14", "blip2", "blip", "clip-b32")
+
+
+def of_captions(captions: str, given: Sequence[str], llm: str | None) -> Chosen:
+    """Settings for captions of one's own; those that are given stay as they are."""
+    named = {setting.partition("=")[0].strip(): setting.partition("=")[2] for setting in given}
+    place = captions if "://" in captions else str(Path(captions).expanduser().absolute())
+    settings = ["captions.source=folder", f"captions.path={place}"]
+    parts = []
+    if "embed.encoder" not in named:
+        encoder, part = _encoder()
+        settings.append(f"embed.encoder={encoder}")
+        parts.append(part)
+    server = named.get("seed.endpoint.base_url")
+    if named.get("generate.writer", "adapter" if server and llm else "mined") == "mined":
+        settings += ["generate.writer=mined", "benchmark.names=mined"]
+        why = "edits found between the captions, by no model; real captions, but only edits that they show"
+        if server:
+            why += f". {server} is not asked: name the model to tune on its triplets, too (--llm smollm2)"
+        else:
+            why += ". Richer: --set seed.endpoint.base_url=… --set seed.endpoint.model=… --llm smollm2"
+        parts.append(Part("triplets", "mined", why))
+        parts.append(Part("measured", "mined", "queries between captions that training never sees; no published row"))
+    else:
+        parts.append(Part("triplets", f"{llm or 'the profile’s model'} tuned on {server or 'the teacher'}", "as set"))
+    return Chosen((*settings, *given), tuple(parts))
+
+
+def _encoder() -> tuple[str, Part]:
+    import torch
+
+    order = BEST_FIRST if torch.cuda.is_available() else BEST_FIRST[::-1]
+    here = [name for name in order if encoder_missing(EmbedConfig(encoder=name)) is None]
+    if here:
+        return here[0], Part("encoder", here[0], "a published encoder whose weights are on this machine")
+    if preflight.hub_is_reached():
+        return order[0], Part("encoder", order[0], "a published encoder; its weights come from the hub")
+    why = "no published encoder is on this machine and no hub is reached; this one knows drawn products only. Better: "
+    return "catalogue", Part("encoder", "catalogue", f"{why}{encoder_missing(EmbedConfig(encoder='clip-b32'))}")
+
+
+def check(lake: Lake, pipeline: Pipeline) -> Chosen:
+    """Whether encoder and teacher fit captions of one's own: settings that are cut, what was found, what does not fit.
+
+    Nothing is tried where the vectors are in the lake already. Raises ModelError where weights cannot be had, and
+    DataError where captions cannot.
+    """
+    if pipeline.captions.source != "folder" or _is_embedded(lake, pipeline):
+        return Chosen(())
+    found = preflight.sample(pipeline.captions)
+    parts = [Part("captions", f"{found.pairs:,}{'' if found.whole else ' or more'}", f"in {found.reader.place.root}")]
+    faults = [fault for fault in (preflight.teacher_fault(pipeline, found),) if fault is not None]
+    probed = preflight.probe(pipeline.embed, found)
+    if probed is not None:
+        parts.append(Part("encoder", pipeline.embed.encoder, str(probed)))
+        if probed.is_chance:
+            faults.append(preflight.chance_fault(pipeline.embed, probed))
+    cut = preflight.counts(pipeline, found)
+    parts += [Part("settings", setting, f"of {found.pairs:,} captions") for setting in cut]
+    return Chosen(tuple(cut), tuple(parts), tuple(faults))
+
+
+def _is_embedded(lake: Lake, pipeline: Pipeline) -> bool:
+    return any(state.stage == "embed" and state.state == "cached" for state in look(lake, pipeline).states)
