@@ -61,7 +61,7 @@ def by_stage(pipeline: Pipeline, known: Known | None = None) -> dict[str, StageW
 def test_a_plan_of_every_profile_runs_nothing(name: str, tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake")
     plan = make_plan(lake, profile(name))
-    assert [state.stage for state in plan.states] == list(Pipeline.model_fields)
+    assert [state.stage for state in plan.states] == [work.stage for work in plan.works] == list(Pipeline.model_fields)
     assert [state.state for state in plan.states] == ["to do"] + ["waits"] * 6
     assert len(plan.prompts) == len(plan.local_prompts) == 3
     assert not Path(lake.url).exists()
