@@ -16,6 +16,7 @@ from torch import Tensor
 from scot_core import checkpoint
 from scot_core.combiner import Combiner
 from scot_core.config import TrainConfig
+from scot_core.draws import batches, seed_of
 from scot_core.errors import DataError, ShapeError
 from scot_core.losses import by_name
 
@@ -75,9 +76,10 @@ def train_combiner(
         on_step(*curve[-1])
     data = data.to(device)
     combiner.train()
-    for step in range(first, config.steps):
-        rows = _batch(len(data.image), config.batch_size, seed, step).to(device)
-        torch.manual_seed(_mix(seed, step))  # dropout of this step
+    drawn = batches(len(data.image), config.batch_size, seed, first)
+    for step, batch in zip(range(first, config.steps), drawn, strict=False):
+        rows = batch.to(device)
+        torch.manual_seed(seed_of(seed, step))  # dropout of this step
         composed = combiner(data.image[rows], data.modification[rows])
         loss = objective(composed, data.modified_caption[rows], data.caption[rows])
         optimizer.zero_grad(set_to_none=True)
@@ -101,16 +103,3 @@ def _loss_parameters(config: TrainConfig) -> dict[str, float]:
         "scot-without-margin": scales,
         "scot-without-captions": {**scales, **margin},
     }.get(config.loss, {})
-
-
-def _mix(seed: int, number: int) -> int:
-    return (seed * 1_000_003 + number) * 2_654_435_761 % (1 << 63)
-
-
-def _batch(rows: int, size: int, seed: int, step: int) -> Tensor:
-    """Row numbers of a step's batch: the step's place in its epoch's own permutation."""
-    size = min(size, rows)
-    per_epoch = rows // size
-    epoch, place = divmod(step, per_epoch)
-    order = torch.randperm(rows, generator=torch.Generator().manual_seed(_mix(seed, epoch)))
-    return order[place * size : (place + 1) * size]

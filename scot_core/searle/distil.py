@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from scot_core import checkpoint
+from scot_core.draws import batches, seed_of
 from scot_core.errors import ConfigError, DataError, ShapeError
 from scot_core.searle.objectives import distillation_loss
 from scot_core.searle.oti import REPORT_EVERY, StepListener, phrase_distances
@@ -109,9 +110,9 @@ def distill(
         on_step(*curve[-1])
     steps = config.epochs * (rows // min(config.batch_size, rows))
     phi.train()
-    for step in range(first, steps):
-        batch = _batch(rows, config.batch_size, seed, step)
-        torch.manual_seed(_mix(seed, step))  # dropout of this step
+    drawn_batches = batches(rows, config.batch_size, seed, first)
+    for step, batch in zip(range(first, steps), drawn_batches, strict=False):
+        torch.manual_seed(seed_of(seed, step))  # dropout of this step
         words = phi(image[batch.to(device)])
         loss = _distance(target[batch.to(device)], words, config)
         if config.lambda_gpt:
@@ -159,22 +160,10 @@ def _usable(
 def _drawn(
     concepts: Sequence[Sequence[str]], phrases: Mapping[str, Sequence[Phrase]], seed: int, step: int
 ) -> list[Phrase]:
-    generator = torch.Generator().manual_seed(_mix(seed, step))
+    generator = torch.Generator().manual_seed(seed_of(seed, step))
     shares = torch.rand(len(concepts), 2, dtype=torch.float64, generator=generator).tolist()
     drawn = []
     for names, (which, one) in zip(concepts, shares, strict=True):
         choices = phrases[names[int(which * len(names))]]
         drawn.append(choices[int(one * len(choices))])
     return drawn
-
-
-def _mix(seed: int, number: int) -> int:
-    return (seed * 1_000_003 + number) * 2_654_435_761 % (1 << 63)
-
-
-def _batch(rows: int, size: int, seed: int, step: int) -> Tensor:
-    """Row numbers of a step's batch: the step's place in its epoch's own permutation."""
-    size = min(size, rows)
-    epoch, place = divmod(step, rows // size)
-    order = torch.randperm(rows, generator=torch.Generator().manual_seed(_mix(seed, epoch)))
-    return order[place * size : (place + 1) * size]

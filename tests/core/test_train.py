@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from torch.nn import functional
 from scot_core import losses
 from scot_core.combiner import Combiner
 from scot_core.config import TrainConfig
+from scot_core.draws import batches
 from scot_core.errors import ConfigError, DataError, ShapeError
 from scot_core.train import CHECKPOINT, Trained, TrainingSet, train_combiner
 
@@ -247,3 +248,9 @@ def test_data_that_cannot_be_trained_on_is_refused(tmp_path: Path) -> None:
 def _stop_at_20(step: int, _: float) -> None:
     if step >= 20:
         raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("first", [0, 1, 4, 11])
+def test_batches_are_the_same_wherever_a_run_is_taken_up(first: int) -> None:
+    whole = [rows.tolist() for rows in islice(batches(10, 3, seed=5), first + 7)]
+    assert [rows.tolist() for rows in islice(batches(10, 3, seed=5, first=first), 7)] == whole[first:]
