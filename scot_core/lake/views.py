@@ -55,14 +55,14 @@ def _view(name: str, select: str) -> str:
 
 
 def _select(table: str, schema: pa.Schema, datasets: Sequence[Dataset], root: str) -> str:
-    paths = [f"{root}{dataset.name}/{part.name}" for dataset in datasets for part in dataset.parts]
-    if not paths:
+    sets = [[f"{root}{dataset.name}/{part.name}" for part in dataset.parts] for dataset in datasets if dataset.parts]
+    if not sets:
         nothing = ", ".join(f'CAST(NULL AS {_sql_type(f.type)}) AS "{f.name}"' for f in schema)
         return f"SELECT {nothing} WHERE false"
     if table == "embeddings":  # widths differ from encoder to encoder: read as lists of any length
         fields = ", ".join('"vector"::FLOAT[] AS "vector"' if f.name == "vector" else f'"{f.name}"' for f in schema)
-        return " UNION ALL ".join(f"SELECT {fields} FROM {_parquet([path])}" for path in paths)
-    return f"SELECT * FROM {_parquet(paths)}"
+        return " UNION ALL ".join(f"SELECT {fields} FROM {_parquet(paths)}" for paths in sets)
+    return f"SELECT * FROM {_parquet([path for paths in sets for path in paths])}"
 
 
 def _parquet(paths: Sequence[str]) -> str:
