@@ -1,5 +1,7 @@
 """Prefect server, pools, all deployments and a worker for each pool on one machine: `make serve`.
 
+Server and workers are started again when they end, and end with this process.
+
 On several machines the same parts are started one by one: see docs/operate.md.
 """
 
@@ -9,25 +11,29 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
 from deployments.automations import HEARTBEAT_S
+from deployments.set_up import POOLS
+from scot.kept import Kept, stop_all
+from scot.server import answers, listen
 
 HOME = Path(__file__).resolve().parent.parent
 HOST, PORT = "127.0.0.1", int(os.environ.get("SCOT_PREFECT_PORT", "4200"))
 API = f"http://{HOST}:{PORT}/api"
 LAVIS_POOL, LAVIS_READY = "scot-lavis", HOME / "deployments" / "lavis" / ".venv" / ".ready"
-POOLS = ("scot-cpu", "scot-gpu", LAVIS_POOL)
-START_LIMIT_S = 240
+START_LIMIT_S = 300
+STOP_LIMIT_S = 15
 
 
 def environment() -> dict[str, str]:
     """What server, workers and flow runs see."""
     lake = os.environ.get("SCOT_LAKE", "./lake")
     return {
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",  # events after 7 days, runs after 90
         **os.environ,
         "PREFECT_API_URL": API,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -38,25 +44,21 @@ def environment() -> dict[str, str]:
     }
 
 
-def prefect(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
-
-
 def main() -> None:
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(0))
     env = environment()
-    running: list[subprocess.Popen[bytes]] = []
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        print(f"starting the Prefect server at {API} (the first start sets up its database) ...", flush=True)
-        running.append(
-            subprocess.Popen(
-                prefect("server", "start", "--host", HOST, "--port", str(PORT)), env=env, stdout=subprocess.DEVNULL
-            )
-        )
-        _wait(running[0])
+        sock = listen(PORT)
+    except OSError as error:
+        raise SystemExit(f"port {PORT} cannot be taken ({error.strerror}); SCOT_PREFECT_PORT names another") from error
+    print(f"starting the Prefect server at {API} (the first start sets up its database) ...", flush=True)
+    kept = [_keep("the Prefect server", "scot.server", str(sock.fileno()), env=env, hand_down=[sock.fileno()])]
+    try:
+        _wait(kept[0])
         _set_up(env)
-        running += [
-            subprocess.Popen(prefect("worker", "start", "--pool", pool, "--type", "process"), env=env)
+        kept += [
+            _keep(f"the worker of {pool}", "deployments.worker", "--pool", pool, "--type", "process", env=env)
             for pool in POOLS
             if pool != LAVIS_POOL or LAVIS_READY.exists()  # without `make lavis` its runs wait
         ]
@@ -67,42 +69,36 @@ def main() -> None:
             "Ctrl-C stops everything; what runs had finished stays in the lake.\n",
             flush=True,
         )
-        running[0].wait()
+        threading.Event().wait()
     except KeyboardInterrupt:
-        print("stopping ...", flush=True)
+        pass
     finally:
-        for process in reversed(running):
-            process.terminate()
-        for process in running:
-            try:
-                process.wait(timeout=15)
-            except subprocess.TimeoutExpired:
-                process.kill()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        print("stopping ...", flush=True)
+        stop_all(kept[1:], STOP_LIMIT_S)  # first, so that runs can still say that they were stopped
+        stop_all(kept[:1], STOP_LIMIT_S)
+
+
+def _keep(name: str, module: str, *arguments: str, env: dict[str, str], hand_down: Sequence[int] = ()) -> Kept:
+    command = [sys.executable, "-m", module, *arguments]
+    return Kept(name, command, env, say=lambda words: print(words, flush=True), hand_down=hand_down)
 
 
 def _set_up(env: dict[str, str]) -> None:
-    for pool in POOLS:
-        subprocess.run(
-            prefect("work-pool", "create", pool, "--type", "process", "--overwrite"),
-            env=env,
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
-    subprocess.run(prefect("deploy", "--all"), env=env, cwd=HOME, check=True, stdout=subprocess.DEVNULL)
-    subprocess.run([sys.executable, "-m", "deployments.automations"], env=env, cwd=HOME, check=True)
+    for command in (["deployments.set_up"], ["prefect", "--no-prompt", "deploy", "--all"]):
+        subprocess.run([sys.executable, "-m", *command], env=env, cwd=HOME, check=True, stdout=subprocess.DEVNULL)
 
 
-def _wait(server: subprocess.Popen[bytes]) -> None:
+def _wait(server: Kept) -> None:
     end = time.monotonic() + START_LIMIT_S
-    while time.monotonic() < end:
-        if server.poll() is not None:
-            raise SystemExit(f"the Prefect server ended with code {server.returncode}; is port {PORT} in use?")
-        try:
-            with urlopen(f"{API}/health", timeout=5):
-                return
-        except (URLError, OSError):
-            time.sleep(0.3)
-    raise SystemExit(f"the Prefect server did not answer at {API} within {START_LIMIT_S} s")
+    while not answers(API, limit_s=1):
+        if server.lost is not None:
+            raise SystemExit(server.lost)
+        if time.monotonic() > end:
+            raise SystemExit(f"the Prefect server did not answer at {API} within {START_LIMIT_S} s")
+        time.sleep(0.1)
+    server.proven = True
 
 
 if __name__ == "__main__":

@@ -1,0 +1,40 @@
+"""Pools and automations of the Prefect server at PREFECT_API_URL: `python -m deployments.set_up`, at any time again.
+
+What somebody has changed since, a pool's limit say, stays as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+from prefect.exceptions import ObjectNotFound
+from prefect.workers.utilities import get_default_base_job_template_for_infrastructure_type
+
+from deployments import automations
+
+# Flow runs that a pool takes at once. One GPU holds one model at a time; more GPUs, a higher limit. `scot-cpu` has
+# none: a `scot/regenerate` over deployments waits there for stages that run in the same pool.
+POOLS: dict[str, int | None] = {"scot-cpu": None, "scot-gpu": 1, "scot-lavis": 1}
+
+
+def pools() -> None:
+    """Create the pools that are missing; a pool that has no limit gets its own."""
+    template = asyncio.run(get_default_base_job_template_for_infrastructure_type("process"))
+    with get_client(sync_client=True) as client:
+        for name, limit in POOLS.items():
+            try:
+                found = client.read_work_pool(name)
+            except ObjectNotFound:
+                client.create_work_pool(
+                    WorkPoolCreate(name=name, type="process", base_job_template=template or {}, concurrency_limit=limit)
+                )
+                continue
+            if limit is not None and found.concurrency_limit is None:
+                client.update_work_pool(name, WorkPoolUpdate(concurrency_limit=limit))
+
+
+if __name__ == "__main__":
+    pools()
+    automations.set_up()
