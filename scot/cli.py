@@ -11,7 +11,7 @@ from importlib.metadata import version
 
 from cyclopts import App
 
-from scot.look import doctor, query, report, search, status
+from scot.look import doctor, query, report, search, settings_, status
 from scot.options import err
 from scot.terminal import say
 from scot.work import benchmark, merge, plan, run
@@ -26,6 +26,7 @@ app = App(
 )
 for command in (run, plan, benchmark, status, query, search, report, merge, doctor):
     app.command(command)
+app.command(settings_, name="settings")
 
 
 def main() -> None:
@@ -49,7 +50,7 @@ def _quiet_libraries() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
-    for name in ("stamina", "httpx", "httpx2", "openai", "huggingface_hub"):
+    for name in ("stamina", "httpx", "httpx2", "openai", "huggingface_hub", "bitsandbytes"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -66,7 +67,7 @@ def query(sql: str, /, *, lake: LakeOption = None, json_: JsonOption = False) ->
 
 def search(
     *, image: Path, text: str, k: Annotated[int, Parameter(name=["-k", "--k"])] = 5, picture: Path | None = None,
-    lake: LakeOption = None, json_: JsonOption = False,
+    with_reference: Annotated[bool, Parameter(negative="")] = False, lake: LakeOption = None, json_: JsonOption = False,
 ) -> None:  # fmt: skip
     """Search the lake's images with a reference image and a modification text.
 
@@ -80,10 +81,12 @@ def search(
         How many images to show.
     picture
         Write the answer as a picture, reference first.
+    with_reference
+        Let the reference image itself be an answer, where the lake holds it.
     """
     from scot_core.search import Searcher
 
-    answer = Searcher(lake_at(lake)).search(image, text, k)
+    answer = Searcher(lake_at(lake)).search(image, text, k, with_reference=with_reference)
     if picture is not None:
         answer.save(picture)
     if json_:
@@ -91,6 +94,19 @@ def search(
         return
     title = f"{text!r} (modality weight of the text {answer.modality_weight:.2f})"
     show_table(out, pa.Table.from_pylist(answer.hits), title)
+
+
+def settings_(*, json_: JsonOption = False) -> None:
+    """Every setting that --set takes: its type, its value in profile catalogue, and what it does."""
+    from scot_core.config import listed
+
+    known = listed()
+    if json_:
+        print(json.dumps([asdict(setting) for setting in known]))
+        return
+    for setting in known:
+        say(out, (setting.key, "bold"), f" = {setting.default}  ({setting.type})")
+        say(out, (f"    {setting.help}", "dim"))
 
 
 def report(*, lake: LakeOption = None, open_: Annotated[bool, Parameter(name="--open", negative="")] = False) -> None:

@@ -92,14 +92,18 @@ class Bars:
     def end(self, step: Work, cached: bool) -> None:
         if step.name in self._tasks:
             self._progress.remove_task(self._tasks.pop(step.name))
-        last = self._last.get(step.name)
-        if cached:
-            what = ("Cached", "dim")
-        elif last is None:
-            what = ("done", "")
-        else:
-            what = (f"{last.done:>7,} {last.unit} in {last.seconds:,.1f} s", "")
-        say(self._console, ("  ✓ ", "green"), f"{step.stage:<9} {step.name:<32} ", what)
+        say(self._console, *done_line(step, cached, self._last.get(step.name)))
+
+
+def done_line(step: Work, cached: bool, last: Reading | None) -> tuple[str | tuple[str, str], ...]:
+    """What stays of a step that is over."""
+    if cached:
+        what = ("Cached", "dim")
+    elif last is None:
+        what = ("done", "")
+    else:
+        what = (f"{last.done:>7,} {last.unit} in {last.seconds:,.1f} s", "")
+    return ("  ✓ ", "green"), f"{step.stage:<9} {step.name:<32} ", what
 
 
 def show_table(to: Console, table: pa.Table, title: str | None = None) -> None:
@@ -175,15 +179,20 @@ def show_plan(to: Console, plan: Plan, profile: str) -> None:
     for state in plan.states:
         if state.detail:
             say(to, f"{state.stage}: {state.detail}")
+    if plan.prompts:
+        _show_prompts(to, plan)
+    say(to, ("\nmissing on this machine", "bold") if plan.missing else "\nnothing is missing on this machine")
+    for sentence in plan.missing:
+        say(to, f"  - {sentence}")
+
+
+def _show_prompts(to: Console, plan: Plan) -> None:
     say(to, ("\nprompts", "bold"), f", captions from {plan.captions_from}")
     for message in plan.prompts[0][:-1]:
         say(to, (f"  {message['role']}: {message['content']}", "dim"))
     for number, (messages, local) in enumerate(zip(plan.prompts, plan.local_prompts, strict=True), 1):
         say(to, f"{number}. {messages[-1]['role']}: {messages[-1]['content']}")
         say(to, f"   the tuned model: {local!r}")
-    say(to, ("\nmissing on this machine", "bold") if plan.missing else "\nnothing is missing on this machine")
-    for sentence in plan.missing:
-        say(to, f"  - {sentence}")
 
 
 def _plan_table(plan: Plan, profile: str) -> Table:

@@ -12,8 +12,9 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from scot.chosen import Chosen, Part
+from scot.lines import progress_on
 from scot.options import JsonOption, LakeOption, err, lake_at, out
-from scot.terminal import Bars, benchmark_table, reported_table, say, show_plan
+from scot.terminal import benchmark_table, reported_table, say, show_plan
 from scot_core.config import (
     PROFILES,
     STAGES,
@@ -86,7 +87,7 @@ def run(
     overrides = [*chosen.overrides, *_checked(chosen, place, pipeline, anyway=anyway).overrides]
     from scot.inline import run_inline
 
-    with Bars(out) as bars:
+    with progress_on(out) as bars:
         cached = run_inline(profile, overrides, until=until, lake=place.url, listeners=[bars])
     if cached:
         say(out, "Everything was in the lake already; nothing was run.")
@@ -129,6 +130,8 @@ def benchmark(
     *,
     root: Path | None = None,
     images: Path | None = None,
+    queries: str | None = None,
+    gallery: Path | None = None,
     combiner: str | None = None,
     encoder: str | None = None,
     allow_missing: Annotated[bool, Parameter(negative="")] = False,
@@ -136,7 +139,7 @@ def benchmark(
     lake: LakeOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Measure a Combiner and the baselines on FashionIQ, CIRR or CIRCO.
+    """Measure a Combiner and the baselines on FashionIQ, CIRR or CIRCO, or on queries of one's own.
 
     Images that are not embedded yet are embedded into the lake; stop with Ctrl-C at any time, the same command
     goes on. What the paper reports stands beside what was measured. `scot doctor` says which files belong where.
@@ -145,11 +148,16 @@ def benchmark(
     ----------
     name
         fashioniq, cirr, cirr-test1, circo or circo-test; the last of each pair has hidden targets and gives the
-        files that its evaluation server takes.
+        files that its evaluation server takes. Or own, with --queries.
     root
         Folder of the annotations, laid out as published; default the benchmark's folder in SCOT_DATA (./data).
     images
         Folder of the images; default the root.
+    queries
+        Of own: a table (CSV, JSON lines or Parquet) of reference, text and target, all of them paths of images below
+        the gallery; several targets stand between bars. Rows that make no query are rows of rejects.
+    gallery
+        Of own: the folder of images that are searched; default the folder that the table lies in.
     combiner
         A key of table combiners, or a folder with model.safetensors and config.json; default the newest that was
         trained on the encoder, or baselines alone where there is none.
@@ -160,7 +168,11 @@ def benchmark(
     submission
         Where to put the files for the evaluation server, of cirr-test1 and circo-test.
     """
-    places = {"root": str(root or ""), "images": None if images is None else str(images)}
+    if (name == "own") != (queries is not None) or (gallery is not None and name != "own"):
+        raise ConfigError("queries of one's own are measured by: scot benchmark own --queries TABLE [--gallery FOLDER]")
+    if queries is not None:
+        images = gallery or images or Path(queries).expanduser().parent
+    places = {"root": str(root or ""), "images": None if images is None else str(images), "queries": queries}
     config = validated(PublishedConfig, {"name": name, **places, "allow_missing": allow_missing})
     embed = None if encoder is None else validated(EmbedConfig, {"encoder": encoder})
     if submission is not None and config.variant.split == VALIDATION:
@@ -169,11 +181,12 @@ def benchmark(
     _require_prefect()
     from scot.inline import benchmark_inline
 
-    with Bars(err if json_ else out) as bars:
+    with progress_on(err if json_ else out) as bars:
         key = benchmark_inline(config, combiner, embed, lake=place.url, listeners=[bars])
     measured = place.table("benchmarks").latest(key=key)
     if measured.config["combiner"] is None:
         say(err, f"no Combiner in {place.url} was trained on this encoder: baselines alone")
+    bad = place.table("rejects").find(key) if name == "own" else None
     files = sorted(file.name for file in measured.files)
     if submission is not None:
         measured.files_in(submission)
@@ -181,6 +194,8 @@ def benchmark(
         print(json.dumps({"key": key, "rows": measured.read().to_pylist(), "files": files}))
         return
     _show_benchmark(place, measured.read().to_pylist())
+    for row in [] if bad is None else bad.read(["reason", "raw"]).to_pylist():
+        say(err, (f"no query ({row['reason']}): ", "yellow"), row["raw"][:200])
     where = submission or f"{place.url}/{measured.name}"
     for file in files:
         say(out, f"for the evaluation server: {where}/{file}")

@@ -21,8 +21,10 @@ from scot_core.retrieval import top_k
 from scot_core.stages.benchmark.chosen import embeddings_of
 from scot_core.stages.embed.vectors import encoder_of, made_by, vectors_by_id
 from scot_core.stages.train import combiners_in
+from scot_core.vectors import Vectors
 
 TILE = 160
+ALIKE = 0.999  # cosine similarity from which an image may be the reference itself
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,13 @@ class Searcher:
         self._embeddings = [images, *own[-1:]]
         self._encoder = encoder_of(self._embeddings[0])
 
-    def search(self, image: Path, text: str, k: int) -> Answer:
-        """The k images nearest to the composed embedding. Raises DataError for a file that is no image."""
+    def search(self, image: Path, text: str, k: int, *, with_reference: bool = False) -> Answer:
+        """The k images nearest to the composed embedding; the reference image is none of them unless it may be.
+
+        Raises DataError for a file that is no image, and for a text without a word.
+        """
+        if not text.strip():
+            raise DataError("the text is empty: say what should be different, such as --text 'in red instead'")
         reference = _open(image)
         with torch.inference_mode():
             v = torch.from_numpy(self._encoder.embed_images([reference]))
@@ -76,8 +83,12 @@ class Searcher:
             query = self._combiner(v, m).numpy()
             weight = float(self._combiner.modality_weight(v, m))
         row, vectors = vectors_by_id(self._embeddings)
-        scores, indices = top_k(query, vectors, k)
         ids = list(row)
+        if not with_reference:
+            same = self._same(reference, ids, vectors @ v.numpy()[0])
+            kept = [place for place, image_id in enumerate(ids) if image_id not in same]
+            ids, vectors = [ids[place] for place in kept], vectors[kept]
+        scores, indices = top_k(query, vectors, k)
         found = [ids[int(index)] for index in indices[0]]
         known = self._images(found)
         hits = [
@@ -85,6 +96,17 @@ class Searcher:
             for place, (image_id, score) in enumerate(zip(found, np.asarray(scores)[0], strict=True))
         ]
         return Answer(reference, weight, hits, [known[image_id][1] for image_id in found])
+
+    def _same(self, reference: Image.Image, ids: list[str], similarity: Vectors) -> set[str]:
+        """The ids of images with the very pixels of the reference, among those that are as good as its vector."""
+        near = [ids[place] for place in np.flatnonzero(similarity > ALIKE)]
+        seen = reference.convert("RGB")
+        found = self._images(near).items() if near else ()
+        return {
+            image_id
+            for image_id, (_, image) in found
+            if image.size == seen.size and image.convert("RGB").tobytes() == seen.tobytes()
+        }
 
     def _images(self, ids: list[str]) -> dict[str, tuple[str | None, Image.Image]]:
         wanted = set(ids)

@@ -27,7 +27,7 @@ class Plan:
     works: Sequence[StageWork]
     states: Sequence[State]
     prompts: Sequence[Sequence[Mapping[str, str]]]
-    """Three chat prompts of the seed stage, message by message."""
+    """Three chat prompts of the seed stage, message by message; none where triplets are mined."""
     local_prompts: Sequence[str]
     """The same captions as the tuned model gets them."""
     captions_from: str
@@ -60,7 +60,7 @@ def make_plan(lake: Lake, pipeline: Pipeline) -> Plan:
     found = look(lake, pipeline)
     works = work(pipeline, found.known)
     over = {state.stage for state in found.states if state.state in OVER}
-    captions, origin = _captions(found.captions, pipeline)
+    captions, origin = ([], "nobody") if pipeline.generate.is_mined else _captions(found.captions, pipeline)
     return Plan(
         works,
         found.states,

@@ -123,6 +123,9 @@ def _finetune(pipeline: Pipeline, caption: float) -> StageWork:
 
 def _generate(pipeline: Pipeline, caption: float, pairs: int) -> StageWork:
     config = pipeline.generate
+    if config.is_mined:
+        note = f"mined from the captions, at most {config.edits_per_caption} triplets each"
+        return StageWork("generate", pairs, "captions", 1, note=note)
     prompt = pairs * _tokens(len(local_prompt("")) + caption)
     written = pairs * _tokens(_growth(local_completion) * caption)
     parameters = llm_parameters(pipeline.finetune.base)
@@ -169,6 +172,9 @@ def _benchmark(pipeline: Pipeline) -> StageWork:
     images = sum(rates.BENCHMARK_IMAGES.get(name, 0) for name in names)
     if "circo-test" in names and "circo" not in names:
         images += rates.BENCHMARK_IMAGES["circo"]
+    if "mined" in names and not images:
+        note = f"mined, from {pipeline.generate.held_out:.0%} of the captions that training never sees"
+        return StageWork("benchmark", pipeline.benchmark.queries, "queries at most", 1, note=note)
     if not images:
         return StageWork("benchmark", len(SPLITS) * pipeline.captions.queries_per_split, "queries", 1, note="catalogue")
     flops = rates.IMAGE_FLOPS.get(pipeline.embed.encoder)

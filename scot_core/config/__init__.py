@@ -14,7 +14,7 @@ from scot_core.config.captions import (
     PublishedPairs,
 )
 from scot_core.config.endpoints import TEACHER, EndpointConfig, ServerConfig
-from scot_core.config.overrides import with_overrides
+from scot_core.config.overrides import listed, with_overrides
 from scot_core.config.profiles import PROFILES, STAGES, ProfileName, StageName, last_stage, profile
 from scot_core.config.stages import (
     PUBLISHED,
@@ -56,6 +56,7 @@ __all__ = [
     "StageName",
     "TrainConfig",
     "last_stage",
+    "listed",
     "profile",
     "validated",
     "with_overrides",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from scot_core.config.base import validated
+from scot_core.config.base import Config, validated
 from scot_core.config.stages import Pipeline
 from scot_core.errors import ConfigError
 
@@ -22,6 +24,51 @@ def with_overrides(pipeline: Pipeline, overrides: Sequence[str]) -> Pipeline:
             raise ConfigError(f"{override!r} is not of the form stage.key=value, such as train.steps=300")
         _set(content, path.strip().split("."), value, override)
     return validated(Pipeline, content)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A key that `with_overrides` takes: `default` is its value where no profile says otherwise."""
+
+    key: str
+    type: str
+    default: str
+    help: str
+
+
+def listed(config: Config | None = None, prefix: str = "") -> list[Setting]:
+    """Every setting there is, stage after stage, with the sentence that stands under its field."""
+    config = Pipeline() if config is None else config
+    shown = config.model_dump(mode="json")
+    found: list[Setting] = []
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        if isinstance(value, Config):
+            found += listed(value, f"{prefix}{name}.")
+        else:
+            told = " ".join((field.description or "").split())
+            found.append(Setting(prefix + name, _type(field.annotation), _shown(shown[name]), told))
+    return found
+
+
+def _shown(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else "null" if value is None else str(value)
+
+
+def _type(kind: Any) -> str:
+    """A type as people write it: `int`, `catalogue | folder`, `str | null`."""
+    if kind is type(None):
+        return "null"
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return " | ".join(map(str, arguments))
+    if origin is Annotated:
+        return _type(arguments[0])
+    if origin in (Union, UnionType):
+        return " | ".join(map(_type, arguments))
+    if origin is tuple:
+        return f"{_type(arguments[0])}, …"
+    return str(kind.__name__)
 
 
 def _set(content: dict[str, Any], path: list[str], value: str, override: str) -> None:

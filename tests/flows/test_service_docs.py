@@ -52,7 +52,7 @@ def _command(where: str, line: str) -> Command:
     """A line of a shell without its comment; of `[--option a|b]` the option with the first choice."""
     line = re.sub(r"\[(-[^\[\]]*)\]", lambda found: found[1].partition("|")[0], line)
     for name, meaning in MEANT.items():
-        line = re.sub(rf"(?<![\w.]){re.escape(name)}(?![\w.])", lambda _, words=meaning: words, line)
+        line = re.sub(rf"(?<![\w.]){re.escape(name)}(?![\w.])", meaning.replace("\\", r"\\"), line)
     program, *words = shlex.split(line, comments=True)
     return Command(where, program.removeprefix(".venv/bin/"), tuple(words))
 

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
-from scot_core.benchmarks import Benchmark
-from scot_core.benchmarks.baselines import BASELINES
+from scot_core.benchmarks import Benchmark, own
+from scot_core.benchmarks.baselines import BASELINES, weighted
 from scot_core.config import PublishedConfig
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.fingerprint import fingerprint
-from scot_core.lake.schema import text_id
+from scot_core.lake.lineage import parents
+from scot_core.lake.schema import pair_id, text_id
 from scot_core.stages.benchmark.chosen import Chosen
 from scot_core.stages.benchmark.measure import Measure, Measured, Method, composed
+from scot_core.stages.benchmark.measure_catalogue import WEIGHT_SAMPLE, text_weight
 from scot_core.stages.embed.benchmarks import Published
 from scot_core.stages.embed.vectors import vectors_by_id
+from scot_core.stages.step import Tick
 from scot_core.vectors import Vectors
 
 
 class MeasurePublished(Measure):
-    """Baselines and Combiner on one published benchmark, or the files that its evaluation server takes."""
+    """Baselines and Combiner on one published benchmark, or the files that its evaluation server takes.
+
+    Queries of one's own bring their bad rows, as rejects, and the sum whose weight suits the Combiner's training data.
+    """
 
     def __init__(
         self, lake: Lake, config: PublishedConfig, published: Published, images: Dataset, texts: Dataset,
@@ -31,13 +38,16 @@ class MeasurePublished(Measure):
         self.config, self.published, self._chosen = config, published, chosen
         self._images, self._texts = images, texts
         self.name = f"measure {config.name}"
-        self.own_runs = 0 if chosen is None else 1
+        self._is_own = config.name == own.NAME
+        self.own_runs = 0 if chosen is None else 1 + (self._is_own and chosen.dataset is not None)
 
     @property
     def outputs(self) -> Mapping[str, Identity]:
         vectors = [self._images, self._texts]
         inputs = [*vectors, *([self._chosen.dataset] if self._chosen and self._chosen.dataset else [])]
         config = {**self.config.identity(), "combiner": self._chosen.origin if self._chosen else None}
+        if self._is_own:
+            config["weight_sample"] = WEIGHT_SAMPLE
         prints = [
             *(d.fingerprint for d in vectors),
             self.published.text,
@@ -47,7 +57,24 @@ class MeasurePublished(Measure):
         method = self._chosen.method if self._chosen else "baselines"
         stage = f"benchmark-{self._measured.encoder}-{method}"
         references = [d.reference for d in inputs]
-        return {"benchmarks": Identity("benchmarks", self.config.name, stage, identity, config, references)}
+        tables = ("rejects", "benchmarks") if self._is_own else ("benchmarks",)
+        return {table: Identity(table, self.config.name, stage, identity, config, references) for table in tables}
+
+    def work(self, shard: int, tick: Tick) -> None:
+        if self._is_own:
+            self.drafts["rejects"].write_part(shard, self._bad_rows())
+        super().work(shard, tick)
+
+    def _bad_rows(self) -> dict[str, Any]:
+        bad = self.published.bad
+        return {
+            "pair_id": [pair_id(own.NAME, row.where, row.raw) for row in bad],
+            "source": [own.NAME] * len(bad),
+            "stage": ["benchmark"] * len(bad),
+            "reason": [row.reason for row in bad],
+            "raw": [f"{row.where}: {row.raw}" for row in bad],
+            "tries": [1] * len(bad),
+        }
 
     def methods(self) -> Iterator[tuple[Benchmark, Vectors, Method]]:
         row, vectors = vectors_by_id([self._images])
@@ -66,7 +93,16 @@ class MeasurePublished(Measure):
     def _composed(self, images: Vectors, texts: Vectors) -> dict[str, dict[str, Vectors]]:
         """Query vectors of every method, by run."""
         methods = {name: {"": compose(images, texts)} for name, compose in BASELINES.items()}
+        if self._is_own and self._chosen is not None and self._chosen.dataset is not None:
+            weight = text_weight(*trained_on(self.lake, self._chosen.dataset))
+            methods[f"image+text, weight {weight:.2f}"] = {"": weighted(images, texts, weight)}
         if self._chosen is not None:
             runs = self._chosen.load().items()
             methods[self._chosen.method] = {run: composed(combiner, images, texts) for run, combiner in runs}
         return methods
+
+
+def trained_on(lake: Lake, combiners: Dataset) -> tuple[Dataset, Dataset, Dataset]:
+    """Triplets, and embeddings of images and of texts, that a dataset of Combiners was trained on."""
+    triplets, images, texts = parents(lake, combiners)
+    return triplets, images, texts

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from scot_core import benchmarks
-from scot_core.benchmarks import Benchmark
+from scot_core.benchmarks import Benchmark, own
 from scot_core.benchmarks.images import ImageFiles, find_images
 from scot_core.config import EmbedConfig, PublishedConfig
 from scot_core.config.settings import settings
 from scot_core.encoders import EncoderSpec
 from scot_core.encoders.decoding import open_file
-from scot_core.errors import DataError
+from scot_core.errors import ConfigError, DataError
 from scot_core.lake import Identity, Lake
 from scot_core.lake.fingerprint import digest
 from scot_core.stages.embed.images import EmbedImages, Images, Item, Shard
@@ -35,6 +35,8 @@ class Published:
     files: ImageFiles
     text: str
     """Digest of everything that is asked, of queries and of galleries, 32 hex digits."""
+    bad: Sequence[own.BadRow] = ()
+    """Rows of a table of one's own that make no query."""
 
     @property
     def hidden(self) -> bool:
@@ -46,6 +48,8 @@ def open_published(config: PublishedConfig) -> Published:
     """Read the annotations and look for the images, which may be missing. Raises DataError where annotations are,
     or a folder of images that is named.
     """
+    if config.name == own.NAME:
+        return _open_own(config)
     name, split = config.variant.benchmark, config.variant.split
     root = Path(config.root or Path(settings().data) / name).expanduser()
     absent = benchmarks.missing_files(name, root, split)
@@ -59,9 +63,21 @@ def open_published(config: PublishedConfig) -> Published:
     if images is not None and not images.is_dir():
         raise DataError(f"there is no folder {images} with the images of {config.name} (--images)")
     files = find_images(whole, root, images)
-    asked = [[q.id, q.reference, q.modification, q.targets, q.subset, q.groups] for q in whole.queries]
-    content = repr([asked, whole.galleries]).encode()
-    return Published(config.name, whole, files, digest(content))
+    return Published(config.name, whole, files, digest(repr([_asked(whole), whole.galleries]).encode()))
+
+
+def _open_own(config: PublishedConfig) -> Published:
+    if not config.queries or not config.images:
+        raise ConfigError("benchmark own needs a table of reference, text and target (queries) and a folder (images)")
+    gallery = Path(config.images).expanduser()
+    read = own.load(config.queries, gallery)
+    whole, bad = read.benchmark, [[row.where, row.reason] for row in read.bad]
+    text = digest(repr([_asked(whole), whole.galleries, bad]).encode())
+    return Published(config.name, whole, find_images(whole, gallery), text, read.bad)
+
+
+def _asked(whole: Benchmark) -> list[list[Any]]:
+    return [[q.id, q.reference, q.modification, q.targets, q.subset, q.groups] for q in whole.queries]
 
 
 def _refusal(lake: Lake, config: PublishedConfig, images: Sequence[str], total: int, what: str) -> DataError:
