@@ -24,6 +24,9 @@ from scot_core.lake.views import render_views
 __all__ = ["Dataset", "Draft", "Identity", "Lake", "Record", "Reference", "Table", "Usage"]
 
 
+MARK, MARKED = ".scot", b'{"format": 1}\n'  # at the root of every lake that was written
+
+
 class Lake:
     """A lake at a path or any fsspec URL."""
 
@@ -70,4 +73,4 @@ class Lake:
 
     def check_writable(self) -> None:
         """Raises LakeError, before any work is done, where nothing can be written."""
-        self.storage.write(".scot", b'{"format": 1}\n')
+        self.storage.write(MARK, MARKED)

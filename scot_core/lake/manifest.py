@@ -22,6 +22,7 @@ from pydantic import (
 from scot_core.errors import LakeError
 from scot_core.lake.fingerprint import KEY_DIGITS, canonical_json
 from scot_core.lake.names import Reference, file_name, is_key, part_name, plain
+from scot_core.lake.sealed import SEAL, plain_json, seal_of, sealed
 
 MANIFEST = "_manifest.json"
 FORMAT = 1
@@ -128,6 +129,7 @@ class Manifest(_Entry):
     usage: Usage
     versions: dict[str, str] = Field(default_factory=dict)
     created_at: Moment
+    seal: Digest | None = None  # see `sealed`; manifests of the first Scots have none
 
     @model_validator(mode="after")
     def _adds_up(self) -> Self:
@@ -147,7 +149,11 @@ class Manifest(_Entry):
 
     def encode(self) -> bytes:
         """The file."""
-        return json.dumps(self.model_dump(mode="json", by_alias=True), indent=1, ensure_ascii=False).encode()
+        return sealed(self.model_dump(mode="json", by_alias=True, exclude={SEAL}))
+
+    def as_read(self) -> bytes:
+        """The file that it was read from, where that was laid out as `encode` does and holds nothing else."""
+        return plain_json(self.model_dump(mode="json", by_alias=True, exclude_unset=True))
 
 
 class _Head(_Entry):
@@ -164,7 +170,7 @@ def parse(data: bytes, path: str, folder: str) -> Manifest:
         if found != FORMAT:
             raise LakeError(f"{path} has format {found}, this version reads {FORMAT}: use the Scot that wrote it")
         manifest = Manifest.model_validate_json(data)
-        what = _unlike(manifest, folder)
+        what = _unlike(manifest, folder, data)
     except ValidationError as error:
         what = problems(error)
     if what:
@@ -181,12 +187,15 @@ def problems(error: ValidationError) -> str:
     return "; ".join(found[:_SHOWN]) + ("; …" if len(found) > _SHOWN else "")
 
 
-def _unlike(manifest: Manifest, folder: str) -> str:
-    """What only a file can get wrong: it lies in another folder, or fields that have defaults are not there."""
+def _unlike(manifest: Manifest, folder: str, data: bytes) -> str:
+    """What only a file can get wrong: its folder, fields that have defaults and are not there, or its seal."""
     if f"{manifest.table}/{manifest.key}" != folder:
         return f"it was committed as {manifest.table}/{manifest.key}"
     missing = ", ".join(f"usage.{name}" for name in Usage.model_fields if name not in manifest.usage.model_fields_set)
-    return f"there is no {missing}" if missing else ""
+    if missing:
+        return f"there is no {missing}"
+    whole = manifest.seal is None or manifest.seal == seal_of(json.loads(data))
+    return "" if whole else "it is not what was written: its seal differs"
 
 
 def library_versions() -> dict[str, str]:

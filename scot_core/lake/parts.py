@@ -72,6 +72,21 @@ def footer_of(storage: Storage, name: str) -> Footer | None:
     return read_footer(end)
 
 
+def is_whole(storage: Storage, name: str, fingerprint: str) -> bool:
+    """Whether a part whose fingerprint begins so can be read, every page of it checked against its checksum."""
+    try:
+        footer = footer_of(storage, name)
+        if footer is None or not footer.fingerprint.startswith(fingerprint):
+            return False
+        with storage.open(name) as file:
+            pages = pq.ParquetFile(file, page_checksum_verification=True)
+            for group in range(pages.num_row_groups):
+                pages.read_row_group(group)
+    except (LakeError, *UNREADABLE):
+        return False
+    return True
+
+
 def part_of(name: str, data: bytes, footer: Footer) -> Part:
     """What a manifest says of a part."""
     end = End(bytes=footer.size, digest=digest(data[-footer.size :]))

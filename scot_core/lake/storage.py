@@ -83,6 +83,14 @@ class Storage:
                 return []
         return sorted(str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in found)
 
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Bytes of every file in a folder and those below it, by its name within: one call of an object store."""
+        path = self.path(folder).rstrip("/")
+        with _failing_as(f"list {path}", PLACE):
+            found = self.fs.find(path, detail=True)
+        prefix = str(self.fs._strip_protocol(path)) + "/"
+        return {str(name).removeprefix(prefix): int(info["size"] or 0) for name, info in found.items()}
+
     def read(self, name: str, last: int | None = None) -> bytes:
         """The bytes of a file, or only the `last` of them. Raises LakeError where there is none."""
         self.require_plain(name)
@@ -127,6 +135,17 @@ class Storage:
             if self.fs.exists(self.path(name)):
                 with suppress(FileNotFoundError):  # another run may be removing it, too
                     self.fs.rm(self.path(name), recursive=True)
+
+    def move(self, name: str, target: str) -> None:
+        """Give a file another place. Raises LakeError where there is none, or it cannot be moved."""
+        self.require_inside(name.rpartition("/")[0])
+        self.require_inside(target.rpartition("/")[0])
+        with _writing(self.path(target)):
+            if self.is_local:
+                Path(self.path(target)).parent.mkdir(parents=True, exist_ok=True)
+                Path(self.path(name)).replace(self.path(target))
+            else:
+                self.fs.mv(self.path(name), self.path(target))
 
     def journal(self, folder: str) -> Journal:
         """The journal kept in a folder."""

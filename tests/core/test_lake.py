@@ -126,7 +126,7 @@ def test_the_manifest_says_what_was_made_from_what_with_what(lake: Lake, triplet
     on_disk = json.loads(lake.storage.read(f"{dataset.name}/_manifest.json"))
     assert list(on_disk) == [
         "format", "table", "key", "fingerprint", "source", "stage", "config", "inputs", "parts", "files", "rows",
-        "usage", "versions", "created_at",
+        "usage", "versions", "created_at", "seal",
     ]  # fmt: skip
     assert (on_disk["format"], on_disk["inputs"]) == (1, ["captions/c-1"])
     assert on_disk["rows"] == {"in": 2, "out": 2, "rejected": 0}
@@ -502,7 +502,8 @@ def test_the_files_of_a_lake_are_what_other_versions_read(
  "created_at": "2026-01-01T12:00:00.000000+00:00"
 }}"""
     folder = Path(local_lake.url, "triplets", "shop-seed-0123456789ab")
-    assert (folder / "_manifest.json").read_text() == expected
+    sealed = expected.removesuffix("\n}") + f',\n "seal": "{_blake2b(expected.encode())}"\n}}'
+    assert (folder / "_manifest.json").read_text() == sealed
     column = pq.read_metadata(pa.BufferReader(part)).row_group(0).column(0)
     assert column.compression == "ZSTD"
     local_lake.check_writable()
