@@ -10,6 +10,7 @@ import fcntl
 import json
 import logging
 import os
+import stat
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -58,12 +59,19 @@ class Storage:
             if os.path.commonpath([root, real]) != root:
                 raise LakeError(f"{self.path(name)} leads out of the lake, to {real}: remove that link")
 
-    def require_plain(self, name: str) -> None:
-        """The same for what is read: it must be a regular file, too, or not be there at all."""
-        self.require_inside(name)
-        path = Path(self.path(name))
-        if self.is_local and path.exists() and not path.is_file():
-            raise LakeError(f"{path} is a folder or a special file, not one that was written here: remove it")
+    def require_plain(self, *names: str) -> None:
+        """The same for what is read: these must be regular files, too, or not be there at all."""
+        if not self.is_local:
+            return
+        for folder in {name.rpartition("/")[0] for name in names}:
+            self.require_inside(folder)
+        for path in (Path(self.path(name)) for name in names):
+            mode = _mode(path, follow=False)
+            if mode is not None and stat.S_ISLNK(mode):
+                self.require_inside(path.relative_to(self.root).as_posix())
+                mode = _mode(path, follow=True)
+            if mode is not None and not stat.S_ISREG(mode):
+                raise LakeError(f"{path} is a folder or a special file, not one that was written here: remove it")
 
     def exists(self, name: str) -> bool:
         with _failing_as(f"look for {self.path(name)}", PLACE):
@@ -253,6 +261,15 @@ def _failing_as(what: str, remedy: str = "") -> Iterator[None]:
 
 def _writing(path: str) -> AbstractContextManager[None]:
     return _failing_as(f"write {path}", "; check the folder's rights and free space, or set SCOT_LAKE to another place")
+
+
+def _mode(path: Path, *, follow: bool) -> int | None:
+    """What a path is; None where there is nothing."""
+    with _failing_as(f"look for {path}", PLACE):
+        try:
+            return path.stat(follow_symlinks=follow).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return None
 
 
 def _write_local(path: Path, data: bytes) -> None:

@@ -41,8 +41,7 @@ class Table:
             return None
         data = self._storage.read(name)
         dataset = Dataset(self._storage, parse(data, self._storage.path(name), f"{self.name}/{key}"), digest(data))
-        for file in dataset.paths:  # DuckDB opens them by itself
-            self._storage.require_plain(file)
+        self._storage.require_plain(*dataset.paths)  # DuckDB opens them by itself
         return dataset
 
     def matching(self, *, source: str | None = None, stage: str | None = None) -> list[Dataset]:

@@ -18,7 +18,7 @@ POOL = """
 from pathlib import Path
 from scot_core.config import CaptionsConfig
 from scot_core.lake import Lake
-from scot_core.stages.captions.catalogue import DrawCatalogue
+from scot_core.stages.captions.catalogue import draw_captions
 
 def busy():
     import time
@@ -26,7 +26,7 @@ def busy():
     time.sleep(600)
 
 if __name__ == "__main__":
-    step = DrawCatalogue(Lake("memory://orphans"), CaptionsConfig())
+    step = draw_captions(Lake("memory://orphans"), CaptionsConfig())
     with step:
         step._pool.submit(busy).result()
 """
