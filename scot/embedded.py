@@ -94,9 +94,11 @@ class EmbeddedServer:
 
     def stop(self) -> None:
         """End it, once it has taken what Prefect's threads still hold for it."""
-        _hand_over(0 if self._kept.lost else DRAIN_LIMIT_S)
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+        if self._kept.lost is None:
+            _hand_over(DRAIN_LIMIT_S)
+        else:
+            _hand_over(0)
+            self._socket.shutdown(socket.SHUT_RDWR)  # ends `_give_up`
         self._kept.stop(grace_s=10)
         self._socket.close()
 
