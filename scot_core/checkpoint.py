@@ -19,6 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
+from scot_core.errors import ModelError
+
 logger = logging.getLogger(__name__)
 
 
@@ -40,18 +42,23 @@ def save(
         step: steps done.
         note: JSON-able; says whose checkpoint it is.
         record: JSON-able; what the caller wants back, such as the losses so far.
+
+    Raises ModelError where it cannot be written.
     """
     tensors = {f"weight/{name}": value.detach().cpu().contiguous() for name, value in trained.items()}
     for name, value in trained.items():
         state = optimizer.state.get(value, {})
         tensors |= {f"{moment}/{name}": torch.as_tensor(of).detach().cpu().contiguous() for moment, of in state.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     about = {"step": str(step), "note": _canonical(note), "record": json.dumps(list(record))}
-    save_file(tensors, temporary, metadata=about)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, temporary, metadata=about)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"cannot write the checkpoint {path} ({error}): is its disk full?") from error
 
 
 def restore(

@@ -210,14 +210,24 @@ class LocalJournal(Journal):
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Nobody else's while it lasts: raises LakeError where another run holds it. A run that dies gives it back."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with (self._path.parent / "lock").open("w") as lock:
+        """Nobody else's while it lasts: raises LakeError where another run holds it, or where there can be no lock.
+
+        A run that dies gives it back.
+        """
+        path = self._path.parent / "lock"
+        with _writing(str(path)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = path.open("w")
+        with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise LakeError(
-                    f"another run is at work on {self._path.parent}: wait until it ends, so that nothing is paid twice"
+                    f"another run is at work on {path.parent}: wait until it ends, so that nothing is paid twice"
+                ) from error
+            except OSError as error:
+                raise LakeError(
+                    f"cannot lock {path}: {error.strerror}; set SCOT_LAKE to a disk that knows locks"
                 ) from error
             yield
 

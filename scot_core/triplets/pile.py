@@ -64,7 +64,7 @@ class Pile:
                 columns: list[Any] = [draws, words, [pair for pair, _ in batch], [text for _, text in batch]]
                 arrays = [pa.array(column, pa.string()) for column in columns]
                 writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))
-        order = connection.sql(f"FROM read_parquet('{loose}') ORDER BY draw, words, pair_id, text")
+        order = connection.read_parquet(str(loose)).order("draw, words, pair_id, text")
         with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
             for part in order.to_arrow_reader(BATCH):
                 writer.write_batch(part)

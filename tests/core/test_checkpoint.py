@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from scot_core import checkpoint
+from scot_core.errors import ModelError
 
 
 def training(seed: int, *, width: int = 3, fused: bool = False) -> tuple[dict[str, Tensor], Any, nn.Module]:
@@ -93,3 +94,10 @@ def test_without_a_checkpoint_of_its_own_a_training_starts_at_nothing(
     larger = training(0, width=5)[0]
     checkpoint.save(file, larger, optimizer, 1)
     assert refused() == f"the checkpoint {file} is of another model: starting over"
+
+
+def test_a_checkpoint_that_cannot_be_written_is_one_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    weight = nn.Parameter(torch.zeros(1))
+    with pytest.raises(ModelError, match="cannot write the checkpoint"):
+        checkpoint.save(tmp_path / "file" / "checkpoint", {"weight": weight}, torch.optim.AdamW([weight]), 1)

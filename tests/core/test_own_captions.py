@@ -9,8 +9,9 @@ import pytest
 from scot_core.benchmarks.mined import hold_out
 from scot_core.config import Pipeline, with_overrides
 from scot_core.errors import ConfigError, DataError
-from scot_core.lake import Dataset, Lake
+from scot_core.lake import Dataset, Identity, Lake
 from scot_core.stages import recipes
+from scot_core.stages.generate.mined import MineTriplets
 from scot_core.triplets.mining import MODEL
 from tests.running import run_here
 from tests.shapes import captioned
@@ -92,3 +93,19 @@ def test_the_writer_is_in_the_key_only_where_it_is_not_the_usual_one() -> None:
     assert not {"writer", "held_out", "edits_per_caption", "min_kept"} & usual.keys()
     mined = with_overrides(Pipeline(), ["generate.writer=mined", "generate.min_kept=0.5"]).generate.identity()
     assert mined == {"writer": "mined", "edits_per_caption": 8, "held_out": 0.1, "seed": 0}
+
+
+def test_triplets_and_rejects_of_several_sources_name_the_one_they_come_from(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "it's a lake")
+    texts = ["a red mug", "a blue mug", "a lonely violin", "a small dog"]
+    rows = {name: [f"{name}-{i}" for i in range(4)] for name in ("pair_id", "source", "image_id")}
+    draft = lake.draft(Identity("captions", "paper", "captions", "f" * 32, {}))
+    draft.write_part(0, {**rows, "caption": texts, "image": [{"bytes": b"", "path": ""}] * 4})
+    config = with_overrides(Pipeline(), ["generate.writer=mined", "generate.held_out=0.001"]).generate
+    run_here(MineTriplets(lake, config, draft.commit(1, rows_in=4)))
+    source = dict(zip(rows["pair_id"], rows["source"], strict=True))
+    triplets, rejects = (
+        lake.table(name).latest().read(["pair_id", "source"]).to_pylist() for name in ("triplets", "rejects")
+    )
+    assert triplets and rejects
+    assert all(row["source"] == source[row["pair_id"]] for row in (*triplets, *rejects))

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
@@ -65,6 +66,16 @@ def test_every_image_and_every_different_text_has_one_unit_vector(
     stored = texts.read(["text"])["text"].to_pylist()
     table = triplets.read(["caption", "modification", "modified_caption"])
     assert stored == sorted({text for column in table.columns for text in column.to_pylist()})
+
+
+def test_images_are_embedded_where_nothing_else_has_loaded_what_filters_them(
+    drawn: tuple[Lake, Dataset, Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake, galleries, _ = drawn
+    monkeypatch.delattr(pa, "compute")  # as in a process whose first part is a large one
+    done: list[int] = []
+    embed_images(lake, EmbedConfig(), galleries).work(0, done.append)
+    assert sum(done) == galleries.parts[0].rows
 
 
 def test_the_encoder_is_frozen_through_embedding_and_training(

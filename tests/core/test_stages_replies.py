@@ -16,11 +16,14 @@ from hypothesis import strategies as st
 from scot_core.catalogue.grammar import teach
 from scot_core.catalogue.language import caption, mentioned
 from scot_core.catalogue.world import sample
+from scot_core.config import ServerConfig
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.fingerprint import fingerprint
 from scot_core.lake.manifest import Rows
 from scot_core.lake.schema import pair_id
+from scot_core.llm.remote.chat import Sampling, TextRequest
 from scot_core.query import query
+from scot_core.stages.replies.ask import ask_and_keep
 from scot_core.stages.replies.read import Reading, ReadReplies, read_replies, reply_columns, usage_of
 from scot_core.triplets import Style, json_reply, local_completion
 from tests.running import run_here
@@ -262,3 +265,17 @@ def test_usage_adds_up_over_parts() -> None:
     two.add(_captions(1)[0], "text")
     usage = usage_of(iter([one.table(1), two.table(1), Replies().table(1)]), 2.5)
     assert (usage.seconds, usage.prompt_tokens, usage.completion_tokens, usage.usd) == (2.5, 28, 12, 2.0)
+
+
+def test_a_shard_that_another_run_has_done_meanwhile_is_not_paid_for_again(lake: Lake) -> None:
+    replies = Replies()
+    captions = _captions(3)
+    for row in captions:
+        replies.add(row, "text")
+    draft = lake.draft(Identity("replies", "shop", "generate", "a" * 32, {}))
+    draft.write_part(0, replies.columns(1))
+    draft.commit(1, rows_in=3)  # the journal goes with it
+    nowhere = ServerConfig(base_url="http://127.0.0.1:9/v1", model="m", attempts=1)
+    requests = [TextRequest(row["pair_id"], "prompt", Sampling(0.0, 1, 0)) for row in captions]
+    kept = ask_and_keep(draft, 0, nowhere, "", requests, lambda _: None)
+    assert {name: row["text"] for name, row in kept.items()} == {row["pair_id"]: "text" for row in captions}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -285,3 +287,12 @@ def test_a_journal_is_one_run_s_at_a_time_and_a_dead_run_gives_it_back(tmp_path:
     with journal.alone():
         journal.append({"id": "a"})
     assert list(journal.records()) == [{"id": "a"}]
+
+
+def test_a_disk_without_locks_is_a_lake_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(LakeError, match="cannot lock"), Storage(str(tmp_path)).journal("folder").alone():
+        pass

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from PIL import Image
 
 from scot_core.config import EmbedConfig
@@ -126,7 +127,7 @@ def embed_images(lake: Lake, config: EmbedConfig, given: Dataset) -> EmbedImages
 
     def shard(index: int) -> Shard:
         table = given.read_part(index, ["source", "image_id", "image"])
-        rows = table.filter(pa.compute.is_valid(pa.compute.struct_field(table["image"], "bytes"))).to_pylist()
+        rows = table.filter(pc.is_valid(pc.struct_field(table["image"], "bytes"))).to_pylist()
         _check_once(table.select(["source", "image_id"]), rows, f"{given.name}, part {index}")
         items = [Item(row["source"], row["image_id"], partial(stored_picture, row)) for row in rows]
         return Shard(items, others=len(table) - len(rows))

@@ -102,7 +102,7 @@ class MineTriplets(Step):
     def _reject_columns(self, refused: Sequence[Unmined]) -> dict[str, Any]:
         return {
             "pair_id": [each.pair_id for each in refused],
-            "source": [self._captions.source] * len(refused),
+            "source": [self._rows[each.pair_id]["source"] for each in refused],
             "stage": ["generate"] * len(refused),
             "reason": [each.reason for each in refused],
             "raw": [each.raw or each.caption for each in refused],

@@ -75,13 +75,16 @@ def ask_and_keep(
     max_usd: float | None = None,
     spent_usd: float = 0.0,
 ) -> dict[str, Record]:
-    """Ask for what is not in a shard's journal yet; returns all of it, by request id.
+    """Ask for what is not in a shard's journal yet; returns all of it, or the shard's part, by request id.
 
     Raises what `ask` raises; what was answered until then is in the journal. Raises LakeError where another run is
     asking for the same on this disk.
     """
     journal = draft.journal(shard)
     with journal.alone():
+        if draft.has_part(shard):  # another run was first, and its journal may be gone with its commit
+            tick(len(requests))
+            return {row["pair_id"]: row for row in draft.read_part(shard).to_pylist()}
         return _ask(draft, shard, journal, server, api_key, requests, tick, max_usd, spent_usd)
 
 
