@@ -91,10 +91,17 @@ def _newest(lake: Lake, table: str, stage: str, fits: tuple[str, Fits]) -> Datas
     """The newest of a stage that fits. Raises LakeError with what is missing, and which stage makes it."""
     what, fit = fits
     for dataset in reversed(lake.table(table).matching(stage=stage)):
-        if fit(dataset):
+        if _holds(fit, dataset):
             return dataset
     run = f"scot/{stage.partition('-')[0]}"
     raise LakeError(f"{lake.url} holds no {table} of stage {stage}{what}: run {run} on them, or give another key")
+
+
+def _holds(fit: Fits, dataset: Dataset) -> bool:
+    try:
+        return fit(dataset)
+    except LakeError:  # what it was made from was removed, or is damaged: nobody can say that it fits
+        return False
 
 
 def _made_from(lake: Lake, key: str | None) -> tuple[str, Fits]:

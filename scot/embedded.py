@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from http.client import HTTPException
 from itertools import count
 from pathlib import Path
 from queue import Empty
@@ -60,7 +61,7 @@ class EmbeddedServer:
             "the embedded Prefect server",
             [sys.executable, "-m", "scot.server", str(self._socket.fileno())],
             {**SETTINGS, **given, **own},
-            say=lambda words: print(f"scot: {words}", file=sys.stderr),
+            say=_say,
             log=self._log,
             hand_down=(self._socket.fileno(), lock),
             most=STARTS,
@@ -84,8 +85,12 @@ class EmbeddedServer:
                 raise ScotError(f"the embedded Prefect server did not answer in {START_LIMIT_S:.0f} s; {self._tail()}")
             time.sleep(0.1)
         self._kept.proven = True
-        for kind in ("flow_runs", "task_runs"):
-            _crash_stale(self.url, kind)
+        try:
+            for kind in ("flow_runs", "task_runs"):
+                _crash_stale(self.url, kind)
+        except (OSError, HTTPException, ValueError) as error:  # nothing depends on it
+            self.check()
+            _say(f"what a killed run left as Running stays so until the next run: {error!r}")
 
     def check(self) -> None:
         """Raises ScotError where the server was given up."""
@@ -161,6 +166,10 @@ def _own_folder() -> Iterator[tuple[Path, int]]:
         finally:
             os.close(lock)
         return
+
+
+def _say(words: str) -> None:
+    print(f"scot: {words}", file=sys.stderr)
 
 
 def _crash_stale(url: str, kind: str) -> None:

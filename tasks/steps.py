@@ -69,8 +69,8 @@ def run_step(step: Work) -> Committed:
     meter = Meter(step, (*listeners, artifact))
     room = threading.Semaphore(step.parallel)
     with step, artifact:
-        futures = [run_shard.submit(step, shard, step.name, meter, room) for shard in range(len(step.shards()))]
         try:
+            futures = [run_shard.submit(step, shard, step.name, meter, room) for shard in range(len(step.shards()))]
             raise_first_failure(futures)
         except BaseException:
             meter.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +98,20 @@ def test_one_input_is_enough_to_find_the_others(place: Lake) -> None:
     for index in range(4):
         learned_from, vectors = for_train(place, *(key if index == n else None for n, key in enumerate(keys)))
         assert (learned_from.key, vectors.images.key, vectors.texts.key, vectors.gallery.key) == keys  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("given", ["captions", "images"])
+def test_a_generation_that_lost_its_captions_is_in_nobodys_way(place: Lake, tmp_path: Path, given: str) -> None:
+    old, new = regenerate(place, 1), regenerate(place, 2)
+    shutil.rmtree(tmp_path / "lake" / new.captions.name)
+    if given == "captions":
+        pictures, written = for_embed(place, old.captions.key, None, None)
+        assert names(pictures.captions, written) == names(old.captions, old.triplets)
+    else:
+        learned_from, vectors = for_train(place, None, old.images.key, None, None)
+        assert names(learned_from, vectors.texts) == names(old.triplets, old.texts)
+    with pytest.raises(LakeError, match=f"{new.captions.name}, which .* is no longer in"):
+        for_embed(place, None, None, new.triplets.key)
 
 
 def test_vectors_are_of_one_encoder_and_of_the_very_triplets(place: Lake) -> None:

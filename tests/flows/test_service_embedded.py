@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from email.message import Message
 from pathlib import Path
+from urllib.error import HTTPError
 
 import pytest
 
@@ -144,6 +146,19 @@ def test_runs_side_by_side_have_databases_of_their_own(monkeypatch: pytest.Monke
         assert sorted(path.name for path in (tmp_path / "scot").iterdir()) == ["0", "1"]
     with embedded_server():
         assert sorted(path.name for path in (tmp_path / "scot").iterdir()) == ["0", "1"]
+
+
+def test_states_that_cannot_be_mended_stop_no_run(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], home: Path
+) -> None:
+    def busy(url: str, body: object) -> None:
+        raise HTTPError(url, 503, "database is locked", Message(), None)
+
+    monkeypatch.setenv("PREFECT_HOME", str(home))
+    monkeypatch.setattr("scot.embedded._post", busy)
+    with embedded_server() as server:
+        server.wait_until_ready()
+    assert "stays so until the next run" in capfd.readouterr().err
 
 
 @pytest.mark.slow

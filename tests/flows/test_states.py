@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -13,9 +15,11 @@ from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
 
 from scot_core.errors import EndpointError, ScotError
-from scot_core.stages.progress import Stopped
+from scot_core.lake import Lake
+from scot_core.stages.progress import Meter, Stopped
+from scot_core.stages.step import Tick, Work
 from tasks.states import completed, failure_of, handing_on, is_cached, keys_of
-from tasks.steps import raise_first_failure
+from tasks.steps import raise_first_failure, run_step
 
 
 @given(st.dictionaries(st.text(), st.text()), st.booleans())
@@ -64,3 +68,34 @@ def test_what_failed_first_is_raised_before_shards_that_were_told_to_stop() -> N
     with pytest.raises(Stopped):
         raise_first_failure(futures(told, done))
     raise_first_failure(futures(done))
+
+
+class Shards(Work):
+    """Three shards of nothing."""
+
+    stage, name, folder = "captions", "nothing", "captions/nothing"
+
+    def shards(self) -> Sequence[int]:
+        return [1, 1, 1]
+
+    def work(self, shard: int, tick: Tick) -> None:
+        tick(1)
+
+
+def test_ctrl_c_while_shards_are_handed_out_stops_those_that_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    handed_out: list[Meter] = []
+
+    class Interrupted:
+        @staticmethod
+        def submit(step: Work, shard: int, name: str, meter: Meter, room: object) -> None:
+            if shard == 1:
+                raise KeyboardInterrupt
+            handed_out.append(meter)
+
+    monkeypatch.setattr("tasks.steps.run_shard", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_step(Shards(Lake(tmp_path)))
+    with pytest.raises(Stopped):
+        handed_out[0].tick(1)
