@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 
 from scot_core.benchmarks.mined import hold_out
-from scot_core.config import Pipeline, with_overrides
+from scot_core.benchmarks.reported import beside
+from scot_core.config import Pipeline, PublishedConfig, with_overrides
 from scot_core.errors import ConfigError, DataError
 from scot_core.lake import Dataset, Lake
+from scot_core.search import Searcher
 from scot_core.stages import recipes
+from scot_core.stages.benchmark.measure_mined import MeasureMined
+from scot_core.stages.train import text_share
 from scot_core.triplets.mining import MODEL
 from tests.running import run_here
 from tests.shapes import captioned
@@ -70,8 +74,6 @@ def test_only_mined_triplets_hold_captions_out(walked: tuple[Lake, list[Dataset 
     lake, made = walked
     seen_all = made[0]
     assert seen_all is not None
-    from scot_core.stages.benchmark.measure_mined import MeasureMined
-
     combiners, images = lake.table("combiners").latest(), lake.table("embeddings").latest(stage="embed-images")
     with pytest.raises(ConfigError, match=r"generate\.writer=mined"):
         MeasureMined(lake, Pipeline().benchmark, combiners, seen_all, images, images)
@@ -92,3 +94,56 @@ def test_the_writer_is_in_the_key_only_where_it_is_not_the_usual_one() -> None:
     assert not {"writer", "held_out", "edits_per_caption", "min_kept"} & usual.keys()
     mined = with_overrides(Pipeline(), ["generate.writer=mined", "generate.min_kept=0.5"]).generate.identity()
     assert mined == {"writer": "mined", "edits_per_caption": 8, "held_out": 0.1, "seed": 0}
+
+
+QUERIES = """reference,text,target
+pictures/one-green-star.png,make it violet,pictures/one-violet-star.png
+pictures/one-green-star.png,two of them,pictures/two-green-star.png
+pictures/nowhere.png,in orange,pictures/three-orange-circle.png
+pictures/three-black-circle.png,,pictures/three-orange-circle.png
+"""
+
+
+def test_queries_of_one_s_own_are_measured_and_bad_rows_are_rejects(
+    walked: tuple[Lake, list[Dataset | None]], tmp_path: Path
+) -> None:
+    lake, gallery = walked[0], tmp_path / "photos"
+    captioned(gallery)
+    (tmp_path / "queries.csv").write_text(QUERIES)
+    settings = PublishedConfig(name="own", queries=str(tmp_path / "queries.csv"), images=str(gallery), resamples=20)
+    measured = recipes.published(run_here, lake, settings, None, None)
+    rows = measured.read().to_pylist()
+    assert {row["queries"] for row in rows} == {2} and {row["metric"] for row in rows} == {"R@1", "R@5", "R@10"}
+    methods = {row["method"] for row in rows}
+    assert {"image-only", "text-only", "image+text", "scot"} < methods and len(methods) == 5
+    rejects = lake.table("rejects").latest(key=measured.key).read().to_pylist()
+    assert [row["reason"] for row in rejects] == ["reference_missing", "empty_text"]
+    assert "line 4" in rejects[0]["raw"]
+    assert beside(rows) == []
+    again = recipes.published(run_here, lake, settings, None, None)
+    assert again.key == measured.key
+
+
+def test_a_benchmark_of_one_s_own_needs_its_table(walked: tuple[Lake, list[Dataset | None]]) -> None:
+    with pytest.raises(ConfigError, match="queries"):
+        recipes.published(run_here, walked[0], PublishedConfig(name="own"), None, None)
+
+
+def test_the_reference_is_no_answer_unless_it_may_be_and_a_text_has_words(
+    walked: tuple[Lake, list[Dataset | None]], tmp_path: Path
+) -> None:
+    captioned(tmp_path / "photos")
+    reference = tmp_path / "photos" / "pictures" / "one-green-star.png"
+    searcher = Searcher(walked[0])
+
+    def found(**options: bool) -> list[str]:
+        return [hit["image_id"] for hit in searcher.search(reference, "two of them", 48, **options).hits]
+
+    assert len(found()) == 47 and "pictures/one-green-star.png" not in found()
+    assert "pictures/one-green-star.png" in found(with_reference=True)
+    with pytest.raises(DataError, match="the text is empty"):
+        searcher.search(reference, " \n", 3)
+
+
+def test_how_much_the_text_weighs_is_known(walked: tuple[Lake, list[Dataset | None]]) -> None:
+    assert 0 < text_share(walked[0], walked[0].table("combiners").latest()) < 1
