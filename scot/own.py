@@ -86,8 +86,8 @@ def saturated(lake: Lake) -> str | None:
     looks, other = ("text", "image") if share > 0.5 else ("image", "text")
     return (
         f"the Combiner {combiners.key} weighs the text with {share:.2f}: it looks at the {looks} alone, "
-        f"and the {other} changes nothing. The encoder does not know these pictures, or the triplets are too few or too "
-        "much alike"
+        f"and the {other} changes nothing. The encoder does not know these pictures, or the triplets are too "
+        "few or too much alike"
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 from scot import preflight
 from scot.own import check, of_captions
 from scot.plan import make_plan
-from scot_core.captions.entries import Candidate
+from scot_core.captions.entries import Entry
 from scot_core.config import CaptionsConfig, EmbedConfig, Pipeline, with_overrides
 from scot_core.config.settings import settings
 from scot_core.errors import DataError, ModelError
@@ -105,5 +105,5 @@ def test_the_plan_of_mined_triplets_skips_two_stages_and_asks_nobody(table: Path
 
 def test_one_picture_a_caption_is_drawn(table: Path) -> None:
     entries = preflight.sample(of_table(table).captions).entries
-    assert all(isinstance(entry, Candidate) for entry in entries)
+    assert all(isinstance(entry, Entry) for entry in entries)
     assert len({entry.caption for entry in entries}) == len(entries)
