@@ -145,5 +145,23 @@ def test_the_reference_is_no_answer_unless_it_may_be_and_a_text_has_words(
         searcher.search(reference, " \n", 3)
 
 
+def test_a_folder_is_searched_in_place_of_the_lake(walked: tuple[Lake, list[Dataset | None]], tmp_path: Path) -> None:
+    captioned(tmp_path / "photos")
+    folder = tmp_path / "photos" / "pictures"
+    for path in folder.glob("*-green-*"):
+        path.unlink()
+    reference = folder / "one-violet-star.png"
+    in_folder = Searcher(walked[0], folder).search(reference, "two of them", 48)
+    assert len(in_folder.hits) == 35 and len(in_folder.images) == 35
+    in_lake = [hit["image_id"] for hit in Searcher(walked[0]).search(reference, "two of them", 48).hits]
+    shared = [name.removeprefix("pictures/") for name in in_lake if "-green-" not in name]
+    assert sorted(hit["image_id"] for hit in in_folder.hits) == sorted(shared)
+    for path in folder.glob("*"):
+        if path != reference:
+            path.unlink()
+    with pytest.raises(DataError, match="but the reference itself"):
+        Searcher(walked[0], folder).search(reference, "two of them", 1)
+
+
 def test_how_much_the_text_weighs_is_known(walked: tuple[Lake, list[Dataset | None]]) -> None:
     assert 0 < text_share(walked[0], walked[0].table("combiners").latest()) < 1
