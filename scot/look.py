@@ -66,9 +66,16 @@ def query(sql: str, /, *, lake: LakeOption = None, json_: JsonOption = False) ->
 
 
 def search(
-    *, image: Path, text: str, k: Annotated[int, Parameter(name=["-k", "--k"])] = 5, picture: Path | None = None,
-    with_reference: Annotated[bool, Parameter(negative="")] = False, lake: LakeOption = None, json_: JsonOption = False,
-) -> None:  # fmt: skip
+    *,
+    image: Path,
+    text: str,
+    k: Annotated[int, Parameter(name=["-k", "--k"])] = 5,
+    picture: Path | None = None,
+    gallery: Path | None = None,
+    with_reference: Annotated[bool, Parameter(negative="")] = False,
+    lake: LakeOption = None,
+    json_: JsonOption = False,
+) -> None:
     """Search the lake's images with a reference image and a modification text.
 
     Parameters
@@ -81,12 +88,14 @@ def search(
         How many images to show.
     picture
         Write the answer as a picture, reference first.
+    gallery
+        A folder of images to search in place of the lake's; they are embedded anew.
     with_reference
         Let the reference image itself be an answer, where the lake holds it.
     """
     from scot_core.search import Searcher
 
-    answer = Searcher(lake_at(lake)).search(image, text, k, with_reference=with_reference)
+    answer = Searcher(lake_at(lake), gallery).search(image, text, k, with_reference=with_reference)
     if picture is not None:
         answer.save(picture)
     if json_:

@@ -13,6 +13,7 @@ from scot_core.config import EmbedConfig, Pipeline
 from scot_core.lake import Lake
 
 BEST_FIRST = ("siglip2", "clip-l14", "blip2", "blip", "clip-b32")
+ALONE = 0.02  # a modality that weighs less is not looked at
 
 
 def of_captions(captions: str, given: Sequence[str], llm: str | None) -> Chosen:
@@ -72,6 +73,22 @@ def check(lake: Lake, pipeline: Pipeline) -> Chosen:
     cut = preflight.counts(pipeline, found)
     parts += [Part("settings", setting, f"of {found.pairs:,} captions") for setting in cut]
     return Chosen(tuple(cut), tuple(parts), tuple(faults))
+
+
+def saturated(lake: Lake) -> str | None:
+    """What is to be said where the newest Combiner looks at one of the two modalities alone."""
+    from scot_core.stages.train import text_share
+
+    combiners = lake.table("combiners").latest()
+    share = text_share(lake, combiners)
+    if ALONE < share < 1 - ALONE:
+        return None
+    looks, other = ("text", "image") if share > 0.5 else ("image", "text")
+    return (
+        f"the Combiner {combiners.key} weighs the text with {share:.2f}: it looks at the {looks} alone, "
+        f"and the {other} changes nothing. The encoder does not know these pictures, or the triplets are too "
+        "few or too much alike"
+    )
 
 
 def _is_embedded(lake: Lake, pipeline: Pipeline) -> bool:

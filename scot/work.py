@@ -91,6 +91,11 @@ def run(
         cached = run_inline(profile, overrides, until=until, lake=place.url, listeners=[bars])
     if cached:
         say(out, "Everything was in the lake already; nothing was run.")
+    if pipeline.captions.source == "folder" and place.table("combiners").matching():
+        from scot.own import saturated
+
+        if (warning := saturated(place)) is not None:
+            say(err, ("warning: ", "yellow"), warning)
     found = place.table("benchmarks").datasets()
     if found:
         _show_benchmark(place, found[-1].read().to_pylist())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tempfile
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import pyarrow as pa
 import torch
 from PIL import Image, ImageOps
 
+from scot_core.benchmarks.own import gallery_of
+from scot_core.encoders.decoding import embed_pictures, open_file
 from scot_core.encoders.preprocessing import UNDECODABLE
 from scot_core.errors import DataError
 from scot_core.lake import Lake
@@ -25,6 +28,8 @@ from scot_core.vectors import Vectors
 
 TILE = 160
 ALIKE = 0.999  # cosine similarity from which an image may be the reference itself
+COMPARED = 64  # images whose pixels are looked at for that, at most
+AT_ONCE = 256  # images of a folder that are embedded in a batch
 
 
 @dataclass(frozen=True)
@@ -54,11 +59,14 @@ class Answer:
 
 
 class Searcher:
-    """The newest Combiner of a lake over the images it was trained on and those of its source's benchmark."""
+    """The newest Combiner of a lake over the images it was trained on and those of its source's benchmark.
 
-    def __init__(self, lake: Lake) -> None:
-        """Raises LakeError where the lake holds no Combiner or no embeddings."""
-        self._lake = lake
+    Or over the images below a folder, which are embedded once for all searches.
+    """
+
+    def __init__(self, lake: Lake, gallery: Path | None = None) -> None:
+        """Raises LakeError where the lake holds no Combiner or no embeddings, DataError for an image that is broken."""
+        self._lake, self._gallery = lake, gallery
         combiners = lake.table("combiners").latest()
         with tempfile.TemporaryDirectory() as folder:
             self._combiner = next(iter(combiners_in(combiners, Path(folder)).values()))
@@ -82,11 +90,12 @@ class Searcher:
             m = torch.from_numpy(self._encoder.embed_texts([text]))
             query = self._combiner(v, m).numpy()
             weight = float(self._combiner.modality_weight(v, m))
-        row, vectors = vectors_by_id(self._embeddings)
-        ids = list(row)
+        ids, vectors = self._searched
         if not with_reference:
             same = self._same(reference, ids, vectors @ v.numpy()[0])
             kept = [place for place, image_id in enumerate(ids) if image_id not in same]
+            if not kept:
+                raise DataError("no image is searched but the reference itself")
             ids, vectors = [ids[place] for place in kept], vectors[kept]
         scores, indices = top_k(query, vectors, k)
         found = [ids[int(index)] for index in indices[0]]
@@ -97,9 +106,20 @@ class Searcher:
         ]
         return Answer(reference, weight, hits, [known[image_id][1] for image_id in found])
 
+    @cached_property
+    def _searched(self) -> tuple[list[str], Vectors]:
+        """Ids and vectors of the images, (G, D)."""
+        if self._gallery is None:
+            row, vectors = vectors_by_id(self._embeddings)
+            return list(row), vectors
+        ids = gallery_of(self._gallery)
+        openers = [partial(open_file, self._gallery / image_id) for image_id in ids]
+        return ids, embed_pictures(self._encoder, openers, batch_size=AT_ONCE)
+
     def _same(self, reference: Image.Image, ids: list[str], similarity: Vectors) -> set[str]:
         """The ids of images with the very pixels of the reference, among those that are as good as its vector."""
-        near = [ids[place] for place in np.flatnonzero(similarity > ALIKE)]
+        best = np.argsort(-similarity)[:COMPARED]
+        near = [ids[place] for place in best if similarity[place] > ALIKE]
         seen = reference.convert("RGB")
         found = self._images(near).items() if near else ()
         return {
@@ -109,6 +129,8 @@ class Searcher:
         }
 
     def _images(self, ids: list[str]) -> dict[str, tuple[str | None, Image.Image]]:
+        if self._gallery is not None:
+            return {image_id: (None, open_file(self._gallery / image_id)) for image_id in ids}
         wanted = set(ids)
         found: dict[str, tuple[str | None, Image.Image]] = {}
         for embeddings in self._embeddings:

@@ -15,11 +15,14 @@ from scot_core.config import TrainConfig
 from scot_core.errors import LakeError
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.draft import files_of
+from scot_core.lake.lineage import parents
 from scot_core.lake.schema import text_id
 from scot_core.stages.embed import Embeddings
 from scot_core.stages.embed.vectors import vectors_by_id
 from scot_core.stages.step import Run, Step, Tick, identities
 from scot_core.train import TrainingSet, train_combiner
+
+WEIGHED = 2000  # triplets that the weight of the text is averaged over
 
 
 def train(run: Run, lake: Lake, config: TrainConfig, triplets: Dataset, vectors: Embeddings) -> Dataset:
@@ -108,3 +111,12 @@ def combiners_in(dataset: Dataset, folder: Path) -> dict[int, Combiner]:
     """The committed Combiners by seed, read into a scratch folder first."""
     dataset.files_in(folder)
     return {int(seed): Combiner.load(folder / f"seed-{seed}") for seed in dataset.config["seeds"]}
+
+
+def text_share(lake: Lake, combiners: Dataset) -> float:
+    """How much the first Combiner lets the text weigh, between 0 and 1, on average over triplets it learned from."""
+    triplets, images, texts = parents(lake, combiners)
+    data = training_set(triplets, images, texts)
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        combiner = next(iter(combiners_in(combiners, Path(folder)).values()))
+        return float(combiner.modality_weight(data.image[:WEIGHED], data.modification[:WEIGHED]).mean())

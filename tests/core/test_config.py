@@ -66,7 +66,7 @@ def _changed(pipeline: Pipeline, path: tuple[str, ...], value: Any) -> Pipeline:
 
 
 def _using(path: tuple[str, ...]) -> Pipeline:
-    """The catalogue's profile, with the source of captions, or the server, that looks at a setting."""
+    """The catalogue's profile, with the source of captions, the server or the writer that looks at a setting."""
     if path[:2] == ("generate", "endpoint") and path[-1] != "base_url":
         return with_overrides(CATALOGUE, ["generate.endpoint.base_url=http://127.0.0.1:1/v1"])
     if path in (("generate", "edits_per_caption"), ("generate", "held_out")):

@@ -7,11 +7,15 @@ from pathlib import Path
 import pytest
 
 from scot_core.benchmarks.mined import hold_out
-from scot_core.config import Pipeline, with_overrides
+from scot_core.benchmarks.reported import beside
+from scot_core.config import Pipeline, PublishedConfig, with_overrides
 from scot_core.errors import ConfigError, DataError
 from scot_core.lake import Dataset, Identity, Lake
+from scot_core.search import Searcher
 from scot_core.stages import recipes
+from scot_core.stages.benchmark.measure_mined import MeasureMined
 from scot_core.stages.generate.mined import MineTriplets
+from scot_core.stages.train import text_share
 from scot_core.triplets.mining import MODEL
 from tests.running import run_here
 from tests.shapes import captioned
@@ -71,8 +75,6 @@ def test_only_mined_triplets_hold_captions_out(walked: tuple[Lake, list[Dataset 
     lake, made = walked
     seen_all = made[0]
     assert seen_all is not None
-    from scot_core.stages.benchmark.measure_mined import MeasureMined
-
     combiners, images = lake.table("combiners").latest(), lake.table("embeddings").latest(stage="embed-images")
     with pytest.raises(ConfigError, match=r"generate\.writer=mined"):
         MeasureMined(lake, Pipeline().benchmark, combiners, seen_all, images, images)
@@ -109,3 +111,74 @@ def test_triplets_and_rejects_of_several_sources_name_the_one_they_come_from(tmp
     )
     assert triplets and rejects
     assert all(row["source"] == source[row["pair_id"]] for row in (*triplets, *rejects))
+
+
+QUERIES = """reference,text,target
+pictures/one-green-star.png,make it violet,pictures/one-violet-star.png
+pictures/one-green-star.png,two of them,pictures/two-green-star.png
+pictures/nowhere.png,in orange,pictures/three-orange-circle.png
+pictures/three-black-circle.png,,pictures/three-orange-circle.png
+"""
+
+
+def test_queries_of_one_s_own_are_measured_and_bad_rows_are_rejects(
+    walked: tuple[Lake, list[Dataset | None]], tmp_path: Path
+) -> None:
+    lake, gallery = walked[0], tmp_path / "photos"
+    captioned(gallery)
+    (tmp_path / "queries.csv").write_text(QUERIES)
+    settings = PublishedConfig(name="own", queries=str(tmp_path / "queries.csv"), images=str(gallery), resamples=20)
+    measured = recipes.published(run_here, lake, settings, None, None)
+    rows = measured.read().to_pylist()
+    assert {row["queries"] for row in rows} == {2} and {row["metric"] for row in rows} == {"R@1", "R@5", "R@10"}
+    methods = {row["method"] for row in rows}
+    assert {"image-only", "text-only", "image+text", "scot"} < methods and len(methods) == 5
+    rejects = lake.table("rejects").latest(key=measured.key).read().to_pylist()
+    assert [row["reason"] for row in rejects] == ["reference_missing", "empty_text"]
+    assert "line 4" in rejects[0]["raw"]
+    assert beside(rows) == []
+    again = recipes.published(run_here, lake, settings, None, None)
+    assert again.key == measured.key
+
+
+def test_a_benchmark_of_one_s_own_needs_its_table(walked: tuple[Lake, list[Dataset | None]]) -> None:
+    with pytest.raises(ConfigError, match="queries"):
+        recipes.published(run_here, walked[0], PublishedConfig(name="own"), None, None)
+
+
+def test_the_reference_is_no_answer_unless_it_may_be_and_a_text_has_words(
+    walked: tuple[Lake, list[Dataset | None]], tmp_path: Path
+) -> None:
+    captioned(tmp_path / "photos")
+    reference = tmp_path / "photos" / "pictures" / "one-green-star.png"
+    searcher = Searcher(walked[0])
+
+    def found(**options: bool) -> list[str]:
+        return [hit["image_id"] for hit in searcher.search(reference, "two of them", 48, **options).hits]
+
+    assert len(found()) == 47 and "pictures/one-green-star.png" not in found()
+    assert "pictures/one-green-star.png" in found(with_reference=True)
+    with pytest.raises(DataError, match="the text is empty"):
+        searcher.search(reference, " \n", 3)
+
+
+def test_a_folder_is_searched_in_place_of_the_lake(walked: tuple[Lake, list[Dataset | None]], tmp_path: Path) -> None:
+    captioned(tmp_path / "photos")
+    folder = tmp_path / "photos" / "pictures"
+    for path in folder.glob("*-green-*"):
+        path.unlink()
+    reference = folder / "one-violet-star.png"
+    in_folder = Searcher(walked[0], folder).search(reference, "two of them", 48)
+    assert len(in_folder.hits) == 35 and len(in_folder.images) == 35
+    in_lake = [hit["image_id"] for hit in Searcher(walked[0]).search(reference, "two of them", 48).hits]
+    shared = [name.removeprefix("pictures/") for name in in_lake if "-green-" not in name]
+    assert sorted(hit["image_id"] for hit in in_folder.hits) == sorted(shared)
+    for path in folder.glob("*"):
+        if path != reference:
+            path.unlink()
+    with pytest.raises(DataError, match="but the reference itself"):
+        Searcher(walked[0], folder).search(reference, "two of them", 1)
+
+
+def test_how_much_the_text_weighs_is_known(walked: tuple[Lake, list[Dataset | None]]) -> None:
+    assert 0 < text_share(walked[0], walked[0].table("combiners").latest()) < 1

@@ -1,0 +1,109 @@
+"""Before any work: what does not fit captions of one's own is said, with the setting that helps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scot import preflight
+from scot.own import check, of_captions
+from scot.plan import make_plan
+from scot_core.captions.entries import Entry
+from scot_core.config import CaptionsConfig, EmbedConfig, Pipeline, with_overrides
+from scot_core.config.settings import settings
+from scot_core.errors import DataError, ModelError
+from scot_core.lake import Lake
+from tests.shapes import captioned
+
+
+@pytest.fixture
+def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("SCOT_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    settings.cache_clear()
+    monkeypatch.setattr("scot.plan.needs._in_cache", lambda hub, revision: False)
+    yield captioned(tmp_path / "photos")
+    settings.cache_clear()
+
+
+def of_table(table: Path, *more: str) -> Pipeline:
+    return with_overrides(Pipeline(), ["captions.source=folder", f"captions.path={table}", *more])
+
+
+def test_without_key_hub_or_weights_triplets_are_mined_and_it_is_said_why(table: Path) -> None:
+    chosen = of_captions(str(table), ["train.steps=5"], None)
+    pipeline = with_overrides(Pipeline(), chosen.overrides)
+    assert (pipeline.generate.writer, pipeline.benchmark.names) == ("mined", ("mined",))
+    assert (pipeline.embed.encoder, pipeline.captions.path, pipeline.train.steps) == ("catalogue", str(table), 5)
+    assert [part.name for part in chosen.parts] == ["encoder", "triplets", "measured"]
+    assert "hf download openai/clip-vit-base-patch32" in chosen.parts[0].why
+
+
+def test_what_is_given_stays_as_it_is(table: Path) -> None:
+    given = ["embed.encoder=blip", "seed.endpoint.base_url=http://x/v1", "seed.endpoint.model=m"]
+    chosen = with_overrides(Pipeline(), of_captions(str(table), given, "smollm2").overrides)
+    assert (chosen.generate.writer, chosen.embed.encoder) == ("adapter", "blip")
+    without_a_model = of_captions(str(table), given, None)
+    assert with_overrides(Pipeline(), without_a_model.overrides).generate.is_mined
+    assert "--llm smollm2" in without_a_model.parts[0].why
+    assert of_captions("s3://bucket/photos", [], None).overrides[1] == "captions.path=s3://bucket/photos"
+
+
+def test_the_catalogue_s_teacher_is_refused_for_foreign_captions_and_its_encoder_where_it_is_at_chance(
+    table: Path, tmp_path: Path
+) -> None:
+    rows = table.read_text().splitlines()
+    words = [f"thing number {place} of {len(rows)}" for place in range(len(rows))]
+    table.write_text("\n".join([rows[0], *(f"{r.split(',')[0]},{w}" for r, w in zip(rows[1:], words, strict=False))]))
+    checked = check(Lake(tmp_path / "lake"), of_table(table))
+    teacher, encoder = checked.faults
+    assert "0% of 48" in teacher and "generate.writer=mined" in teacher and "seed.endpoint.base_url" in teacher
+    assert "near chance" in encoder and "embed.encoder=clip-b32" in encoder
+    assert len(check(Lake(tmp_path / "lake"), of_table(table, "generate.writer=mined")).faults) == 1
+
+
+def test_missing_weights_are_an_error_at_once(table: Path) -> None:
+    with pytest.raises(ModelError, match=r"hf download openai/clip-vit-base-patch32 .* no hub"):
+        preflight.probe(EmbedConfig(encoder="clip-b32"), preflight.sample(of_table(table).captions))
+
+
+def test_counts_larger_than_the_data_are_cut(table: Path) -> None:
+    found = preflight.sample(of_table(table).captions)
+    assert (found.pairs, found.whole, len(found.entries)) == (48, True, 48)
+    assert preflight.counts(of_table(table), found) == ["seed.count=39"]
+    assert preflight.counts(of_table(table, "seed.count=20"), found) == []
+    assert preflight.counts(of_table(table, "generate.writer=mined"), found) == []
+
+
+@pytest.mark.parametrize(
+    ("pictures", "k", "among", "chance"),
+    [(256, 10, 0.04, True), (256, 10, 0.11, True), (256, 10, 0.13, False), (48, 9, 0.5, True), (5, 1, 0.0, False)],
+)
+def test_near_chance_is_three_times_chance(pictures: int, k: int, among: float, chance: bool) -> None:
+    assert preflight.Probe(pictures, k, 0.0, among).is_chance is chance
+
+
+def test_captions_that_are_not_there_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"captions\.path"):
+        preflight.sample(CaptionsConfig(source="folder", path=str(tmp_path / "none.csv")))
+    (tmp_path / "empty.csv").write_text("image,caption\n")
+    with pytest.raises(DataError, match="names an image and a caption"):
+        preflight.sample(CaptionsConfig(source="folder", path=str(tmp_path / "empty.csv")))
+
+
+def test_the_plan_of_mined_triplets_skips_two_stages_and_asks_nobody(table: Path, tmp_path: Path) -> None:
+    made = make_plan(Lake(tmp_path / "lake"), of_table(table, "generate.writer=mined", "benchmark.names=mined"))
+    states = {state.stage: state.state for state in made.states}
+    assert (states["captions"], states["seed"], states["finetune"]) == ("to do", "skipped", "skipped")
+    assert states["generate"] == "waits" and not made.prompts
+    assert not {"seed", "finetune"} & {work.stage for work in made.left}
+    json = made.as_json()
+    assert json["stages"][1]["state"] == "skipped"
+
+
+def test_one_picture_a_caption_is_drawn(table: Path) -> None:
+    entries = preflight.sample(of_table(table).captions).entries
+    assert all(isinstance(entry, Entry) for entry in entries)
+    assert len({entry.caption for entry in entries}) == len(entries)
