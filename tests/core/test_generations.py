@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from scot import generations as commands
 from scot_core.errors import ConfigError, LakeError, ScotError
 from scot_core.lake import Dataset, Identity, Lake, Usage
+from scot_core.lake.check import check
 from scot_core.lake.compare import Score, compare
 from scot_core.lake.fingerprint import fingerprint
 from scot_core.lake.gc import collect, garbage
@@ -165,6 +166,20 @@ def test_a_benchmark_that_fell_too_far_is_not_promoted_unless_it_is_wanted(
     assert [row["in_use"] for row in json.loads(capsys.readouterr().out)] == [False, True]
     commands.diff("current", one.id, lake=local_lake.url)
     assert "50.0 (48.0-52.0)" in capsys.readouterr().out
+
+
+def test_check_reads_the_promoted_generation_too(local_lake: Lake) -> None:
+    """...which may be older than the newest of each stage."""
+    older = make(local_lake, 10, 5, 50)
+    make(local_lake, 10, 6, 60)
+    path = Path(local_lake.storage.path(older.paths[0]))
+    path.write_bytes(path.read_bytes()[::-1])
+    assert check(local_lake).damages == ()
+    promote(local_lake, generations(local_lake)[0])
+    assert [damage.file for damage in check(local_lake).damages] == older.paths
+    alias = Path(local_lake.storage.path("aliases/current.json"))
+    alias.write_text(alias.read_text().replace("gen-shop", "gen-shoq"))
+    assert [damage.file for damage in check(local_lake).damages] == ["aliases/current.json"]
 
 
 def test_gc_tells_and_removes_only_when_told(local_lake: Lake, capsys: pytest.CaptureFixture[str]) -> None:
