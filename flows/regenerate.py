@@ -10,6 +10,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.captions import captions
+from flows.common import open_lake
 from flows.embed import embed
 from flows.finetune import finetune
 from flows.generate import generate
@@ -17,6 +18,7 @@ from flows.seed import seed
 from flows.stages import Stages, Where
 from flows.train import train
 from scot_core.config import ProfileName, StageName, last_stage, profile, with_overrides
+from scot_core.lake.generations import record
 
 
 @flow(name="scot", flow_run_name="regenerate {profile_name}")
@@ -49,4 +51,6 @@ def regenerate(
     vectors = stage(embed, plan.embed, **pictures, **written)
     stage(train, plan.train, benchmark=plan.benchmark, **written, **vectors)
 
+    named = {"profile": profile_name, "overrides": overrides or [], "until": until}
+    record(open_lake(lake), stage.keys, {**named, **plan.model_dump(mode="json")})
     return stage.ended()

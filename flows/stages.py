@@ -42,6 +42,11 @@ class Stages:
             raise failure
         return keys_of(state)
 
+    @property
+    def keys(self) -> list[str]:
+        """Those of the datasets that the last stage handed on."""
+        return list(keys_of(self._states[-1]).values()) if self._states else []
+
     def ended(self) -> State:
         """Completed; named `Cached` where no stage had anything to do."""
         cached = all(is_cached(state) for state in self._states)

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from cyclopts import App
 
 from scot.check import check
+from scot.generations import diff, gc, promote, rollback, runs
 from scot.look import doctor, query, report, search, settings_, status
 from scot.options import err
 from scot.terminal import say
@@ -25,7 +26,23 @@ app = App(
     version_flags=["--version"],
     suppress_keyboard_interrupt=False,  # main() says what is kept
 )
-for command in (run, plan, benchmark, status, query, search, report, merge, check, doctor):
+for command in (
+    run,
+    plan,
+    benchmark,
+    status,
+    query,
+    search,
+    report,
+    merge,
+    check,
+    runs,
+    diff,
+    promote,
+    rollback,
+    gc,
+    doctor,
+):
     app.command(command)
 app.command(settings_, name="settings")
 

@@ -18,8 +18,9 @@ from scot_core.benchmarks.own import gallery_of
 from scot_core.encoders.decoding import embed_pictures, open_file
 from scot_core.encoders.preprocessing import UNDECODABLE
 from scot_core.errors import DataError
-from scot_core.lake import Lake
+from scot_core.lake import Dataset, Lake
 from scot_core.lake.lineage import parents
+from scot_core.lake.promotion import combiners_in_use
 from scot_core.retrieval import top_k
 from scot_core.stages.benchmark.chosen import embeddings_of
 from scot_core.stages.embed.vectors import encoder_of, made_by, vectors_by_id
@@ -59,7 +60,7 @@ class Answer:
 
 
 class Searcher:
-    """The newest Combiner of a lake over the images it was trained on and those of its source's benchmark.
+    """The promoted Combiner, else the newest, over the images it was trained on and those of its source's benchmark.
 
     Or over the images below a folder, which are embedded once for all searches.
     """
@@ -67,14 +68,15 @@ class Searcher:
     def __init__(self, lake: Lake, gallery: Path | None = None) -> None:
         """Raises LakeError where the lake holds no Combiner or no embeddings, DataError for an image that is broken."""
         self._lake, self._gallery = lake, gallery
-        combiners = lake.table("combiners").latest()
+        combiners = combiners_in_use(lake) or lake.table("combiners").latest()
         with tempfile.TemporaryDirectory() as folder:
             self._combiner = next(iter(combiners_in(combiners, Path(folder)).values()))
         source = combiners.source
         images = embeddings_of(lake, combiners)
         galleries = lake.table("embeddings").matching(source=source, stage="embed-gallery")
         own = [gallery for gallery in galleries if made_by(gallery) == made_by(images)]  # of the source's benchmark
-        self._embeddings = [images, *own[-1:]]
+        drawn = [gallery for gallery in own if _key_of_input(gallery) == _key_of_input(images)]  # with its captions
+        self._embeddings = [images, *(drawn or own)[-1:]]
         self._encoder = encoder_of(self._embeddings[0])
 
     def search(self, image: Path, text: str, k: int, *, with_reference: bool = False) -> Answer:
@@ -143,6 +145,10 @@ class Searcher:
                         continue
                     found[row["image_id"]] = (row.get("caption"), Image.open(io.BytesIO(row["image"]["bytes"])))
         return found
+
+
+def _key_of_input(embeddings: Dataset) -> str | None:
+    return embeddings.inputs[0].key if embeddings.inputs else None
 
 
 def _open(path: Path) -> Image.Image:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 from scot_core.errors import LakeError
 from scot_core.lake import MARK, MARKED, Dataset, Lake, Reference, parts
 from scot_core.lake.fingerprint import KEY_DIGITS, digest, stream_digest
+from scot_core.lake.generations import generation_of
 from scot_core.lake.manifest import MANIFEST, File, Part
 from scot_core.lake.names import is_key
+from scot_core.lake.promotion import current
 from scot_core.lake.schema import TABLES
 from scot_core.lake.sealed import unsealed
 from scot_core.lake.views import render_views
@@ -66,7 +69,8 @@ def check(lake: Lake, *, everything: bool = False, tick: Tick = lambda done, tot
     """Read a lake and compare it with what was committed.
 
     Every manifest, record and the views are always read; the parts and files are those of the newest dataset of each
-    source and stage, or of every dataset where `everything` is wanted. Memory holds a few files of at most 16 MB.
+    source and stage and of the promoted generation, or of every dataset where `everything` is wanted. Memory holds a
+    few files of at most 16 MB.
 
     Args:
         tick: called from this thread after every file.
@@ -79,7 +83,7 @@ def check(lake: Lake, *, everything: bool = False, tick: Tick = lambda done, tot
         damages = [d for d in read if isinstance(d, Damage)]
         for manifest in list(damages):
             damages += _torn(lake, manifest)
-        chosen = known if everything else list({(d.table, d.source, d.stage): d for d in known}.values())
+        chosen = known if everything else _newest_and_promoted(lake, known)
         entries: list[tuple[Dataset, Part | File]] = []
         for dataset in chosen:
             entries += [(dataset, part) for part in dataset.parts]
@@ -99,6 +103,18 @@ def check(lake: Lake, *, everything: bool = False, tick: Tick = lambda done, tot
         for d in damages
     ]
     return Findings(len(chosen), len(entries), total, (*found, *_of_the_root(lake, known)))
+
+
+def _newest_and_promoted(lake: Lake, known: Sequence[Dataset]) -> list[Dataset]:
+    """Oldest first. Where the alias is damaged, which is found later, only the newest."""
+    wanted = {dataset.reference for dataset in {(d.table, d.source, d.stage): d for d in known}.values()}
+    by_reference = {dataset.reference: dataset for dataset in known}
+    with suppress(LakeError):
+        promoted = current(lake)
+        if promoted is not None and promoted.root in by_reference:
+            members = generation_of(by_reference[promoted.root], by_reference).members
+            wanted |= {dataset.reference for dataset in members}
+    return [dataset for dataset in known if dataset.reference in wanted]
 
 
 def _read(lake: Lake, reference: Reference) -> Dataset | Damage | None:
@@ -189,7 +205,7 @@ def _of_the_root(lake: Lake, known: Sequence[Dataset]) -> Iterator[Damage]:
         if "views.sql" not in there:
             yield Damage("views.sql", "is missing")
         elif _bytes(lake, "views.sql") != render_views(known, root="").encode():
-            yield Damage("views.sql", "does not show what is committed: any DuckDB that is started there is misled")
+            yield Damage("views.sql", "does not show what is committed, or was written by another Scot")
     for name in _files(lake, [folder for folder in SEALED if folder in there]):
         try:
             unsealed(storage.read(name))

@@ -14,6 +14,7 @@ import stat
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from datetime import UTC, datetime
 from io import BufferedWriter
 from pathlib import Path
 from typing import Any, Protocol
@@ -93,11 +94,25 @@ class Storage:
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Bytes of every file in a folder and those below it, by its name within: one call of an object store."""
+        prefix = str(self.fs._strip_protocol(self.path(folder).rstrip("/"))) + "/"
+        return {name.removeprefix(prefix): int(info["size"] or 0) for name, info in self._below(folder).items()}
+
+    def changed(self, folder: str) -> datetime | None:
+        """When a file in a folder, or below it, was last written; None where the store does not say."""
+        found: list[datetime] = []
+        for info in self._below(folder).values():
+            moment = info.get("mtime") or info.get("LastModified") or info.get("created")
+            if isinstance(moment, (int, float)):
+                moment = datetime.fromtimestamp(moment, UTC)
+            if not isinstance(moment, datetime):
+                return None
+            found.append(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+        return max(found, default=None)
+
+    def _below(self, folder: str) -> dict[str, dict[str, Any]]:
         path = self.path(folder).rstrip("/")
         with _failing_as(f"list {path}", PLACE):
-            found = self.fs.find(path, detail=True)
-        prefix = str(self.fs._strip_protocol(path)) + "/"
-        return {str(name).removeprefix(prefix): int(info["size"] or 0) for name, info in found.items()}
+            return {str(name): info for name, info in self.fs.find(path, detail=True).items()}
 
     def read(self, name: str, last: int | None = None) -> bytes:
         """The bytes of a file, or only the `last` of them. Raises LakeError where there is none."""

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from scot.check import check as command
 from scot_core.errors import LakeError
-from scot_core.lake import Dataset, Identity, Lake, Usage
+from scot_core.lake import Dataset, Identity, Lake, Usage, parts
 from scot_core.lake.check import check
 from scot_core.lake.repair import repair
 from tests.rows import no_rows
@@ -164,3 +164,29 @@ def test_manifests_of_the_first_scots_have_no_seal_and_are_read(
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False))
     with pytest.raises(LakeError, match="its seal differs"):
         local_lake.find(identify())
+
+
+def test_weights_that_no_footer_names_are_not_lost_by_a_repair(lake: Lake, identify: Identify) -> None:
+    """As the first Scots wrote them: a run would keep such a part, and commit it without its weights."""
+    draft = lake.draft(identify("combiners"))
+    draft.write_part(0, no_rows("combiners"), {"seed-0/model.safetensors": b"weights"})
+    dataset = draft.commit(1, rows_in=0)
+    (part,) = dataset.parts
+    data = lake.storage.read(f"{dataset.name}/{part.name}")
+    table = parquet.read_table(BytesIO(data)).replace_schema_metadata(None)
+    unnamed = parts.encode(table, dataset.fingerprint)
+    footer = parts.read_footer(unnamed)
+    assert footer is not None and footer.files == ()
+    older = dataset.manifest.model_copy(update={"parts": (parts.part_of(part.name, unnamed, footer),), "seal": None})
+    lake.storage.write(f"{dataset.name}/{part.name}", unnamed)
+    lake.storage.write(f"{dataset.name}/_manifest.json", older.encode())
+    lake.write_views()
+    assert check(lake).damages == ()
+    for damaged in (b"Weights", None):
+        lake.storage.remove(dataset.paths[1])
+        if damaged is not None:
+            lake.storage.write(dataset.paths[1], damaged)
+        repair(lake, check(lake).damages)
+        assert not lake.draft(identify("combiners")).has_part(0)
+        lake.storage.write(f"{dataset.name}/{part.name}", unnamed)
+        lake.storage.write(f"{dataset.name}/_manifest.json", older.encode())

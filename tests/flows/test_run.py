@@ -166,6 +166,9 @@ def test_query_search_status_and_doctor_answer(
     assert found.stdout.count("image_id") == 3
     assert "triplets/" in scot(environment, "status", "--lake", lake).stdout
     assert scot(environment, "doctor", "--lake", lake).returncode == 0
+    assert "as committed" in scot(environment, "check", "--all", "--lake", lake).stdout
+    (generation,) = json.loads(scot(environment, "runs", "--json", "--lake", lake).stdout)
+    assert (generation["profile"], generation["datasets"], generation["missing"]) == ("smoke", 15, [])
 
 
 def test_benchmark_over_a_folder_of_images(

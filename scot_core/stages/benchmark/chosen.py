@@ -13,6 +13,7 @@ from scot_core.errors import ConfigError, LakeError
 from scot_core.lake import Dataset, Lake
 from scot_core.lake.fingerprint import digest
 from scot_core.lake.lineage import ancestor
+from scot_core.lake.promotion import combiners_in_use
 from scot_core.stages.embed.vectors import made_by, require_made_by, spec_for
 from scot_core.stages.train import combiners_in
 
@@ -34,7 +35,8 @@ def choose_combiner(lake: Lake, wanted: str | None, encoder: EmbedConfig | None)
     Args:
         lake: where trained Combiners are.
         wanted: a key of table `combiners`, or a folder with `model.safetensors` and `config.json`; None takes the
-            newest that was trained on the encoder, and none where the encoder is given and there is no such.
+            promoted one or else the newest that was trained on the encoder, and none where the encoder is given and
+            there is no such.
         encoder: None takes the encoder that the Combiner was trained on.
 
     Raises:
@@ -44,7 +46,7 @@ def choose_combiner(lake: Lake, wanted: str | None, encoder: EmbedConfig | None)
     """
     if wanted is not None and lake.table("combiners").find(wanted) is None:
         return _from_folder(wanted, encoder)
-    known = lake.table("combiners").matching() if wanted is None else [lake.table("combiners").latest(key=wanted)]
+    known = _newest_last(lake) if wanted is None else [lake.table("combiners").latest(key=wanted)]
     if encoder is None:
         if not known:
             raise LakeError(
@@ -62,6 +64,12 @@ def choose_combiner(lake: Lake, wanted: str | None, encoder: EmbedConfig | None)
             f"{spec.name} ({spec.pooling}, {spec.precision}) as it is here: leave --encoder out"
         )
     return None, encoder
+
+
+def _newest_last(lake: Lake) -> list[Dataset]:
+    """Every Combiner, oldest first; one that was promoted is last."""
+    known, promoted = lake.table("combiners").matching(), combiners_in_use(lake)
+    return known if promoted is None else [*known, promoted]
 
 
 def embeddings_of(lake: Lake, combiners: Dataset) -> Dataset:

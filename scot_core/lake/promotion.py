@@ -1,0 +1,98 @@
+"""The alias `current`: which generation is in use. Its file holds every promotion and rollback there ever was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from scot_core.errors import ConfigError, LakeError
+from scot_core.lake import Dataset, Lake, Reference
+from scot_core.lake.generations import Generation, damaged
+from scot_core.lake.sealed import sealed, unsealed
+
+ALIAS = "aliases/current.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Promoted:
+    """A generation that was put into use; it is named by its root, too, which stays when its id does not."""
+
+    generation: str
+    root: Reference
+    combiners: Reference
+    at: str
+
+
+def promote(lake: Lake, generation: Generation) -> None:
+    """Put a generation into use, at once for every reader. Raises ConfigError where it has no Combiner."""
+    if generation.combiners is None:
+        raise ConfigError(f"{generation.id} ends in {generation.root.name}, with no Combiner to be used")
+    entry = {
+        "generation": generation.id,
+        "root": generation.root.name,
+        "combiners": generation.combiners.name,
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    _write(lake, [*_log(lake), {"promoted": entry}])
+
+
+def rollback(lake: Lake) -> Promoted:
+    """Go back to what was in use before; returns it. Raises ConfigError where nothing was."""
+    before = in_use(lake)
+    if len(before) < 2:
+        raise ConfigError(f"{lake.url}: no generation was promoted before the one in use, there is none to go back to")
+    _require_there(lake, before[-2])
+    _write(lake, [*_log(lake), {"rolled_back": datetime.now(UTC).isoformat(timespec="seconds")}])
+    return before[-2]
+
+
+def in_use(lake: Lake) -> list[Promoted]:
+    """The generation in use, last, and before it those to which `rollback` would go. Raises LakeError if damaged."""
+    stack: list[Promoted] = []
+    try:
+        for event in _log(lake):
+            if "promoted" in event:
+                entry = event["promoted"]
+                root, combiners = Reference.parse(entry["root"]), Reference.parse(entry["combiners"])
+                stack.append(Promoted(entry["generation"], root, combiners, entry["at"]))
+            else:
+                stack.pop()
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise damaged(lake, ALIAS, error) from error
+    return stack
+
+
+def current(lake: Lake) -> Promoted | None:
+    """The generation in use, where one was promoted."""
+    return next(reversed(in_use(lake)), None)
+
+
+def combiners_in_use(lake: Lake) -> Dataset | None:
+    """The promoted Combiner; None where none was promoted. Raises LakeError where it is no longer in the lake."""
+    promoted = current(lake)
+    return None if promoted is None else _require_there(lake, promoted)
+
+
+def _require_there(lake: Lake, promoted: Promoted) -> Dataset:
+    found = lake.table("combiners").find(promoted.combiners.key)
+    if found is None:
+        raise LakeError(
+            f"{promoted.combiners} of generation {promoted.generation} is no longer in {lake.url}: "
+            "promote another generation (`scot runs`), or rebuild this one with `scot run`"
+        )
+    return found
+
+
+def _log(lake: Lake) -> list[Mapping[str, Any]]:
+    if not lake.storage.exists(ALIAS):
+        return []
+    try:
+        return list(unsealed(lake.storage.read(ALIAS))["log"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise damaged(lake, ALIAS, error) from error
+
+
+def _write(lake: Lake, log: list[Mapping[str, Any]]) -> None:
+    lake.storage.write(ALIAS, sealed({"format": 1, "log": log}))
