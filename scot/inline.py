@@ -10,10 +10,34 @@ from typing import TYPE_CHECKING
 
 from scot.embedded import embedded_server
 from scot_core.config import EmbedConfig, PublishedConfig
-from scot_core.stages.progress import LISTENERS, Listener, Stopped
+from scot_core.lake import Dataset
+from scot_core.stages.progress import LISTENERS, Listener, Progress, Stopped
+from scot_core.stages.step import Work
 
 if TYPE_CHECKING:  # Prefect is imported while its server starts
     from prefect.client.schemas.objects import State
+
+
+class Measured:
+    """A listener that keeps the rows of the last benchmark that a run made or found, which need not be the lake's
+    newest; those with hidden targets have none.
+    """
+
+    every_s = float("inf")
+
+    def __init__(self) -> None:
+        self.rows: Dataset | None = None
+
+    def begin(self, step: Work, total: int) -> None:
+        """Nothing is measured yet."""
+
+    def update(self, progress: Progress) -> None:
+        """Nothing is measured yet."""
+
+    def end(self, step: Work, cached: bool) -> None:
+        found = (step.committed() or {}).get("benchmarks")
+        if found is not None and found.rows:
+            self.rows = found
 
 
 def run_inline(

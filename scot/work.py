@@ -85,10 +85,11 @@ def run(
     say(out, "scot run, profile ", (profile, "bold"), f", lake {place.url}")
     _require_prefect()
     overrides = [*chosen.overrides, *_checked(chosen, place, pipeline, anyway=anyway).overrides]
-    from scot.inline import run_inline
+    from scot.inline import Measured, run_inline
 
+    measured = Measured()
     with progress_on(out) as bars:
-        cached = run_inline(profile, overrides, until=until, lake=place.url, listeners=[bars])
+        cached = run_inline(profile, overrides, until=until, lake=place.url, listeners=[bars, measured])
     if cached:
         say(out, "Everything was in the lake already; nothing was run.")
     if pipeline.captions.source == "folder" and place.table("combiners").matching():
@@ -96,9 +97,8 @@ def run(
 
         if (warning := saturated(place)) is not None:
             say(err, ("warning: ", "yellow"), warning)
-    found = place.table("benchmarks").datasets()
-    if found:
-        _show_benchmark(place, found[-1].read().to_pylist())
+    if measured.rows is not None:
+        _show_benchmark(place, measured.rows.read().to_pylist())
 
 
 def plan(

@@ -66,6 +66,14 @@ def test_what_the_readme_calls_held_out_is_in_no_training_image_and_no_seed_trip
     assert "type" not in shown("triplets", "modified_caption", stage="generate")
 
 
+def test_a_run_shows_what_it_measured_and_nothing_else(
+    undisturbed: tuple[Path, float], environment: dict[str, str]
+) -> None:
+    again = scot(environment, "run", "--profile", "smoke", "--lake", str(undisturbed[0]), "--until", "seed")
+    assert again.returncode == 0 and "nothing was run" in again.stdout
+    assert "R@1" not in again.stdout and "report:" not in again.stdout
+
+
 def test_killed_runs_end_with_the_same_parts(
     environment: dict[str, str], undisturbed: tuple[Path, float], tmp_path: Path
 ) -> None:

@@ -72,6 +72,9 @@ def _commands() -> Iterator[Command]:
 
 
 def _scot(words: tuple[str, ...]) -> None:
+    if len(words) == 1 and not words[0].startswith("-"):  # a command by its name, which may want more
+        assert words[0] in set(scot_app), f"there is no command scot {words[0]}"
+        return
     _, bound, _ = scot_app.parse_args(words, print_error=False, exit_on_error=False)
     asked = bound.arguments
     with_overrides(profile(asked.get("profile", "catalogue")), asked.get("set_") or [])
@@ -162,6 +165,7 @@ def test_a_command_and_its_options_exist(command: Command) -> None:
         "prefect deployment run scot/party",
         "prefect deployment run scot/regenerate -p whence=inline",
         "scot run --speed 3",
+        "scot party",
         "scot run --set train.stepz=3",
         "python -m scot.party",
         "make party",
