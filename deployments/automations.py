@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from prefect.automations import Automation
+from prefect.blocks.core import Block
 from prefect.blocks.webhook import Webhook
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ActionTypes, CallWebhook, ChangeFlowRunState, DoNothing
@@ -48,11 +49,12 @@ async def set_up(late_s: int = LATE_S) -> None:
 
 async def _alert() -> ActionTypes:
     try:
-        block = await Webhook.aload(ALERTS)
+        block: Block = await Webhook.aload(ALERTS)
     except ValueError:  # there is no such block
         return DoNothing()
-    assert isinstance(block, Webhook), "the block of that name and type"
-    return CallWebhook(block_document_id=block._block_document_id, payload=TEXT)
+    document = block._block_document_id
+    assert document is not None, "a block that was loaded has a document"
+    return CallWebhook(block_document_id=document, payload=TEXT)
 
 
 def _automations(late_s: int, alert: ActionTypes) -> Iterator[Automation]:

@@ -121,7 +121,8 @@ class Finetune(Step):
         return choose(free, min(self.config.held_out, len(free)), self.config.seed)
 
     def _measure(self, adapter: Path | None, rows: Sequence[Mapping[str, Any]]) -> Quality:
-        from scot_core.llm.local.generator import Generator, let_go
+        from scot_core.llm.local.generator import Generator
+        from scot_core.memory import let_go
 
         let_go()  # of the model that was tuned, or measured, before
         replies = Generator.load(self.config.base, adapter, revision=self.config.revision).generate(

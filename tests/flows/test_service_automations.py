@@ -29,7 +29,7 @@ def told(served: Served) -> Iterator[list[str]]:
     bodies: list[str] = []
 
     class Listener(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802: http.server's name
+        def do_POST(self) -> None:
             bodies.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
             self.send_response(200)
             self.end_headers()

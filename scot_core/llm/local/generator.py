@@ -21,7 +21,7 @@ from scot_core.llm import Reply
 from scot_core.llm.local.decode import SeededPrompt, decode
 from scot_core.llm.local.devices import device as device_here
 from scot_core.llm.local.weights import CATALOGUE_FALCON, SHIPPED, pinned, resolve, weights_revision
-from scot_core.memory import halved, let_go
+from scot_core.memory import halved
 
 try:
     from peft import PeftModel
@@ -41,7 +41,6 @@ __all__ = [
     "Generator",
     "dequantise",
     "is_four_bit",
-    "let_go",
     "load_base",
     "require_four_bit",
     "resolve",
