@@ -19,25 +19,27 @@ if TYPE_CHECKING:  # Prefect is imported while its server starts
 
 
 class Measured:
-    """A listener that keeps the rows of the last benchmark that a run made or found, which need not be the lake's
-    newest; those with hidden targets have none.
+    """A listener that keeps the Combiners, and the rows of the last benchmark, that a run made or found: they need not
+    be the lake's newest. A benchmark with hidden targets has no rows.
     """
 
     every_s = float("inf")
 
     def __init__(self) -> None:
+        self.combiners: Dataset | None = None
         self.rows: Dataset | None = None
 
     def begin(self, step: Work, total: int) -> None:
-        """Nothing is measured yet."""
+        """Nothing is there yet."""
 
     def update(self, progress: Progress) -> None:
-        """Nothing is measured yet."""
+        """Nothing is there yet."""
 
     def end(self, step: Work, cached: bool) -> None:
-        found = (step.committed() or {}).get("benchmarks")
-        if found is not None and found.rows:
-            self.rows = found
+        found = step.committed() or {}
+        self.combiners = found.get("combiners", self.combiners)
+        if "benchmarks" in found and found["benchmarks"].rows:
+            self.rows = found["benchmarks"]
 
 
 def run_inline(

@@ -10,7 +10,7 @@ from scot.chosen import Chosen, Part
 from scot.plan.needs import encoder_missing
 from scot.plan.state import look
 from scot_core.config import EmbedConfig, Pipeline
-from scot_core.lake import Lake
+from scot_core.lake import Dataset, Lake
 
 BEST_FIRST = ("siglip2", "clip-l14", "blip2", "blip", "clip-b32")
 ALONE = 0.02  # a modality that weighs less is not looked at
@@ -75,11 +75,10 @@ def check(lake: Lake, pipeline: Pipeline) -> Chosen:
     return Chosen(tuple(cut), tuple(parts), tuple(faults))
 
 
-def saturated(lake: Lake) -> str | None:
-    """What is to be said where the newest Combiner looks at one of the two modalities alone."""
+def saturated(lake: Lake, combiners: Dataset) -> str | None:
+    """What is to be said where a Combiner looks at one of the two modalities alone."""
     from scot_core.stages.train import text_share
 
-    combiners = lake.table("combiners").latest()
     share = text_share(lake, combiners)
     if ALONE < share < 1 - ALONE:
         return None

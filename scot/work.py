@@ -92,10 +92,10 @@ def run(
         cached = run_inline(profile, overrides, until=until, lake=place.url, listeners=[bars, measured])
     if cached:
         say(out, "Everything was in the lake already; nothing was run.")
-    if pipeline.captions.source == "folder" and place.table("combiners").matching():
+    if pipeline.captions.source == "folder" and measured.combiners is not None:
         from scot.own import saturated
 
-        if (warning := saturated(place)) is not None:
+        if (warning := saturated(place, measured.combiners)) is not None:
             say(err, ("warning: ", "yellow"), warning)
     if measured.rows is not None:
         _show_benchmark(place, measured.rows.read().to_pylist())
