@@ -9,16 +9,17 @@ The webhook is the Prefect block `webhook/scot-alerts`. Without it the alerts ar
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from datetime import timedelta
 
 from prefect.automations import Automation
-from prefect.blocks.core import Block
-from prefect.blocks.webhook import Webhook
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ActionTypes, CallWebhook, ChangeFlowRunState, DoNothing
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
+from prefect.exceptions import ObjectNotFound
 
 HEARTBEAT_S = 30  # PREFECT_FLOWS_HEARTBEAT_FREQUENCY of the workers
 SILENCE_S = 3 * HEARTBEAT_S
@@ -49,12 +50,11 @@ async def set_up(late_s: int = LATE_S) -> None:
 
 async def _alert() -> ActionTypes:
     try:
-        block: Block = await Webhook.aload(ALERTS)
-    except ValueError:  # there is no such block
+        async with get_client() as client:
+            block = await client.read_block_document_by_name(ALERTS, "webhook")
+    except ObjectNotFound:
         return DoNothing()
-    document = block._block_document_id
-    assert document is not None, "a block that was loaded has a document"
-    return CallWebhook(block_document_id=document, payload=TEXT)
+    return CallWebhook(block_document_id=block.id, payload=TEXT)
 
 
 def _automations(late_s: int, alert: ActionTypes) -> Iterator[Automation]:
@@ -105,3 +105,7 @@ def _missing(
         threshold=1,
         within=timedelta(seconds=within_s),
     )
+
+
+if __name__ == "__main__":
+    asyncio.run(set_up())

@@ -20,6 +20,7 @@ from deployments.automations import HEARTBEAT_S
 from deployments.set_up import POOLS
 from scot.kept import Kept, stop_all
 from scot.server import answers, listen
+from scot.stale import crash_in_pools
 
 HOME = Path(__file__).resolve().parent.parent
 HOST, PORT = "127.0.0.1", int(os.environ.get("SCOT_PREFECT_PORT", "4200"))
@@ -56,6 +57,9 @@ def main() -> None:
     kept = [_keep("the Prefect server", "scot.server", str(sock.fileno()), env=env, hand_down=[sock.fileno()])]
     try:
         _wait(kept[0])
+        if not _shared(env):
+            for run in crash_in_pools(API, list(POOLS)):
+                print(f"flow run {run} was still Running when this ended last: now Crashed", flush=True)
         _set_up(env)
         kept += [
             _keep(f"the worker of {pool}", "deployments.worker", "--pool", pool, "--type", "process", env=env)
@@ -83,6 +87,12 @@ def main() -> None:
 def _keep(name: str, module: str, *arguments: str, env: dict[str, str], hand_down: Sequence[int] = ()) -> Kept:
     command = [sys.executable, "-m", module, *arguments]
     return Kept(name, command, env, say=lambda words: print(words, flush=True), hand_down=hand_down)
+
+
+def _shared(env: dict[str, str]) -> bool:
+    """True where other servers and workers may use the same database; one of SQLite is of this machine alone."""
+    urls = (env.get(f"PREFECT_{kind}_DATABASE_CONNECTION_URL", "") for kind in ("SERVER", "API"))
+    return any(url.startswith("postgresql") for url in urls)
 
 
 def _set_up(env: dict[str, str]) -> None:

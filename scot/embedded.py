@@ -10,7 +10,6 @@ never share one, and what a killed run left as `Running` is marked as crashed by
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import signal
 import socket
@@ -23,11 +22,10 @@ from http.client import HTTPException
 from itertools import count
 from pathlib import Path
 from queue import Empty
-from typing import Any
-from urllib.request import ProxyHandler, Request, build_opener
 
 from scot.kept import Kept
 from scot.server import answers, listen
+from scot.stale import crash_all
 from scot_core.errors import ScotError
 
 START_LIMIT_S = 300.0
@@ -35,7 +33,6 @@ DRAIN_LIMIT_S = 5.0
 STARTS = 5
 TAIL = 8
 GONE = b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-STALE = ("RUNNING", "PENDING", "CANCELLING")
 
 # Nobody schedules, watches or looks at this server: without these services SQLite's one writer has little to do.
 IDLE = ("SCHEDULER", "LATE_RUNS", "PAUSE_EXPIRATIONS", "FOREMAN", "REPOSSESSOR", "TRIGGERS", "EVENT_PERSISTER")
@@ -86,8 +83,7 @@ class EmbeddedServer:
             time.sleep(0.1)
         self._kept.proven = True
         try:
-            for kind in ("flow_runs", "task_runs"):
-                _crash_stale(self.url, kind)
+            crash_all(self.url)  # nobody else uses this database
         except (OSError, HTTPException, ValueError) as error:  # nothing depends on it
             self.check()
             _say(f"what a killed run left as Running stays so until the next run: {error!r}")
@@ -170,21 +166,6 @@ def _own_folder() -> Iterator[tuple[Path, int]]:
 
 def _say(words: str) -> None:
     print(f"scot: {words}", file=sys.stderr)
-
-
-def _crash_stale(url: str, kind: str) -> None:
-    """Mark runs as crashed that no process works on: nobody else uses this database."""
-    state = {"type": "CRASHED", "message": "the process that ran it was killed"}
-    stale = {kind: {"state": {"type": {"any_": STALE}}}}
-    while runs := _post(f"{url}/{kind}/filter", stale):
-        for run in runs:
-            _post(f"{url}/{kind}/{run['id']}/set_state", {"state": state, "force": True})
-
-
-def _post(url: str, body: object) -> Any:
-    request = Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    with build_opener(ProxyHandler({})).open(request, timeout=60) as answer:
-        return json.load(answer)
 
 
 def _hand_over(limit_s: float) -> None:

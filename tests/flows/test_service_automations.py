@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -14,8 +14,7 @@ from tests.flows.conftest import ROOT, Served
 from tests.flows.test_service_schedules import ask, wait_for
 
 SET_UP = """
-import asyncio
-import sys
+import asyncio, sys
 from prefect.blocks.webhook import Webhook
 from deployments import automations
 Webhook(url=sys.argv[1]).save("scot-alerts", overwrite=True)
@@ -47,9 +46,7 @@ def told(served: Served) -> Iterator[list[str]]:
         server.shutdown()
 
 
-def create(
-    served: Served, name: str, state: Mapping[str, object], parameters: Mapping[str, object] | None = None
-) -> str:
+def create(served: Served, name: str, state: dict[str, object], parameters: dict[str, object] | None = None) -> str:
     """Create a run of a deployment in a state; returns its name."""
     deployment = ask(served, f"deployments/name/scot/{name}")["id"]
     wanted = {"state": state, "parameters": parameters or {}, "name": f"alert-{name}"}
@@ -66,7 +63,7 @@ def test_a_failed_run_is_told(served: Served, told: list[str]) -> None:
 
 
 def test_a_crashed_run_is_told(served: Served, told: list[str]) -> None:
-    later = {"type": "SCHEDULED", "state_details": {"scheduled_time": "2099-01-01T00:00:00Z"}}
+    later: dict[str, object] = {"type": "SCHEDULED", "state_details": {"scheduled_time": "2099-01-01T00:00:00Z"}}
     run = create(served, "captions", later)
     ask(served, f"flow_runs/{run}/set_state", {"state": {"type": "CRASHED", "message": 'a "test"'}, "force": True})
     assert wait_for(lambda: says(told, "alert-captions is Crashed: a 'test'")), told

@@ -155,7 +155,7 @@ def test_states_that_cannot_be_mended_stop_no_run(
         raise HTTPError(url, 503, "database is locked", Message(), None)
 
     monkeypatch.setenv("PREFECT_HOME", str(home))
-    monkeypatch.setattr("scot.embedded._post", busy)
+    monkeypatch.setattr("scot.stale._post", busy)
     with embedded_server() as server:
         server.wait_until_ready()
     assert "stays so until the next run" in capfd.readouterr().err

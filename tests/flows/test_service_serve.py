@@ -80,29 +80,46 @@ class Service:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "deployments.serve"], env=env, cwd=ROOT, stdout=file, stderr=file
             )
-        assert wait_for(lambda: "ready." in self.log.read_text(), 400), self.log.read_text()
+        try:
+            assert wait_for(lambda: "ready." in self.log.read_text(), 400), self.log.read_text()
+        except BaseException:
+            self.process.kill()  # ends all that it started
+            raise
         api = f"http://127.0.0.1:{port}/api"
         self.served = Served(Lake(folder / "lake"), {**env, "PREFECT_API_URL": api}, self.process.pid, self.log)
+
+    def __enter__(self) -> Service:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def engines(service: Service) -> dict[int, str]:
+    """All processes below a service, once it runs a flow; none before."""
+    below = descendants(service.process.pid)
+    return below if any("prefect.engine" in line for line in below.values()) else {}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_nothing_outlives_it_and_a_run_it_lost_is_marked_crashed(environment: dict[str, str], tmp_path: Path) -> None:
+def test_nothing_outlives_it_and_runs_it_lost_are_marked_crashed(environment: dict[str, str], tmp_path: Path) -> None:
     environment = {**environment, "PREFECT_HOME": str(tmp_path / "prefect")}
-    service = Service(environment, tmp_path)
-    run = submit(service.served, "regenerate", {"profile_name": "smoke", "until": "finetune"})
-    assert wait_for(lambda: len(list((tmp_path / "lake").glob("captions/*/part-*.parquet"))) > 1)
-    below = descendants(service.process.pid)
-    assert any("prefect.engine" in line for line in below.values())
-    service.process.kill()
-    service.process.wait()
-    assert wait_for(lambda: all(gone(pid) for pid in below)), [line for p, line in below.items() if not gone(p)]
+    wanted: dict[str, object] = {"profile_name": "smoke", "until": "finetune"}
+    with Service(environment, tmp_path) as service:
+        run = submit(service.served, "regenerate", wanted)
+        assert wait_for(lambda: len(list((tmp_path / "lake").glob("captions/*/part-*.parquet"))) > 1)
+        below = engines(service)
+    assert below and wait_for(lambda: all(gone(pid) for pid in below)), below
 
-    service = Service(environment, tmp_path)
-    assert wait_for(lambda: state(service.served, run) == "CRASHED")
-    submit(service.served, "regenerate", {"profile_name": "smoke", "until": "finetune"})
-    assert wait_for(lambda: any("prefect.engine" in line for line in descendants(service.process.pid).values()))
-    below = descendants(service.process.pid)
-    service.process.send_signal(signal.SIGTERM)
-    assert service.process.wait(timeout=120) == 0
-    assert wait_for(lambda: all(gone(pid) for pid in below)), [line for p, line in below.items() if not gone(p)]
+    with Service(environment, tmp_path) as service:
+        running = ask(service.served, "flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}})
+        assert running == [] and state(service.served, run) == "CRASHED"
+        assert f"flow run {run} was still Running" in service.log.read_text()
+        submit(service.served, "regenerate", wanted)
+        assert wait_for(lambda: bool(engines(service)))
+        below = engines(service)
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(timeout=120) == 0
+        assert wait_for(lambda: all(gone(pid) for pid in below)), below
