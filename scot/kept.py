@@ -114,7 +114,12 @@ class Kept:
             with self._lock:
                 if self._stopping.is_set():
                     return
-                self._process = self._start()
+                try:
+                    self._process = self._start()
+                except OSError as error:
+                    self.lost = f"{self.name} cannot be started again: {error}"
+                    self._on_lost()
+                    return
 
     def _signal(self, number: int) -> None:
         for group in self._groups:  # children of one that was killed go on working in its group

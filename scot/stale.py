@@ -35,8 +35,10 @@ def _crash(url: str, kind: str, work_pools: dict[str, Any] | None = None, **filt
     wanted = {kind: {"state": {"type": {"any_": STALE}}, **filters}} | (
         {"work_pools": work_pools} if work_pools else {}
     )
-    while runs := _post(f"{url}/{kind}/filter", wanted):
+    asked: set[str] = set()  # a server that keeps refusing is not asked for the same run twice
+    while runs := [run for run in _post(f"{url}/{kind}/filter", wanted) if run["id"] not in asked]:
         for run in runs:
+            asked.add(run["id"])
             _post(f"{url}/{kind}/{run['id']}/set_state", {"state": CRASHED, "force": True})
             yield run["id"]
 
