@@ -21,3 +21,5 @@ class Chosen:
     overrides: tuple[str, ...]
     parts: tuple[Part, ...] = ()
     faults: tuple[str, ...] = ()
+    pairs: int | None = None
+    """Captioned images that were counted, at least."""

@@ -72,7 +72,7 @@ def check(lake: Lake, pipeline: Pipeline) -> Chosen:
             faults.append(preflight.chance_fault(pipeline.embed, probed))
     cut = preflight.counts(pipeline, found)
     parts += [Part("settings", setting, f"of {found.pairs:,} captions") for setting in cut]
-    return Chosen(tuple(cut), tuple(parts), tuple(faults))
+    return Chosen(tuple(cut), tuple(parts), tuple(faults), found.pairs)
 
 
 def saturated(lake: Lake, combiners: Dataset) -> str | None:

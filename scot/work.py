@@ -120,7 +120,7 @@ def plan(
     place, chosen = lake_at(lake), _chosen(captions, llm, set_)
     pipeline = with_overrides(profile_of(profile), chosen.overrides)
     checked, faults = _tried(place, pipeline)
-    made = make_plan(place, with_overrides(pipeline, checked.overrides))
+    made = make_plan(place, with_overrides(pipeline, checked.overrides), checked.pairs)
     made = replace(made, missing=[*made.missing, *faults])
     if json_:
         print(json.dumps(made.as_json()))

@@ -4,7 +4,7 @@ the prompts as they would be sent, and what is missing on this machine."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from scot.plan.needs import missing
@@ -52,13 +52,16 @@ class Plan:
         }
 
 
-def make_plan(lake: Lake, pipeline: Pipeline) -> Plan:
+def make_plan(lake: Lake, pipeline: Pipeline, counted: int | None = None) -> Plan:
     """Look at lake and machine; nothing is run, written or sent.
+
+    `counted` is how many captioned images there are where they were counted and are not in the lake yet.
 
     Raises LakeError where the lake is damaged.
     """
     found = look(lake, pipeline)
-    works = work(pipeline, found.known)
+    known = found.known
+    works = work(pipeline, known if known.pairs else replace(known, pairs=counted, images=counted))
     over = {state.stage for state in found.states if state.state in OVER}
     captions, origin = ([], "nobody") if pipeline.generate.is_mined else _captions(found.captions, pipeline)
     return Plan(
