@@ -172,3 +172,18 @@ def test_a_server_that_keeps_dying_ends_the_run_with_one_error(monkeypatch: pyte
                 killed = server.pid
                 os.kill(killed, signal.SIGKILL)
             time.sleep(0.1)
+
+
+def test_runs_older_than_90_days_are_removed(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    monkeypatch.setenv("PREFECT_HOME", str(home))
+    with embedded_server() as server:  # of the tests above
+        server.wait_until_ready()
+    assert "COMPLETED" in dict(states(home))
+    with sqlite3.connect(home / "scot" / "0" / "prefect.db") as database:
+        database.execute("update flow_run set end_time = datetime('now', '-91 days') where state_type <> 'RUNNING'")
+    with embedded_server() as server:
+        server.wait_until_ready()
+        end = time.monotonic() + LIMIT_S
+        while "COMPLETED" in dict(states(home)):
+            assert time.monotonic() < end, states(home)
+            time.sleep(0.5)
