@@ -96,6 +96,8 @@ def test_lines(text: str, expected: Parsed | str) -> None:
     [
         (json_reply("make it blue", "a blue mug"), Parsed("make it blue", "a blue mug")),
         ("```json\n" + json_reply("make it\nblue", "a blue mug") + "\n```", Parsed("make it blue", "a blue mug")),
+        ("```" + json_reply("make it blue", "a blue mug") + " ..", "not_json"),
+        (".. " + json_reply("make it blue", "a blue mug") + "```", "not_json"),
         ('{"modification": "make it blue", "modified', "not_json"),
         ("make it blue", "not_json"),
         ("I\u2019m sorry, but I cannot help with that.", "refused"),
@@ -103,6 +105,7 @@ def test_lines(text: str, expected: Parsed | str) -> None:
         ('{"edit": "make it blue", "modified_caption": "a blue mug"}', "wrong_schema"),
         ('{"modification": 3, "modified_caption": "a blue mug"}', "wrong_schema"),
         ('{"modification": "a", "modified_caption": "b", "note": "c"}', "wrong_schema"),
+        ('{"modification": "make it blue", "modified_caption": "\\ud800"}', "error_wrong_encoding"),
         (json_reply(" ", "a blue mug"), "empty_modification"),
         (json_reply("make it blue", "\n"), "empty_modified_caption"),
     ],
