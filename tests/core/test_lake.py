@@ -185,7 +185,12 @@ def test_a_part_of_a_draft_can_be_read_and_its_footer_alone(
     assert draft.read_part(0)["caption"].to_pylist() == triplets(3)["caption"]
     asked: list[int | None] = []
     read = Storage.read
-    monkeypatch.setattr(Storage, "read", lambda self, name, last=None: (asked.append(last), read(self, name, last))[1])
+
+    def recorded(self: Storage, name: str, last: int | None = None) -> bytes:
+        asked.append(last)
+        return read(self, name, last)
+
+    monkeypatch.setattr(Storage, "read", recorded)
     assert draft.has_part(0)
     assert asked == [1 << 16]
 
