@@ -28,6 +28,7 @@ from scot_core.lake import Dataset, Identity, Lake, Reference, Usage
 from scot_core.lake.draft import files_of
 from scot_core.lake.fingerprint import fingerprint
 from scot_core.lake.lineage import ancestor, parents
+from scot_core.lake.storage import Storage
 from scot_core.query import query
 from scot_core.stages.step import Step, Tick, identities, shard_sizes
 from tests.rows import no_rows
@@ -166,6 +167,32 @@ def test_a_file_that_would_lie_elsewhere_is_not_written(local_lake: Lake, identi
     with pytest.raises(LakeError, match="cannot hold the file"):
         local_lake.draft(identify("combiners")).write_part(0, no_rows("combiners"), {name: b""})
     assert not Path(local_lake.url).exists()
+
+
+def test_a_folder_that_cannot_take_the_files_is_named(lake: Lake, identify: Identify, tmp_path: Path) -> None:
+    draft = lake.draft(identify("combiners"))
+    draft.write_part(0, no_rows("combiners"), {"x/y": b""})
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LakeError, match=rf"cannot write {tmp_path}/file/x/y: Not a directory"):
+        draft.commit(1, rows_in=None).files_in(tmp_path / "file")
+
+
+def test_a_part_of_a_draft_can_be_read_and_its_footer_alone(
+    lake: Lake, triplets: Rows, identify: Identify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draft = lake.draft(identify())
+    draft.write_part(0, triplets(3))
+    assert draft.read_part(0)["caption"].to_pylist() == triplets(3)["caption"]
+    asked: list[int | None] = []
+    read = Storage.read
+
+    def recorded(self: Storage, name: str, last: int | None = None) -> bytes:
+        asked.append(last)
+        return read(self, name, last)
+
+    monkeypatch.setattr(Storage, "read", recorded)
+    assert draft.has_part(0)
+    assert asked == [1 << 16]
 
 
 def test_rows_that_do_not_fit_the_table_are_refused(lake: Lake, triplets: Rows, identify: Identify) -> None:
@@ -380,8 +407,12 @@ def test_the_newest_dataset_is_the_one_committed_last(
     assert table.latest(source="shop", stage="seed", key=identities[2].key).rows == 2
     assert [dataset.rows for dataset in table.matching(source="other")] == [9]
     assert table.find("no-such-key") is None
-    with pytest.raises(LakeError, match=rf"no dataset with source=nobody \(there is: {identities[0].key}"):
-        table.latest(source="nobody")
+    there = ", ".join(d.key for d in table.datasets())
+    for filters in ({"source": "nobody"}, {"source": "shop", "stage": "none"}, {"key": "no-key"}):
+        wanted = " ".join(f"{name}={value}" for name, value in filters.items())
+        with pytest.raises(LakeError, match=rf"/triplets holds no dataset with {wanted} \(there is: {there}\)$"):
+            table.latest(**filters)
+    assert table.latest(stage="seed").rows == 9
 
 
 class Clock(datetime):
@@ -516,11 +547,20 @@ def test_the_files_of_a_lake_are_what_other_versions_read(
     )
     assert f'CREATE OR REPLACE VIEW "triplets" AS {select}' in views
     assert f'CREATE OR REPLACE VIEW "triplets_all" AS {select}' in views
-    nothing = (
-        'SELECT CAST(NULL AS VARCHAR) AS "source", CAST(NULL AS VARCHAR) AS "image_id", CAST(NULL AS VARCHAR) AS "role"'
-        ', CAST(NULL AS STRUCT("bytes" BLOB, "path" VARCHAR)) AS "image", CAST(NULL AS VARCHAR) AS "key" WHERE false;'
-    )
-    assert f'CREATE OR REPLACE VIEW "galleries" AS {nothing}' in views
+    empty = {
+        "galleries": '"source" VARCHAR, "image_id" VARCHAR, "role" VARCHAR, '
+        '"image" STRUCT("bytes" BLOB| "path" VARCHAR), "key" VARCHAR',
+        "replies": '"pair_id" VARCHAR, "source" VARCHAR, "stage" VARCHAR, "model" VARCHAR, "attempt" TINYINT, '
+        '"seed" BIGINT, "text" VARCHAR, "finish_reason" VARCHAR, "prompt_tokens" INTEGER, "completion_tokens" INTEGER, '
+        '"usd" DOUBLE, "key" VARCHAR',
+        "embeddings": '"item_id" VARCHAR, "source" VARCHAR, "kind" VARCHAR, "text" VARCHAR, "encoder" VARCHAR, '
+        '"vector" FLOAT[], "key" VARCHAR',
+    }
+    for table, columns in empty.items():
+        typed = [column.replace("|", ",").split(" ", 1) for column in columns.split(", ")]
+        nothing = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in typed)
+        for view in (table, f"{table}_all"):
+            assert f'CREATE OR REPLACE VIEW "{view}" AS SELECT {nothing} WHERE false;' in views
     assert views[-2:] == [
         "CREATE OR REPLACE VIEW \"runs\" AS SELECT * FROM (VALUES ('triplets'::VARCHAR, "
         "'shop-seed-0123456789ab'::VARCHAR, 'shop'::VARCHAR, 'seed'::VARCHAR, true::BOOLEAN, 3::BIGINT, 2::BIGINT, "

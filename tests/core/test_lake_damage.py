@@ -204,6 +204,35 @@ def test_a_damaged_manifest_is_named_and_disturbs_no_other_dataset(
     assert commit(local_lake, identify(version=3), triplets(1)).created_at > sound.created_at
 
 
+@pytest.mark.parametrize(
+    ("changes", "problems"),
+    [
+        ({"rows.out": 6}, "rows, and those of its parts, do not add up"),
+        ({"parts.0.rows": -5}, "parts.0.rows: Input should be greater than or equal to 0"),
+        ({"usage.usd": DELETED, "usage.seconds": DELETED}, "there is no usage.seconds, usage.usd"),
+        ({"key": "shop-seed-0", "table": "rejects"}, "key shop-seed-0 is not of fingerprint [0-9a-f]{32}"),
+        ({"table": "rejects"}, "it was committed as rejects/shop-seed-[0-9a-f]{12}"),
+        ({"source": ""}, "source: '' is empty, or holds characters that cannot be printed"),
+        ({"source": 1, "stage": 1}, "source: Input should be a valid string; stage: Input should be a valid string"),
+        (dict.fromkeys(("source", "stage", "config", "files"), 1), "source: [^;]*; stage: [^;]*; config: [^;]*; …"),
+    ],
+)
+def test_an_error_says_field_by_field_what_is_wrong_with_a_manifest(
+    local_lake: Lake, triplets: Rows, identify: Identify, commit: Commit, changes: dict[str, object], problems: str
+) -> None:
+    name = f"{commit(local_lake, identify(), triplets(5)).name}/_manifest.json"
+    for path, value in changes.items():
+        local_lake.storage.write(name, _changed(json.loads(local_lake.storage.read(name)), path, value))
+    says = rf"{name} is no whole manifest \({problems}\); remove it and run again: it will be rebuilt$"
+    with pytest.raises(LakeError, match=says):
+        local_lake.find(identify())
+
+
+@pytest.mark.parametrize("name", ["X", "x/X_model.safetensors", "x" * 255, "ü" * 127, "a b/c-d.e_f"])
+def test_plain_names_stay_as_they_are(name: str) -> None:
+    assert file_name(name) == name
+
+
 def _fifo(path: Path) -> None:
     os.mkfifo(path)
 

@@ -131,6 +131,10 @@ def test_embeddings_of_different_widths_live_in_one_view(lake: Lake, identify: I
     cosine = "array_cosine_similarity(vector::float[8], vector::float[8])"
     with connect(lake) as connection:
         assert connection.sql(widths).fetchall() == [("small", 4, 2), ("large", 8, 4)]
+        assert connection.sql(widths.replace("from embeddings", "from embeddings_all")).fetchall() == [
+            ("small", 4, 2),
+            ("large", 8, 4),
+        ]
         of_one = connection.sql(f"select {cosine} from embeddings where encoder = 'large' and vector[1] = 1")
         assert of_one.fetchall() == [(1.0,), (1.0,)]
 
