@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -47,10 +48,12 @@ def test_every_field_of_every_form_is_explained(flow: Flow[..., Any]) -> None:
     assert list(unexplained(form(flow))) == []
 
 
-def test_a_regeneration_calls_the_stages_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_regeneration_calls_the_stages_in_their_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     called: list[str] = []
 
     class Stages:
+        keys: tuple[str, ...] = ()
+
         def __init__(self, *_: object, **__: object) -> None: ...
 
         def __call__(self, stage: Flow[..., Any], config: Config, **inputs: Any) -> dict[str, str]:
@@ -60,7 +63,7 @@ def test_a_regeneration_calls_the_stages_in_their_order(monkeypatch: pytest.Monk
         def ended(self) -> None: ...
 
     monkeypatch.setattr("flows.regenerate.Stages", Stages)
-    regenerate.fn("smoke")
+    regenerate.fn("smoke", lake=str(tmp_path / "lake"))
     assert called == list(STAGES)
 
 
