@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -24,7 +25,9 @@ from PIL import Image
 from scot_core.encoders.preprocessing import UNDECODABLE, Pixels, upright_rgb
 from scot_core.encoders.spec import Encoder, TakesPixels
 from scot_core.errors import DataError
-from scot_core.vectors import Vectors
+
+if TYPE_CHECKING:  # loads torch
+    from scot_core.vectors import Vectors
 
 Opener = Callable[[], Image.Image]
 

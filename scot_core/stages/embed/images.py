@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,7 +21,9 @@ from scot_core.lake.schema import pair_id
 from scot_core.stages.embed.step import Embed, Identify
 from scot_core.stages.embed.texts import of_dataset
 from scot_core.stages.step import Committed, Tick
-from scot_core.vectors import Vectors
+
+if TYPE_CHECKING:  # loads torch
+    from scot_core.vectors import Vectors
 
 Refusal = tuple[str, str]  # reason and what was seen
 

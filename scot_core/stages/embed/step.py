@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,9 @@ from scot_core.encoders import Encoder, EncoderSpec, load
 from scot_core.lake import Identity, Lake
 from scot_core.stages.embed.vectors import spec_for
 from scot_core.stages.step import Step
-from scot_core.vectors import Vectors
+
+if TYPE_CHECKING:  # loads torch
+    from scot_core.vectors import Vectors
 
 Identify = Callable[[EncoderSpec], Mapping[str, Identity]]  # what is made with an encoder, by table
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,7 +11,9 @@ from scot_core.config import EmbedConfig
 from scot_core.encoders import Encoder, EncoderSpec, load, spec_of
 from scot_core.errors import DataError, ModelError
 from scot_core.lake import Dataset
-from scot_core.vectors import Vectors
+
+if TYPE_CHECKING:  # loads torch
+    from scot_core.vectors import Vectors
 
 
 def vectors_by_id(datasets: Sequence[Dataset]) -> tuple[dict[str, int], Vectors]:
