@@ -21,6 +21,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(1500),
     pytest.mark.skipif(BINARIES is None, reason="needs PostgreSQL: apt-get install postgresql"),
+    pytest.mark.skipif("SCOT_TEST_POSTGRESQL" not in os.environ, reason="takes minutes: SCOT_TEST_POSTGRESQL=1"),
 ]
 
 
