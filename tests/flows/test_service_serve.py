@@ -71,6 +71,14 @@ def test_the_gpu_pool_runs_one_after_the_other(served: Served) -> None:
     assert times[0][1] <= times[1][0]
 
 
+def test_a_second_one_on_the_same_database_is_refused(served: Served) -> None:
+    other = {**served.environment, "SCOT_PREFECT_PORT": str(free_port())}
+    second = subprocess.run(
+        [sys.executable, "-m", "deployments.serve"], env=other, cwd=ROOT, capture_output=True, text=True, timeout=240
+    )
+    assert second.returncode == 1 and "another `make serve` has locked" in second.stderr
+
+
 class Service:
     """A `make serve` of a test's own."""
 
