@@ -7,6 +7,7 @@ On several machines the same parts are started one by one: see docs/operate.md.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from http.client import HTTPException
 from pathlib import Path
 
 from deployments.automations import HEARTBEAT_S
@@ -40,6 +42,7 @@ def environment() -> dict[str, str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
         "SCOT_HOME": str(HOME),
+        "SCOT_SERVICE": str(Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser() / "scot" / "service.lock"),
         "SCOT_LAKE": lake if "://" in lake else str(Path(lake).resolve()),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
     }
@@ -49,6 +52,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(0))
     env = environment()
+    lock = _only_one(Path(env["SCOT_SERVICE"]))
     try:
         sock = listen(PORT)
     except OSError as error:
@@ -57,9 +61,7 @@ def main() -> None:
     kept = [_keep("the Prefect server", "scot.server", str(sock.fileno()), env=env, hand_down=[sock.fileno()])]
     try:
         _wait(kept[0])
-        if not _shared(env):
-            for run in crash_in_pools(API, list(POOLS)):
-                print(f"flow run {run} was still Running when this ended last: now Crashed", flush=True)
+        _mark_crashed(env)
         _set_up(env)
         kept += [
             _keep(f"the worker of {pool}", "deployments.worker", "--pool", pool, "--type", "process", env=env)
@@ -80,19 +82,42 @@ def main() -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         print("stopping ...", flush=True)
-        stop_all(kept[1:], STOP_LIMIT_S)  # first, so that runs can still say that they were stopped
+        os.close(lock)  # ends the runs
+        stop_all(kept[1:], STOP_LIMIT_S)
+        _mark_crashed(env)
         stop_all(kept[:1], STOP_LIMIT_S)
+
+
+def _only_one(path: Path) -> int:
+    """Lock a file for as long as this process lives; returns its descriptor. Raises SystemExit where another has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    end = time.monotonic() + STOP_LIMIT_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except BlockingIOError:  # runs of one that was killed have it for a moment
+            if time.monotonic() > end:
+                raise SystemExit(f"another `make serve` has locked {path}; PREFECT_HOME names another place") from None
+            time.sleep(0.2)
+
+
+def _mark_crashed(env: dict[str, str]) -> None:
+    """Nothing is running, at the start and at the end, whatever the database says, unless others share that."""
+    urls = (env.get(f"PREFECT_{kind}_DATABASE_CONNECTION_URL", "") for kind in ("SERVER", "API"))
+    if any(url.startswith("postgresql") for url in urls):
+        return  # there runs are known by their heartbeats
+    try:
+        for run in crash_in_pools(API, list(POOLS)):
+            print(f"flow run {run} was cut off: now Crashed", flush=True)
+    except (OSError, HTTPException, ValueError) as error:
+        print(f"runs that were cut off stay Running until the next start: {error!r}", flush=True)
 
 
 def _keep(name: str, module: str, *arguments: str, env: dict[str, str], hand_down: Sequence[int] = ()) -> Kept:
     command = [sys.executable, "-m", module, *arguments]
     return Kept(name, command, env, say=lambda words: print(words, flush=True), hand_down=hand_down)
-
-
-def _shared(env: dict[str, str]) -> bool:
-    """True where other servers and workers may use the same database; one of SQLite is of this machine alone."""
-    urls = (env.get(f"PREFECT_{kind}_DATABASE_CONNECTION_URL", "") for kind in ("SERVER", "API"))
-    return any(url.startswith("postgresql") for url in urls)
 
 
 def _set_up(env: dict[str, str]) -> None:

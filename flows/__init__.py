@@ -2,3 +2,12 @@
 
 Every flow is named `scot` and is deployed under its stage's name: `prefect deployment run scot/train`.
 """
+
+import os
+from pathlib import Path
+
+from scot_core.orphans import leave_with_holder
+
+# A flow run is a process of a session of its own, which outlives a worker that was killed; `make serve` it must not.
+if "SCOT_SERVICE" in os.environ:
+    leave_with_holder(Path(os.environ["SCOT_SERVICE"]))

@@ -92,7 +92,7 @@ class Kept:
         finally:
             if output is not None:
                 output.close()
-        self._groups = [group for group in self._groups if _signalled(group, 0)] + [process.pid]
+        self._groups.append(process.pid)
         return process
 
     def _keep(self) -> None:
@@ -100,6 +100,7 @@ class Kept:
             code = self._process.wait()
             if self._stopping.is_set():
                 return
+            self._groups = [group for group in self._groups if _signalled(group, 0)]  # numbers are given out again
             now = time.monotonic()
             self._ends = [then for then in self._ends if now - then < WINDOW_S] + [now]
             too_often = self._most is not None and len(self._ends) > self._most

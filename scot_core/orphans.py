@@ -1,11 +1,13 @@
-"""Worker processes that end with the process that started them."""
+"""Processes that end with those they work for."""
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
 import threading
 from multiprocessing.connection import wait
+from pathlib import Path
 
 
 def leave_with_parent() -> None:
@@ -23,3 +25,14 @@ def leave_with_parent() -> None:
 def _watch(sentinel: int) -> None:
     wait([sentinel])
     os._exit(1)  # nobody is left to clean up for
+
+
+def leave_with_holder(lock: Path) -> None:
+    """End this process as soon as nobody holds the lock on a file: for those that no parent holds a pipe to."""
+    threading.Thread(target=_wait_for, args=(lock,), name="leave-with-holder", daemon=True).start()
+
+
+def _wait_for(lock: Path) -> None:
+    with lock.open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)  # waits
+    os._exit(1)

@@ -63,7 +63,9 @@ class Run:
 
     def kill_server(self) -> None:
         self.until(lambda: self.server() is not None)
-        os.kill(self.server() or 0, signal.SIGKILL)
+        server = self.server()
+        assert server is not None  # 0 would be this process's own group
+        os.kill(server, signal.SIGKILL)
 
     def parts(self) -> int:
         return len(list(self.lake.glob("captions/*/part-*.parquet")))

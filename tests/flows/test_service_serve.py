@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -70,6 +71,14 @@ def test_the_gpu_pool_runs_one_after_the_other(served: Served) -> None:
     assert times[0][1] <= times[1][0]
 
 
+def test_a_second_one_on_the_same_database_is_refused(served: Served) -> None:
+    other = {**served.environment, "SCOT_PREFECT_PORT": str(free_port())}
+    second = subprocess.run(
+        [sys.executable, "-m", "deployments.serve"], env=other, cwd=ROOT, capture_output=True, text=True, timeout=240
+    )
+    assert second.returncode == 1 and "another `make serve` has locked" in second.stderr
+
+
 class Service:
     """A `make serve` of a test's own."""
 
@@ -117,10 +126,13 @@ def test_nothing_outlives_it_and_runs_it_lost_are_marked_crashed(environment: di
     with Service(environment, tmp_path) as service:
         running = ask(service.served, "flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}})
         assert running == [] and state(service.served, run) == "CRASHED"
-        assert f"flow run {run} was still Running" in service.log.read_text()
-        submit(service.served, "regenerate", wanted)
-        assert wait_for(lambda: bool(engines(service)))
+        assert f"flow run {run} was cut off" in service.log.read_text()
+        run = submit(service.served, "regenerate", wanted)
+        assert wait_for(lambda: state(service.served, run) == "RUNNING")
         below = engines(service)
         service.process.send_signal(signal.SIGTERM)
         assert service.process.wait(timeout=120) == 0
+        with sqlite3.connect(tmp_path / "prefect" / "prefect.db") as database:
+            found = database.execute("select state_type from flow_run where id = ?", (run,)).fetchall()
+        assert found == [("CRASHED",)]
         assert wait_for(lambda: all(gone(pid) for pid in below)), below
