@@ -5,9 +5,28 @@ from __future__ import annotations
 import fcntl
 import multiprocessing
 import os
+import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from pathlib import Path
+
+
+@contextmanager
+def starting_children() -> Iterator[None]:
+    """Processes that this thread starts meanwhile never see Ctrl-C, which a terminal sends to every process of a run.
+
+    They end with their parent, once it has seen to what is under way. The signal is blocked, and a child inherits
+    that, so that there is no moment at its start in which it would be told.
+    """
+    resource_tracker.ensure_running()  # else the first child starts it, and that unblocks the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def leave_with_parent() -> None:

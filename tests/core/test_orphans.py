@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import fcntl
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+from scot_core.orphans import starting_children
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -92,3 +96,14 @@ def test_a_process_is_gone_when_nobody_holds_the_lock_it_watches(tmp_path: Path)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(timeout=1)
     assert process.wait(timeout=60) == 1
+
+
+def deaf_to_ctrl_c() -> bool:
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def test_ctrl_c_is_for_the_process_that_started_the_others() -> None:
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        with starting_children():
+            answers = [pool.submit(deaf_to_ctrl_c) for _ in range(2)]
+        assert all(answer.result() for answer in answers) and not deaf_to_ctrl_c()

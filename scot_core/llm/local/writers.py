@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from typing import Any, Self
 
 from scot_core.errors import ModelError, ScotError
 from scot_core.llm import Reply
-from scot_core.orphans import leave_with_parent
+from scot_core.orphans import leave_with_parent, starting_children
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +148,8 @@ class _Apart:
         self._process = context.Process(
             target=_serve, args=(theirs, self._weights, self._device), name=f"scot-{self._device}", daemon=True
         )
-        self._process.start()
+        with starting_children():
+            self._process.start()
         theirs.close()  # the last copy is the process's own, so that its end is an end of file here
         return self._pipe
 
@@ -168,7 +168,6 @@ class _Apart:
 def _serve(pipe: Connection, weights: Weights, device: str) -> None:
     """Answer jobs until the pipe breaks: with numbers of rows while at it, then with replies or an error."""
     leave_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first one sees to this one
     if device.startswith("cuda"):
         import torch
 

@@ -20,7 +20,7 @@ from scot_core.catalogue.world import SPLITS, Product, sample
 from scot_core.config import CaptionsConfig
 from scot_core.lake import Identity, Lake
 from scot_core.lake.schema import pair_id
-from scot_core.orphans import leave_with_parent
+from scot_core.orphans import leave_with_parent, starting_children
 from scot_core.stages.step import Step, Tick, identities, shard_sizes
 
 IMAGE_SEED = 10_000_000  # apart from the seeds of the benchmark's images, so no picture occurs in both
@@ -115,7 +115,9 @@ class Draw(Step):
     def _draw(self, pictures: Sequence[tuple[Product, int]], tick: Tick) -> list[bytes]:
         products, seeds = zip(*pictures, strict=True)
         images: list[bytes] = []
-        for data in self._pool.map(draw_png, products, [self.config.image_size] * len(seeds), seeds, chunksize=CHUNK):
+        with starting_children():  # when there is something to do
+            drawn = self._pool.map(draw_png, products, [self.config.image_size] * len(seeds), seeds, chunksize=CHUNK)
+        for data in drawn:
             images.append(data)
             if len(images) % CHUNK == 0:
                 tick(CHUNK)
