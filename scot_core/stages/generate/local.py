@@ -17,7 +17,6 @@ from scot_core.lake import Dataset, Identity, Lake, Usage
 from scot_core.llm.local.devices import devices as devices_here
 from scot_core.llm.local.writers import Job, Weights, Writers
 from scot_core.llm.plain import plain
-from scot_core.stages.finetune import adapter_folder
 from scot_core.stages.replies.read import CAPTION_COLUMNS, parsing, read_replies, reply_columns, usage_of
 from scot_core.stages.step import Step, Tick, identities, shard_sizes
 from scot_core.triplets import local_prompt
@@ -98,7 +97,8 @@ class Write(Step):
                 work = self.drafts["replies"].work_folder()  # what a kill leaves there goes with the commit
                 folder = Path(self._held.enter_context(tempfile.TemporaryDirectory(dir=work)))
                 config = self._adapters.config
-                weights = Weights(config["base"], adapter_folder(self._adapters, folder), config["revision"])
+                adapter = self._adapters.files_in(folder) / "adapter"
+                weights = Weights(config["base"], adapter, config["revision"])
                 self._writers = self._held.enter_context(Writers(weights, self._devices))
             return self._writers
 
