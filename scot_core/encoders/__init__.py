@@ -5,10 +5,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any, Final, Literal
 
-from scot_core.encoders.spec import Encoder, EncoderSpec
+from scot_core.encoders.spec import Encoder, EncoderSpec, require_same
 from scot_core.errors import ConfigError
 
-__all__ = ["Encoder", "EncoderSpec", "Precision", "load", "names", "spec_of"]
+__all__ = ["Encoder", "EncoderSpec", "Precision", "load", "load_as", "names", "spec_of"]
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -52,6 +52,16 @@ def load(
         ModelError: weights that are missing, damaged or not those of `revision`.
     """
     encoder: Encoder = _module(name).load(name, revision=revision, pooling=pooling, precision=precision, device=device)
+    return encoder
+
+
+def load_as(spec: EncoderSpec, what: str) -> Encoder:
+    """The encoder of a spec, which made `what`.
+
+    Raises what `load` raises, and ModelError where what is here would give other vectors.
+    """
+    encoder = load(spec.name, revision=spec.revision, pooling=spec.pooling, precision=spec.precision)
+    require_same(spec, encoder.spec, what)
     return encoder
 
 
