@@ -25,7 +25,7 @@ demo: env ## the whole main job on profile catalogue: benchmark table and report
 	$(BIN)/scot run --profile catalogue
 
 test: env ## all tests that can run on this machine, and the share of lines they run
-	$(BIN)/pytest --cov --cov-report=
+	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=
 	@echo "coverage: $$($(BIN)/coverage report --format=total) % of lines, in the process of the tests alone"
 
 serve: env ## Prefect server, worker and all deployments, until Ctrl-C
