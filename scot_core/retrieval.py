@@ -339,18 +339,20 @@ def _rounded_error(q: Tensor, g: Tensor, error: Tensor) -> Tensor | None:
     """
     if q.is_cuda or q.dtype != torch.float32 or len(q) < _ROUNDED_FROM or not _multiplies_bfloat16():
         return None
-    lost = [torch.cat([_lost(some) for some in part.split(_ROUNDED_ROWS)]) for part in (q, g)]
+    lost = [torch.cat([_lost(some) for some in torch.split(part, _ROUNDED_ROWS)]) for part in (q, g)]
     sizes = [torch.linalg.vector_norm(part, dim=1).double() for part in (q, g)]
     longest, most = sizes[1].max(), lost[1].max()
     if float(longest) > _ORDINARY or float(sizes[0].max()) > _ORDINARY:
         return None
     tiny = torch.where(sizes[0] > 0, _ORDINARY * q.shape[1] * float(torch.finfo(torch.float32).tiny), 0.0)
-    return lost[0] * longest + (sizes[0] + lost[0]) * most + 2 * error + tiny
+    bound: Tensor = lost[0] * longest + (sizes[0] + lost[0]) * most + 2 * error + tiny
+    return bound
 
 
 def _lost(rows: Tensor) -> Tensor:
     """Lengths of what rounding to bfloat16 takes from rows, themselves rounded up."""
-    return torch.linalg.vector_norm(rows - rows.bfloat16(), dim=1).double() * 1.001
+    norms: Tensor = torch.linalg.vector_norm(rows - rows.bfloat16(), dim=1)
+    return norms.double() * 1.001
 
 
 def _multiplies_bfloat16() -> bool:
