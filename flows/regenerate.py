@@ -11,9 +11,11 @@ from prefect.client.schemas.objects import State
 
 from flows.captions import captions
 from flows.common import open_lake
+from flows.distill import distill
 from flows.embed import embed
 from flows.finetune import finetune
 from flows.generate import generate
+from flows.invert import invert
 from flows.seed import seed
 from flows.stages import Stages, Where
 from flows.train import train
@@ -32,16 +34,23 @@ def regenerate(
     """Run every stage of a profile; what is committed already is reused. Only keys pass from one stage to the next.
 
     Args:
-        profile_name: smoke (a minute, for tries), catalogue (the whole job on a drawn world) or paper (docs/paper.md).
+        profile_name: smoke (a minute, for tries), catalogue (the whole job on a drawn world), paper or paper-searle
+            (docs/paper.md).
         overrides: settings over the profile's, such as train.steps=300.
-        until: the last stage that is run, by default all are.
+        until: the last stage that is run, by default all are that the profile or the overrides ask for.
         lake: path or URL of the lake, by default SCOT_LAKE of the worker.
         where: inline, all stages in one process, or deployments, each stage on its own pool.
     """
-    plan = with_overrides(profile(profile_name), overrides or [])
-    stage = Stages(where, lake, last=last_stage(until))
+    plan = with_overrides(profile(profile_name), overrides or []).asking_for(until)
+    stage = Stages(where, lake, last=last_stage(until, profile_name))
 
     pictures = stage(captions, plan.captions)
+    words: dict[str, str] = {}
+    if plan.invert is not None:
+        words = stage(invert, plan.invert, encoder=plan.embed, captions=pictures["captions"])
+    if plan.distill is not None:
+        learned_from = {"tokens": words["tokens"]} if plan.distill.method == "searle" else {}
+        stage(distill, plan.distill, encoder=plan.embed, captions=pictures["captions"], **learned_from)
     if plan.generate.is_mined:
         written = stage(generate, plan.generate, captions=pictures["captions"])
     else:

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from scot_core.config.base import Config, Execution, Positive, Share, StageConfig
 from scot_core.config.captions import CaptionsConfig
 from scot_core.config.endpoints import TEACHER, EndpointConfig, ServerConfig
+from scot_core.config.searle import DistillConfig, InvertConfig
 from scot_core.errors import ConfigError
 from scot_core.paper import Variant
 from scot_core.triplets import Filter
@@ -238,10 +239,17 @@ class PublishedConfig(MeasureConfig):
 
 
 class Pipeline(Config):
-    """Everything a regeneration needs: one configuration a stage, in the order in which they run."""
+    """Everything a regeneration needs: one configuration a stage, in the order in which they run.
+
+    Those of SEARLE's stages stand where they are asked for.
+    """
 
     captions: CaptionsConfig = CaptionsConfig()
     """Captioned images (§4.1)."""
+    invert: InvertConfig | None = None
+    """SEARLE: images to pseudo-words; none leaves it out."""
+    distill: DistillConfig | None = None
+    """SEARLE, Pic2Word or LinCIR: the φ that gives pseudo-words; none leaves it out."""
     seed: SeedConfig = SeedConfig()
     """Triplets from a strong model (§4.2)."""
     finetune: FinetuneConfig = FinetuneConfig()
@@ -254,3 +262,22 @@ class Pipeline(Config):
     """The Combiner (§3.2-3.3)."""
     benchmark: BenchmarkConfig = BenchmarkConfig()
     """What it is measured on (§4.3)."""
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Those that are asked for, in the order in which they run."""
+        return tuple(name for name in type(self).model_fields if getattr(self, name) is not None)
+
+    def asking_for(self, stage: str | None = None) -> Pipeline:
+        """With the stage, where it stands only where it is asked for, and with what it cannot do without."""
+        missing: dict[str, Config] = {}
+        if stage in OPTIONAL and getattr(self, stage) is None:
+            missing[stage] = OPTIONAL[stage]()
+        distill = missing.get("distill", self.distill)
+        if isinstance(distill, DistillConfig) and distill.method == "searle" and self.invert is None:
+            missing["invert"] = InvertConfig()
+        return self.model_copy(update=missing) if missing else self
+
+
+OPTIONAL: dict[str, type[Config]] = {"invert": InvertConfig, "distill": DistillConfig}
+"""Stages that a pipeline may leave out."""

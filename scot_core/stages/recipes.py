@@ -8,9 +8,11 @@ from scot_core.config import Pipeline
 from scot_core.lake import Dataset, Lake
 from scot_core.stages.benchmark import benchmark, published
 from scot_core.stages.captions import CaptionedImages, captions
+from scot_core.stages.distill import distill
 from scot_core.stages.embed import Embeddings, embed
 from scot_core.stages.finetune import finetune
 from scot_core.stages.generate import generate
+from scot_core.stages.invert import Inversion, invert
 from scot_core.stages.seed import seed
 from scot_core.stages.step import Run
 from scot_core.stages.train import train
@@ -18,12 +20,15 @@ from scot_core.stages.train import train
 __all__ = [
     "CaptionedImages",
     "Embeddings",
+    "Inversion",
     "Run",
     "benchmark",
     "captions",
+    "distill",
     "embed",
     "finetune",
     "generate",
+    "invert",
     "published",
     "seed",
     "train",
@@ -32,9 +37,18 @@ __all__ = [
 
 
 def walk(run: Run, lake: Lake, pipeline: Pipeline) -> Iterator[Dataset | None]:
-    """Run the stages, one at each turn; yields what each hands to the next, None for one that is skipped."""
+    """Run the stages, one at each turn; yields what each hands to the next, None for one that is skipped.
+
+    Stages that the pipeline does not ask for have no turn.
+    """
     pictures = captions(run, lake, pipeline.captions)
     yield pictures.captions
+    tokens: Dataset | None = None
+    if pipeline.invert is not None:
+        tokens = invert(run, lake, pipeline.invert, pictures.captions, pipeline.embed).tokens
+        yield tokens
+    if pipeline.distill is not None:
+        yield distill(run, lake, pipeline.distill, pictures.captions, pipeline.embed, tokens)
     adapters: Dataset | None = None
     if pipeline.generate.is_mined:
         yield from (None, None)
