@@ -56,13 +56,19 @@ class Found:
         )
 
 
+def skipped(pipeline: Pipeline) -> tuple[str, ...]:
+    """The stages that a pipeline leaves out."""
+    mined = ("seed", "finetune") if pipeline.generate.is_mined else ()
+    return mined if pipeline.embed.is_to_fit else (*mined, "fit")
+
+
 def look(lake: Lake, pipeline: Pipeline) -> Found:
     """Walk the stages in order; what needs a dataset that is not there waits. Raises LakeError for a damaged lake."""
     found = Found([])
     walk = recipes.walk(_committed, lake, pipeline)
     waiting = False
     for stage in STAGES:
-        if pipeline.generate.is_mined and stage in ("seed", "finetune"):
+        if stage in skipped(pipeline):
             found.states.append(State(stage, "skipped"))
             if not waiting:
                 next(walk)
