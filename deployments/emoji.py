@@ -108,7 +108,7 @@ def _caption(annotation: str, group: str) -> str:
 Pair = tuple[Emoji, Emoji, str]  # reference, target, text
 
 
-def queries(emoji: Sequence[Emoji]) -> list[Mapping[str, str]]:
+def queries(emoji: Sequence[Emoji]) -> list[dict[str, str]]:
     """Rows of the table of queries: held-out captions are asked for, by up to `MOST` of each kind."""
     settings, rng = GenerateConfig(), random.Random(0)
     pairs = [(picture, each.caption) for each in emoji for picture in each.pictures]
@@ -128,7 +128,8 @@ def _pairs(emoji: Sequence[Emoji], rng: random.Random) -> dict[str, list[Pair]]:
     """Every pair of one difference, by what differs."""
     of = {each.points: each for each in emoji}
     found: dict[str, list[Pair]] = {kind: [] for kind in KINDS}
-    by_concept, by_frame = defaultdict(list), defaultdict(list)
+    by_concept: defaultdict[tuple[str, ...], list[Emoji]] = defaultdict(list)
+    by_frame: defaultdict[tuple[str | None, ...], list[tuple[Emoji, str]]] = defaultdict(list)
     for each in emoji:
         by_concept[each.without_tone].append(each)
         other = of.get(tuple(GENDERS.get(point, point) for point in each.points))
@@ -139,8 +140,8 @@ def _pairs(emoji: Sequence[Emoji], rng: random.Random) -> dict[str, list[Pair]]:
     for same in by_concept.values():
         toned = [each for each in same if len(each.tones) == 1]
         found["tone"] += [(a, b, rng.choice(_toned(a, b))) for a in toned for b in toned if a is not b]
-    for frame, same in by_frame.items():
-        for (a, old), (b, new) in ((x, y) for x in same for y in same if x[1] != y[1]):
+    for frame, alike in by_frame.items():
+        for (a, old), (b, new) in ((x, y) for x in alike for y in alike if x[1] != y[1]):
             if old in COLOURS and new in COLOURS:
                 text = rng.choice([f"in {new}", f"make it {new}", f"{new} instead of {old}"])
                 found["colour"].append((a, b, text))

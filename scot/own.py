@@ -60,9 +60,9 @@ def _encoder(named: Mapping[str, str]) -> tuple[list[str], Part]:
     settings = ["embed.encoder=fitted"]
     why = "no published encoder is on this machine and no hub is reached, so one is fitted to these captions, "
     if missing is not None and "fit.image_tower" not in named:
-        settings.append("fit.image_tower=none")
+        settings.append("fit.image_tower=nothing")
         why += f"from nothing: of little worth. Better, as {missing}. "
-    elif towers["image_tower"] == "none":
+    elif towers["image_tower"] == "nothing":
         why += "from nothing: of little worth. "
     else:
         why += f"over {towers['image_tower']} and {towers['text_tower']}: it knows these pictures and no others, and "

@@ -132,8 +132,8 @@ class FitConfig(StageConfig):
     """
 
     image_tower: str = "efficientnet-lite0"
-    """Image model: efficientnet-lite0, or a folder of transformers in SCOT_WEIGHTS, such as dinov2-base; `none` trains
-    the small shipped architecture from nothing, without any tower."""
+    """Image model: efficientnet-lite0, or a folder of transformers in SCOT_WEIGHTS, such as dinov2-base; `nothing`
+    trains the small shipped architecture, without any tower."""
     text_tower: str = "all-minilm-l6-v2"
     """Sentence encoder: all-minilm-l6-v2, or a folder of transformers in SCOT_WEIGHTS, such as e5-base."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -176,7 +176,7 @@ class FitConfig(StageConfig):
     @property
     def is_from_nothing(self) -> bool:
         """Whether there are no towers."""
-        return self.image_tower == "none"
+        return self.image_tower == "nothing"
 
 
 class EmbedConfig(StageConfig):

@@ -185,7 +185,7 @@ def spec_of(
 
 def has_towers(dataset: Dataset) -> bool:
     """Whether a committed encoder is two towers and projections, not one trained from nothing."""
-    return bool(dataset.config["image_tower"] != "none")
+    return bool(dataset.config["image_tower"] != "nothing")
 
 
 def projections_of(dataset: Dataset) -> Projections:

@@ -135,7 +135,7 @@ def test_an_encoder_near_chance_stops_the_run(table: Path, tmp_path: Path) -> No
 
 def test_without_towers_the_shipped_architecture_is_trained_from_nothing(table: Path, tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake")
-    list(recipes.walk(run_here, lake, pipeline_of(table, "fit.image_tower=none", "fit.min_times_chance=0")))
+    list(recipes.walk(run_here, lake, pipeline_of(table, "fit.image_tower=nothing", "fit.min_times_chance=0")))
     encoder = encoder_of(lake.table("embeddings").latest(stage="embed-images"))
     assert encoder.spec.name.startswith("fitted:") and encoder.spec.image_size == 64
     assert lake.table("benchmarks").latest().rows

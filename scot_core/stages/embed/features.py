@@ -57,7 +57,7 @@ def changed(picture: Image.Image, image_id: str, *, seed: str) -> Image.Image:
     """A picture cut, turned and lit a little differently; how, follows from the seed and the image's id."""
     rng = random.Random(f"{seed}/{image_id}")
     seen = upright_rgb(picture)
-    seen = seen.rotate(rng.uniform(-_TURN, _TURN), Image.Resampling.BICUBIC, fillcolor=seen.getpixel((0, 0)))  # type: ignore[arg-type]
+    seen = seen.rotate(rng.uniform(-_TURN, _TURN), Image.Resampling.BICUBIC, fillcolor=seen.getpixel((0, 0)))
     side = rng.uniform(_SMALLEST, 1)
     left, top = (rng.uniform(0, 1 - side) * length for length in seen.size)
     cut = seen.crop((int(left), int(top), int(left + side * seen.width) + 1, int(top + side * seen.height) + 1))

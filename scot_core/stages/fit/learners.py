@@ -43,7 +43,7 @@ class OnFeatures:
     """Projections over the features of images, (views, n, D), and of captions; `caption` is the row of a picture's."""
 
     model: Projections
-    images: Sequence[Tensor]
+    images: Tensor
     texts: Tensor
     caption: Tensor
 
@@ -60,15 +60,15 @@ class OnFeatures:
             images.append(torch.from_numpy(vectors)[[row[image] for image, _ in pairs]])
         row, vectors = vectors_by_id([features[-1]])
         caption = torch.tensor([row[text_id(text)] for _, text in pairs])
-        model.mean.copy_(images[0][training].mean(0))
-        model.deviation.copy_(images[0][training].std(0, correction=0).clamp(min=SMALLEST))
-        return cls(model, images, torch.from_numpy(vectors), caption)
+        seen = torch.stack(images)
+        model.mean.copy_(seen[0][training].mean(0))
+        model.deviation.copy_(seen[0][training].std(0, correction=0).clamp(min=SMALLEST))
+        return cls(model, seen, torch.from_numpy(vectors), caption)
 
     def pairs(self, rows: Tensor, draw: torch.Generator) -> tuple[Tensor, Tensor]:
         """A view of each picture, drawn anew, and its caption."""
         view = torch.randint(len(self.images), (len(rows),), generator=draw)
-        seen = torch.stack([self.images[int(number)][row] for number, row in zip(view, rows, strict=True)])
-        return self.model.of_images(seen), self.model.of_texts(self.texts[self.caption[rows]])
+        return self.model.of_images(self.images[view, rows]), self.model.of_texts(self.texts[self.caption[rows]])
 
     @torch.inference_mode()
     def recall(self, rows: Tensor) -> float:
