@@ -9,13 +9,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """Environment variables `SCOT_LAKE`, `SCOT_WEIGHTS`, `SCOT_DATA`, `SCOT_API_KEY`."""
+    """Environment variables `SCOT_LAKE`, `SCOT_WEIGHTS`, `SCOT_DATA`, `SCOT_CACHE`, `SCOT_API_KEY`."""
 
     model_config = SettingsConfigDict(env_prefix="SCOT_", extra="ignore")
 
     lake: str = "./lake"
     weights: str = "./weights"  # encoders of one's own, in folders of their names
     data: str = "./data"  # published benchmarks, in folders of their names
+    cache: str = "~/.cache/scot"  # what may be removed at any time: vectors of folders that were searched
     api_key: SecretStr = SecretStr("")
 
 

@@ -11,6 +11,7 @@ from scot_core.config.captions import CaptionsConfig
 from scot_core.config.endpoints import TEACHER, EndpointConfig, ServerConfig
 from scot_core.errors import ConfigError
 from scot_core.paper import Variant
+from scot_core.triplets import Filter
 
 
 class SeedConfig(StageConfig):
@@ -32,6 +33,8 @@ class SeedConfig(StageConfig):
     """Mode batch: seconds between looks at how far the server is."""
     max_usd: float | None = Execution(None, ge=0)
     """No request is sent that could cost more than what is left of this; none for no limit."""
+    filter: Filter = Execution("strict")
+    """How exactly a reply must do what it says; replies are read again, not bought again: see generate.filter."""
     accept_partial: bool = Execution(False)
     """Where the money ends before the captions do, go on with the triplets it bought instead of stopping there."""
     min_kept: float = Execution(0.05, ge=0, le=1)
@@ -91,6 +94,9 @@ class GenerateConfig(StageConfig):
     """How often the model tries a caption whose reply was rejected, the first time counted."""
     batch_size: Positive = 250
     """Captions that are answered at once; in the key, since other batches may move the last bits of the logits."""
+    filter: Filter = Execution("strict")
+    """`strict`: every new word is asked for. `lenient`: each part of the request shows; people's edits pass. `off`: all
+    that can be read. It enters the key of what is made of the replies, not that of the replies."""
     seed: int = 0
     """Of the sampling."""
     shard_rows: Positive = 1000

@@ -5,13 +5,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from scot_core.encoders.spec import Encoder, EncoderSpec
+from scot_core.encoders.spec import Encoder, EncoderSpec, require_same
 from scot_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from scot_core.lake import Lake
 
-__all__ = ["Encoder", "EncoderSpec", "Precision", "load", "names", "spec_of"]
+__all__ = ["Encoder", "EncoderSpec", "Precision", "load", "load_as", "names", "spec_of"]
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -60,6 +60,16 @@ def load(
     encoder: Encoder = module.load(
         name, revision=revision, pooling=pooling, precision=precision, device=device, **where
     )  # fmt: skip
+    return encoder
+
+
+def load_as(spec: EncoderSpec, what: str, lake: Lake | None = None) -> Encoder:
+    """The encoder of a spec, which made `what`.
+
+    Raises what `load` raises, and ModelError where what is here would give other vectors.
+    """
+    encoder = load(spec.name, revision=spec.revision, pooling=spec.pooling, precision=spec.precision, lake=lake)
+    require_same(spec, encoder.spec, what)
     return encoder
 
 

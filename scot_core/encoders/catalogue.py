@@ -137,6 +137,10 @@ class CatalogueEncoder:
         """(n, dim) float32, L2-normalised. Raises `DataError` naming an image that does not decode."""
         return self.embed_pixels(self._preprocessing.batch(images))
 
+    def unknown_words(self, text: str) -> list[str]:
+        """Words that pretraining never showed it: it goes by their spelling alone."""
+        return self.tokenise.unknown(text)
+
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """(n, dim) float32, L2-normalised. Words beyond the 32nd are not read; an empty text has a vector."""

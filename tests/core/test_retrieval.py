@@ -98,6 +98,7 @@ def test_small_pieces_and_scores_that_float32_cannot_tell_apart(dtype: torch.dty
         scores, indices = retrieval.top_k(q, g, int(k))
         found = retrieval.ranks(q, g, asked, exclude=removed)
         within = retrieval.order_within(q, g, asked)
+    assert isinstance(within, torch.Tensor)
     assert indices.tolist() == order[:, :k].tolist()
     assert scores.tolist() == torch.from_numpy(np.take_along_axis(exact, order[:, :k], 1)).to(dtype).tolist()
     for row, ranked, wanted, out in zip(
@@ -154,6 +155,33 @@ def test_the_same_vector_ties_wherever_it_stands() -> None:
     assert indices[0].tolist() == copies[:5].tolist()
 
 
+@pytest.mark.parametrize("precision", ["bf16", "tf32"])
+def test_products_that_are_allowed_to_round_their_inputs_change_nothing(
+    precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As torch may on a GPU, or on a CPU that has instructions for it: told so, it rounds; here whatever it does."""
+    rng = np.random.default_rng(8)
+    queries, gallery = (torch.from_numpy(unit(rng, rows, 24)) for rows in (20, 3000))
+    targets = torch.from_numpy(rng.integers(0, 3000, (20, 2)))
+
+    def everything() -> list[list[Any]]:
+        found = (*retrieval.top_k(queries, gallery, 40), retrieval.ranks(queries, gallery, targets))
+        return [one.tolist() for one in found]
+
+    expected = everything()
+    blocks = retrieval._blocks
+    digits = {"bf16": torch.bfloat16, "tf32": torch.float16}[precision]  # of TF32: as many as half precision has
+    monkeypatch.setattr(
+        retrieval, "_blocks", lambda q, g, *rest: blocks(q.to(digits).float(), g.to(digits).float(), *rest)
+    )
+    setting = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before, setting.fp32_precision = setting.fp32_precision, precision
+    try:
+        assert everything() == expected
+    finally:
+        setting.fp32_precision = before
+
+
 def test_results_do_not_depend_on_how_the_work_is_cut() -> None:
     rng = np.random.default_rng(2)
     queries, gallery = unit(rng, 40, 33), unit(rng, 5000, 33)
@@ -161,7 +189,7 @@ def test_results_do_not_depend_on_how_the_work_is_cut() -> None:
     targets = rng.integers(0, 5000, 40)
     together = retrieval.ranks(queries, gallery, targets)
     one_by_one = [int(retrieval.ranks(queries[i : i + 1], gallery, targets[i : i + 1])[0]) for i in range(40)]
-    assert together.tolist() == one_by_one
+    assert together.tolist() == retrieval.ranks(queries, gallery, targets.tolist()).tolist() == one_by_one
     permuted = rng.permutation(5000)
     shuffled = retrieval.ranks(queries, gallery[permuted], np.argsort(permuted)[targets])
     assert (np.abs(shuffled - together) <= 1).all()
@@ -305,5 +333,6 @@ def test_a_gpu_orders_as_the_cpu_does(dtype: torch.dtype) -> None:
     gallery[100:200] = gallery[:100]  # ties
     queries, targets = gallery[::50] + torch.randn(100, 64).to(dtype) / 20, torch.randint(0, 5000, (100, 2))
     expected = retrieval.ranks(queries, gallery, targets)
-    assert retrieval.ranks(queries.cuda(), gallery.cuda(), targets.cuda()).cpu().equal(expected)
+    for where in ("cuda", "cpu"):
+        assert retrieval.ranks(queries.cuda(), gallery.cuda(), targets.to(where)).cpu().equal(expected)
     assert retrieval.top_k(queries.cuda(), gallery.cuda(), 50)[1].cpu().equal(retrieval.top_k(queries, gallery, 50)[1])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from scot_core.combiner import CONFIG_FILE, Combiner
 from scot_core.config import EmbedConfig, validated
+from scot_core.encoders.spec import EncoderSpec, require_same
 from scot_core.errors import ConfigError, LakeError
 from scot_core.lake import Dataset, Lake
 from scot_core.lake.fingerprint import digest
@@ -101,9 +102,10 @@ def _from_folder(lake: Lake, place: str, encoder: EmbedConfig | None) -> tuple[C
     folder = Path(place).expanduser().absolute()
     if not folder.is_dir():
         raise LakeError(f"{place!r} is neither a key of table `combiners` nor a folder with a Combiner's weights")
+    combiner = Combiner.load(folder)
+    encoder = encoder or _named_by(lake, combiner, f"what the Combiner in {folder} was trained on")
     if encoder is None:
         raise ConfigError(f"the Combiner in {folder} does not say which encoder it was trained on: name it (--encoder)")
-    combiner = Combiner.load(folder)
     if combiner.feature_dim != (dim := spec_for(encoder, lake).dim):
         raise ConfigError(
             f"the Combiner in {folder} takes vectors of {combiner.feature_dim}, encoder {encoder.encoder} gives {dim}: "
@@ -111,3 +113,16 @@ def _from_folder(lake: Lake, place: str, encoder: EmbedConfig | None) -> tuple[C
         )
     print_ = digest((folder / CONFIG_FILE).read_bytes())  # holds the digest of the weights, which `load` has checked
     return Chosen("combiner", f"{folder.name}-{print_[:12]}", print_, lambda: {folder.name: combiner}), encoder
+
+
+def _named_by(lake: Lake, combiner: Combiner, what: str) -> EmbedConfig | None:
+    """The encoder that the Combiner's own configuration names. Raises ModelError where it is another one here."""
+    if combiner.encoder is None:
+        return None
+    spec = EncoderSpec.model_validate(combiner.encoder)
+    usual = EmbedConfig(encoder=spec.name, revision=spec.revision)  # its own vectors may be in the lake already
+    if spec_for(usual, lake) == spec:
+        return usual
+    embed = validated(EmbedConfig, {**usual.identity(), "pooling": spec.pooling, "precision": spec.precision})
+    require_same(spec, spec_for(embed, lake), what)
+    return embed

@@ -9,7 +9,8 @@ import numpy as np
 
 from scot_core.config import EmbedConfig
 from scot_core.encoders import Encoder, EncoderSpec, load, spec_of
-from scot_core.errors import DataError, ModelError
+from scot_core.encoders.spec import require_same
+from scot_core.errors import DataError
 from scot_core.lake import Dataset, Lake
 
 if TYPE_CHECKING:  # loads torch
@@ -43,14 +44,7 @@ def made_by(dataset: Dataset) -> EncoderSpec:
 
 def require_made_by(dataset: Dataset, here: EncoderSpec) -> None:
     """Raises `ModelError` where the encoder that is here would give other vectors than the dataset's."""
-    made = made_by(dataset)
-    if here != made:
-        pairs = [(name, value, getattr(here, name)) for name, value in made]
-        other = [f"{name} {now!r}, not {then!r}" for name, then, now in pairs if now != then]
-        raise ModelError(
-            f"{dataset.name} was made by another encoder {made.name}: here it has {'; '.join(other)}. Embed again, or "
-            "use the Scot and the weights that made it"
-        )
+    require_same(made_by(dataset), here, dataset.name)
 
 
 def encoder_of(dataset: Dataset, *, device: str | None = None) -> Encoder:

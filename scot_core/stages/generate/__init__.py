@@ -34,5 +34,6 @@ def generate(
         else:
             write = Write(lake, config, captions, adapters, tuple(attempts))
         attempts.append(run(write)["replies"])
-    triplets = run(ReadReplies(lake, "generate", "generated", "lines", captions, attempts))["triplets"]
+    reading = ReadReplies(lake, "generate", "generated", "lines", captions, attempts, config.filter)
+    triplets = run(reading)["triplets"]
     return require_kept(lake, triplets, config.min_kept, "generate.min_kept")

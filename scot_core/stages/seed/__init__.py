@@ -22,6 +22,6 @@ def seed(run: Run, lake: Lake, config: SeedConfig, captions: Dataset, api_key: S
         for work in batch_rounds(lake, config, captions, api_key):
             run(work)
     replies = run(AskForSeeds(lake, config, captions, api_key))["replies"]
-    triplets = run(ReadReplies(lake, "seed", "seed", "json", captions, [replies]))["triplets"]
+    triplets = run(ReadReplies(lake, "seed", "seed", "json", captions, [replies], config.filter))["triplets"]
     require_whole(replies, triplets, config)
     return require_kept(lake, triplets, config.min_kept, "seed.min_kept")
