@@ -55,6 +55,13 @@ def for_embed(
     return CaptionedImages(pictures, drawn), written
 
 
+def for_fitted(lake: Lake, encoder: str | None, captions: Dataset) -> str:
+    """The key of an encoder, by default the newest that was fitted to these captions."""
+    if encoder is None:
+        return _newest(lake, "encoders", "fit", _made_from(lake, captions.key)).key
+    return _given(lake, "encoders", encoder).key
+
+
 def for_train(
     lake: Lake, triplets: str | None, images: str | None, texts: str | None, gallery: str | None
 ) -> tuple[Dataset, Embeddings]:  # fmt: skip

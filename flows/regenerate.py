@@ -14,6 +14,7 @@ from flows.common import open_lake
 from flows.distill import distill
 from flows.embed import embed
 from flows.finetune import finetune
+from flows.fit import fit
 from flows.generate import generate
 from flows.invert import invert
 from flows.seed import seed
@@ -57,7 +58,10 @@ def regenerate(
         seeds = stage(seed, plan.seed, captions=pictures["captions"])
         adapter = stage(finetune, plan.finetune, captions=pictures["captions"], seeds=seeds["triplets"])
         written = stage(generate, plan.generate, captions=pictures["captions"], adapter=adapter["adapters"])
-    vectors = stage(embed, plan.embed, **pictures, **written)
+    fitted = {}
+    if plan.embed.is_to_fit:
+        fitted = stage(fit, plan.fit, generate=plan.generate, captions=pictures["captions"])
+    vectors = stage(embed, plan.embed, **pictures, **written, **fitted)
     stage(train, plan.train, benchmark=plan.benchmark, **written, **vectors)
 
     named = {"profile": profile_name, "overrides": overrides or [], "until": until}

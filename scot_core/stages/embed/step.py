@@ -37,12 +37,12 @@ class Embed(Step):
 
     @cached_property
     def spec(self) -> EncoderSpec:
-        return spec_for(self.config)
+        return spec_for(self.config, self.lake)
 
     @cached_property
     def encoder(self) -> Encoder:
-        c = self.config
-        return load(c.encoder, revision=c.revision, pooling=c.pooling, precision=c.precision, device=c.device)
+        c, at = self.config, self.lake
+        return load(c.encoder, revision=c.revision, pooling=c.pooling, precision=c.precision, device=c.device, lake=at)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
