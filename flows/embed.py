@@ -9,9 +9,11 @@ from flows.common import Recorder, ended, open_lake
 from flows.inputs import for_embed
 from scot_core.config import EmbedConfig
 from scot_core.stages.embed import embed as recipe
+from tasks.states import gated
 
 
 @flow(name="scot", flow_run_name="embed with {config.encoder}")
+@gated
 def embed(
     config: EmbedConfig = EmbedConfig(),
     captions: str | None = None,

@@ -10,6 +10,7 @@ from scot_core.stages.benchmark import benchmark, published
 from scot_core.stages.captions import CaptionedImages, captions
 from scot_core.stages.embed import Embeddings, embed
 from scot_core.stages.finetune import finetune
+from scot_core.stages.gates import require_no_fall
 from scot_core.stages.generate import generate
 from scot_core.stages.seed import seed
 from scot_core.stages.step import Run
@@ -25,6 +26,7 @@ __all__ = [
     "finetune",
     "generate",
     "published",
+    "require_no_fall",
     "seed",
     "train",
     "walk",
@@ -49,5 +51,6 @@ def walk(run: Run, lake: Lake, pipeline: Pipeline) -> Iterator[Dataset | None]:
     yield vectors.texts
     combiners = train(run, lake, pipeline.train, triplets, vectors)
     yield combiners
-    benchmark(run, lake, pipeline.benchmark, combiners, triplets, vectors)
+    measured = benchmark(run, lake, pipeline.benchmark, combiners, triplets, vectors)
+    require_no_fall(lake, measured.values(), pipeline.benchmark.max_drop)
     yield combiners
