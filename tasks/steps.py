@@ -17,7 +17,9 @@ from prefect.futures import PrefectFuture
 
 from scot_core.stages.progress import LISTENERS, Meter, Stopped, tell
 from scot_core.stages.step import Committed, Step, Work
+from tasks import assets
 from tasks.progress import ProgressArtifact
+from tasks.said import Said
 from tasks.states import completed, failure_of
 
 
@@ -39,10 +41,12 @@ def run_shard(step: Work, shard: int, name: str, meter: Meter, room: threading.S
     return None if worked else completed("this part is in the lake", cached=True)
 
 
-@task(task_run_name="{name}: commit", cache_policy=NO_CACHE)
 def commit(step: Step, name: str) -> list[dict[str, object]]:
     """Check the row counts and write the manifests. Returns the records of the datasets."""
-    return [asdict(dataset.record) for dataset in step.commit().values()]
+    datasets = step.commit().values()
+    for dataset in datasets:
+        assets.tell(step.lake, dataset)
+    return [asdict(dataset.record) for dataset in datasets]
 
 
 def raise_first_failure(futures: Sequence[PrefectFuture[State | None]]) -> None:
@@ -58,7 +62,7 @@ def run_step(step: Work) -> Committed:
 
     Raises what it raised; shards that were done stay in the lake.
     """
-    listeners = LISTENERS.get()
+    listeners = (*LISTENERS.get(), Said())
     found = step.committed()
     if found is not None:
         reuse(step.name, [dataset.name for dataset in found.values()])
@@ -76,7 +80,7 @@ def run_step(step: Work) -> Committed:
             meter.stop()
             raise
         if isinstance(step, Step):
-            commit(step, step.name)
+            assets.materializing(step, commit, "{name}: commit")(step, step.name)
     for listener in listeners:
         tell(listener, lambda to: to.end(step, cached=False))
     return step.committed() or {}

@@ -33,22 +33,27 @@ class SeedConfig(StageConfig):
     poll_s: float = Execution(60.0, gt=0)
     """Mode batch: seconds between looks at how far the server is."""
     max_usd: float | None = Execution(None, ge=0)
-    """No request is sent that could cost more than what is left of this; none for no limit."""
+    """A gate: no request is sent that could cost more than what is left of this; none for no limit."""
     filter: Filter = Execution("strict")
     """How exactly a reply must do what it says; replies are read again, not bought again: see generate.filter."""
     accept_partial: bool = Execution(False)
     """Where the money ends before the captions do, go on with the triplets it bought instead of stopping there."""
     min_kept: float = Execution(0.05, ge=0, le=1)
-    """Stop where a smaller share of the replies than this is a triplet."""
+    """A gate: stop where a smaller share of the replies than this is a triplet."""
 
     @model_validator(mode="after")
     def _a_budget_needs_a_price(self) -> SeedConfig:
-        if self.max_usd is not None and self.endpoint.price is None:
-            raise ConfigError(
-                f"seed.max_usd is set, but what {self.endpoint.model!r} costs is not known: set "
-                "seed.endpoint.usd_per_million_prompt and seed.endpoint.usd_per_million_completion"
-            )
+        if self.max_usd is not None:
+            _require_price("seed", self.endpoint)
         return self
+
+
+def _require_price(stage: str, server: ServerConfig) -> None:
+    if server.price is None:
+        raise ConfigError(
+            f"{stage}.max_usd is set, but what {server.model!r} costs is not known: set "
+            f"{stage}.endpoint.usd_per_million_prompt and {stage}.endpoint.usd_per_million_completion"
+        )
 
 
 class FinetuneConfig(StageConfig):
@@ -82,6 +87,11 @@ class FinetuneConfig(StageConfig):
     """Steps between checkpoints, which a killed run goes on from."""
     evaluation_batch_size: int = Execution(256, gt=0)
     """Captions that are answered at once while measuring."""
+    min_kept: float = Execution(0.0, ge=0, le=1)
+    """A gate: stop where the filters keep a smaller share than this of the replies of the tuned model."""
+    min_right: float = Execution(0.0, ge=0, le=1)
+    """A gate: stop where a smaller share than this of them is right: a real edit, applied, and nothing else changed.
+    Only the catalogue knows."""
 
 
 class GenerateConfig(StageConfig):
@@ -111,7 +121,16 @@ class GenerateConfig(StageConfig):
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Writer mined: share of the captions that no triplet starts from or leads to; benchmark `mined` asks for them."""
     min_kept: float = Execution(0.05, ge=0, le=1)
-    """Stop where a smaller share of the captions than this has a triplet."""
+    """A gate: stop where a smaller share of the captions than this has a triplet."""
+    max_usd: float | None = Execution(None, ge=0)
+    """A gate, where a server writes: no request is sent that could cost more than what is left of this, of all tries;
+    none for no limit."""
+
+    @model_validator(mode="after")
+    def _a_budget_needs_a_price(self) -> GenerateConfig:
+        if self.max_usd is not None and self.is_remote:
+            _require_price("generate", self.endpoint)
+        return self
 
     @property
     def is_remote(self) -> bool:
@@ -272,6 +291,8 @@ class BenchmarkConfig(MeasureConfig):
     that were held out; published ones from folders in SCOT_DATA."""
     queries: Positive = 1000
     """Benchmark mined: queries at most."""
+    max_drop: float | None = Execution(None, ge=0)
+    """A gate: points of the main metric that may be lost against the promoted generation; none compares nothing."""
 
     def of(self, name: PublishedName) -> PublishedConfig:
         """The same measuring, of one published benchmark where it usually lies."""

@@ -13,8 +13,10 @@ from typing import Any
 import pyarrow as pa
 
 from scot_core.lake.dataset import Dataset
+from scot_core.lake.fingerprint import digest
 from scot_core.lake.schema import SCHEMAS, VECTORS
 
+HEADER = "-- views over committed data; written by scot, start DuckDB in this folder to use them"
 RUNS_COLUMNS = (
     ("table", "VARCHAR"),
     ("key", "VARCHAR"),
@@ -43,11 +45,18 @@ def render_views(datasets: Sequence[Dataset], root: str) -> str:
         statements.append(_view(table, _select(table, schema, current, root)))
         statements.append(_view(f"{table}_all", _select(table, schema, mine, root)))
     statements.append(_view("runs", _runs(datasets, newest)))
-    return (
-        "-- views over committed data; written by scot, start DuckDB in this folder to use them\n"
-        + "\n".join(statements)
-        + "\n"
-    )
+    body = "\n".join(statements) + "\n"
+    return f"{_header(body.encode())}\n{body}"
+
+
+def is_intact(views: bytes) -> bool:
+    """Whether a file of views is as some Scot wrote it, as far as it says: those of the first Scots have no seal."""
+    header, _, body = views.partition(b"\n")
+    return header in (HEADER.encode(), _header(body).encode())
+
+
+def _header(body: bytes) -> str:
+    return f"{HEADER}; seal {digest(body)}"
 
 
 def _view(name: str, select: str) -> str:

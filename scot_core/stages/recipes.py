@@ -13,6 +13,7 @@ from scot_core.stages.distill import distill
 from scot_core.stages.embed import Embeddings, embed
 from scot_core.stages.finetune import finetune
 from scot_core.stages.fit import fit
+from scot_core.stages.gates import require_no_fall
 from scot_core.stages.generate import generate
 from scot_core.stages.invert import Inversion, invert
 from scot_core.stages.seed import seed
@@ -33,6 +34,7 @@ __all__ = [
     "generate",
     "invert",
     "published",
+    "require_no_fall",
     "seed",
     "train",
     "using",
@@ -77,5 +79,6 @@ def walk(run: Run, lake: Lake, pipeline: Pipeline) -> Iterator[Dataset | None]:
     yield vectors.texts
     combiners = train(run, lake, pipeline.train, triplets, vectors)
     yield combiners
-    benchmark(run, lake, pipeline.benchmark, combiners, triplets, vectors)
+    measured = benchmark(run, lake, pipeline.benchmark, combiners, triplets, vectors)
+    require_no_fall(lake, measured.values(), pipeline.benchmark.max_drop)
     yield combiners

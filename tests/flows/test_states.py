@@ -14,11 +14,11 @@ from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
 
-from scot_core.errors import EndpointError, ScotError
+from scot_core.errors import BudgetReached, EndpointError, GateError, ScotError
 from scot_core.lake import Lake
 from scot_core.stages.progress import Meter, Stopped
 from scot_core.stages.step import Tick, Work
-from tasks.states import completed, failure_of, handing_on, is_cached, keys_of
+from tasks.states import GATE, completed, failure_of, gated, handing_on, is_cached, keys_of
 from tasks.steps import raise_first_failure, run_step
 
 
@@ -42,6 +42,21 @@ def test_a_failed_run_is_not_cached_whatever_its_name() -> None:
     error = EndpointError("the server is down")
     assert failure_of(Failed(data=error)) is error
     assert "Failed: gone" in str(failure_of(Failed(message="gone", data="no exception")))
+
+
+@pytest.mark.parametrize("kind", [GateError, BudgetReached])
+def test_a_gate_ends_a_flow_in_a_failed_state_of_its_name_with_its_words(kind: type[GateError]) -> None:
+    error = kind("47.5 of 50")
+
+    @gated
+    def flow(stop: bool) -> State:
+        if stop:
+            raise error
+        return completed("", cached=False)
+
+    ended = flow(stop=True)
+    assert (ended.name, ended.message, ended.is_failed()) == (GATE, "47.5 of 50", True)
+    assert failure_of(ended) is error and flow(stop=False).is_completed()
 
 
 @dataclass
