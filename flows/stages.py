@@ -10,6 +10,7 @@ from prefect import Flow
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.deployments import run_deployment
 
+from flows.common import already_there
 from scot_core.config import STAGES, Config
 from scot_core.errors import ScotError
 from tasks.states import completed, failure_of, is_cached, keys_of
@@ -34,8 +35,10 @@ class Stages:
         if name in self._left_out:
             return defaultdict(str)
         parameters: dict[str, Config | str | None] = {"config": config, **inputs, "lake": self._lake}
-        inline = self._where == "inline"
-        state = stage(**parameters, return_state=True) if inline else self._deployed(name, parameters)
+        if self._where == "inline":
+            state = stage(**parameters, return_state=True)
+        else:  # no worker is asked to start a process that finds everything done
+            state = already_there(stage.fn, parameters) or self._deployed(name, parameters)
         self._states.append(state)
         failure = failure_of(state)
         if failure is not None:
