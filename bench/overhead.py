@@ -98,8 +98,8 @@ def main() -> None:
                     print(json.dumps(row), flush=True)
                 else:
                     print(
-                        f"{count:5d} shards {row['ms_a_shard']:7.2f} ms a shard ({row['cpu_ms_a_shard']:.2f} of CPU), by hand {row['ms_by_hand']:.4f} ms, "
-                        f"{row['threads']} more threads",
+                        f"{count:5d} shards {row['ms_a_shard']:7.2f} ms a shard ({row['cpu_ms_a_shard']:.2f} of CPU), "
+                        f"by hand {row['ms_by_hand']:.4f} ms, {row['threads']} more threads",
                         flush=True,
                     )
 

@@ -102,7 +102,7 @@ def for_distill(
         return (*for_invert(lake, captions, encoder), None)
     if tokens is None:
         what, of_captions = _made_from(lake, captions)
-        spec = None if encoder is None else spec_for(encoder).model_dump(mode="json")
+        spec = None if encoder is None else spec_for(encoder, lake).model_dump(mode="json")
         fits: tuple[str, Fits] = (what, lambda d: of_captions(d) and spec in (None, _encoder(d)))
         words = _newest(lake, "pseudo_tokens", "invert", fits)
     else:
