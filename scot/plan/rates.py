@@ -64,6 +64,9 @@ CATALOGUE_PER_SECOND: Final = {  # profile catalogue on two cores: rows or steps
     "distill": 8.0,
 }
 
+FITTED_PER_SECOND: Final = {"images": 70.0, "steps": 20.0, "from nothing": 3.5}  # stage fit, EfficientNet-Lite0, a core
+FEATURES: Final = 3056  # numbers that it gives for a picture
+
 # ---- published sizes: images with captions and GB of the archives, from each data set's own site ----
 COCO_IMAGES: Final = {
     ("2017", "train"): 118_287,

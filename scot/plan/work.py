@@ -59,6 +59,7 @@ def work(pipeline: Pipeline, known: Known) -> list[StageWork]:
         _seed(pipeline, caption),
         _finetune(pipeline, caption),
         _generate(pipeline, caption, pairs),
+        _fit(pipeline, images),
         _embed(pipeline, known.triplets or pairs, images),
         _train(pipeline),
         _benchmark(pipeline),
@@ -140,6 +141,18 @@ def _generate(pipeline: Pipeline, caption: float, pairs: int) -> StageWork:
         gpu_hours=None if small else hours,
         cpu_hours=pairs / rates.CATALOGUE_PER_SECOND["write"] / 3600 if small else None, note=again,
     )  # fmt: skip
+
+
+def _fit(pipeline: Pipeline, images: int) -> StageWork:
+    config = pipeline.fit
+    looks = images * (1 + config.views)
+    if config.is_from_nothing:
+        seconds, note = config.steps / rates.FITTED_PER_SECOND["from nothing"], "both towers from nothing"
+    else:
+        seconds = looks / rates.FITTED_PER_SECOND["images"] + config.steps / rates.FITTED_PER_SECOND["steps"]
+        note = f"{config.image_tower} and {config.text_tower}, {1 + config.views} looks at each picture"
+    disk = 0 if config.is_from_nothing else looks * rates.FEATURES * 4 / 1e9
+    return StageWork("fit", config.steps, "steps", 1, cpu_hours=seconds / 3600, disk_gb=disk, note=note)
 
 
 def _embed(pipeline: Pipeline, triplets: int, images: int) -> StageWork:

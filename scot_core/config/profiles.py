@@ -48,6 +48,7 @@ PROFILES: dict[str, Pipeline] = {
             endpoint=EndpointConfig(name="openai", base_url="https://api.openai.com/v1", model="gpt-4o"),
             mode="batch",
             max_usd=50.0,
+            filter="lenient",  # the paper filters nothing; what was not done at all teaches nothing
         ),
         finetune=FinetuneConfig(
             base="tiiuae/falcon-7b-instruct",
@@ -58,7 +59,7 @@ PROFILES: dict[str, Pipeline] = {
             max_new_tokens=128,
             evaluation_batch_size=64,
         ),
-        generate=GenerateConfig(max_new_tokens=128, batch_size=128),
+        generate=GenerateConfig(max_new_tokens=128, batch_size=128, filter="lenient"),
         embed=EmbedConfig(encoder="blip2", precision="bfloat16", shard_rows=1000),
         train=TrainConfig(
             projection_dim=paper.PROJECTION_DIM,

@@ -120,10 +120,8 @@ def record(lake: Lake, keys: Iterable[str], settings: Mapping[str, Any]) -> list
     Returns:
         The ids of the generations.
     """
-    known = {dataset.reference: dataset for dataset in lake.datasets()}
     ids = []
-    for root in _ended_in(known, list(keys)):
-        made = generation_of(root, known)
+    for made in ended_in(lake, keys):
         content = {
             "format": 1,
             "generation": made.id,
@@ -136,6 +134,12 @@ def record(lake: Lake, keys: Iterable[str], settings: Mapping[str, Any]) -> list
         lake.storage.create(record_file(made.id), sealed(content))
         ids.append(made.id)
     return ids
+
+
+def ended_in(lake: Lake, keys: Iterable[str]) -> list[Generation]:
+    """The generations that a run ended in, by the keys of its last datasets, of whatever tables."""
+    known = {dataset.reference: dataset for dataset in lake.datasets()}
+    return [generation_of(root, known) for root in _roots(known, list(keys))]
 
 
 def record_file(generation: str) -> str:
@@ -167,7 +171,7 @@ def damaged(lake: Lake, file: str, error: Exception) -> LakeError:
     return LakeError(f"{lake.storage.path(file)} is damaged ({error}): `scot check --repair` moves it aside")
 
 
-def _ended_in(known: Mapping[Reference, Dataset], keys: Sequence[str]) -> list[Dataset]:
+def _roots(known: Mapping[Reference, Dataset], keys: Sequence[str]) -> list[Dataset]:
     """The benchmarks among them, else the dataset of the last table, of several the one with most behind it."""
     for table in ROOTS:
         found = [known[reference] for key in keys if (reference := Reference(table, key)) in known]

@@ -84,7 +84,7 @@ class Distill(Step):
             made = {name: of.get(name) for name in ("encoder", "revision", "pooling", "precision", "spec")}
         else:
             here = {name: getattr(self._embed, name) for name in ("encoder", "revision", "pooling", "precision")}
-            made = {**here, "spec": spec_for(self._embed).model_dump(mode="json")}
+            made = {**here, "spec": spec_for(self._embed, self.lake).model_dump(mode="json")}
         return identities(
             "inverters", source=self._learned_from.source, label=f"distill-{self.config.method}", sealed_as="distill",
             version=DistillConfig.STAGE_VERSION, config={**self.config.identity(), **made},
