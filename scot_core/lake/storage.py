@@ -29,7 +29,8 @@ logger = logging.getLogger(__name__)
 
 TEMPORARY = ".tmp"  # how the name of a file ends while it is written
 REMOTE_THREADS = 16
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 PLACE = "; SCOT_LAKE must name a folder or an object store"
 
 
