@@ -184,13 +184,13 @@ def test_a_part_of_a_draft_can_be_read_and_its_footer_alone(
     draft.write_part(0, triplets(3))
     assert draft.read_part(0)["caption"].to_pylist() == triplets(3)["caption"]
     asked: list[int | None] = []
-    read = Storage.read
+    read = Storage.read_if_there
 
-    def recorded(self: Storage, name: str, last: int | None = None) -> bytes:
+    def recorded(self: Storage, name: str, last: int | None = None) -> bytes | None:
         asked.append(last)
         return read(self, name, last)
 
-    monkeypatch.setattr(Storage, "read", recorded)
+    monkeypatch.setattr(Storage, "read_if_there", recorded)
     assert draft.has_part(0)
     assert asked == [1 << 16]
 
