@@ -83,8 +83,8 @@ def run(
         Go on with captions of one's own where encoder or teacher do not fit them.
     """
     chosen = _chosen(captions, llm, set_)
-    pipeline = with_overrides(profile_of(profile), chosen.overrides)
-    last_stage(until)
+    pipeline = with_overrides(profile_of(profile), chosen.overrides).asking_for(until)
+    last_stage(until, profile)
     place = lake_at(lake, to_write=True)
     say(out, "scot run, profile ", (profile, "bold"), f", lake {place.url}")
     _require_prefect()
@@ -126,8 +126,8 @@ def plan(
     place, chosen = lake_at(lake), _chosen(captions, llm, set_)
     pipeline = with_overrides(profile_of(profile), chosen.overrides)
     checked, faults = _tried(place, pipeline)
-    made = make_plan(place, with_overrides(pipeline, checked.overrides), checked.pairs)
-    made = replace(made, missing=[*made.missing, *faults])
+    made = make_plan(place, with_overrides(pipeline, checked.overrides), checked.pairs, last_stage(None, profile))
+    made = replace(made, missing=[*made.missing, *(f for f in faults if f"captions: {f}" not in made.missing)])
     if json_:
         print(json.dumps(made.as_json()))
     else:

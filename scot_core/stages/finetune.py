@@ -91,15 +91,9 @@ class Finetune(Step):
         work = draft.work_folder()
         held_out = self._held_out()
         before = self._measure(None, held_out)
-        losses: list[tuple[int, float]] = []
-
-        def on_step(step: int, loss: float) -> None:
-            losses.append((step, loss))
-            tick(1)
-
-        adapter = tune(self.config, self._examples(), work, progress=on_step).adapter
-        after = self._measure(adapter, held_out)
-        draft.write_part(shard, self._columns(losses, before, after), files_of(adapter, "adapter"))
+        losses = tune(self.config, self._examples(), work, progress=lambda *_: tick(1))
+        after = self._measure(work, held_out)
+        draft.write_part(shard, self._columns(losses, before, after), files_of(work, "adapter"))
 
     def rows_in(self) -> None:
         """Numbers of a run: as many as there are."""
@@ -133,8 +127,8 @@ class Finetune(Step):
         let_go()
         return quality([row["caption"] for row in rows], replies, judge_of(self._source))
 
-    def _columns(self, losses: Sequence[tuple[int, float]], before: Quality, after: Quality) -> dict[str, Any]:
-        rows: list[tuple[str, int, str, float]] = [("train", step, "loss", loss) for step, loss in losses]
+    def _columns(self, losses: Sequence[float], before: Quality, after: Quality) -> dict[str, Any]:
+        rows: list[tuple[str, int, str, float]] = [("train", step, "loss", loss) for step, loss in enumerate(losses, 1)]
         for phase, measured in (("before", before), ("after", after)):
             named = {
                 "parsed": measured.parsed,
@@ -145,8 +139,3 @@ class Finetune(Step):
             rows += [(phase, 0, f"share_{name}", value) for name, value in named.items() if value is not None]
         columns = dict(zip(("phase", "step", "metric", "value"), map(list, zip(*rows, strict=True)), strict=True))
         return {"source": [self._source] * len(rows), **columns}
-
-
-def adapter_folder(adapters: Dataset, target: Path) -> Path:
-    """Put the adapter of a committed dataset into a local folder."""
-    return adapters.files_in(target) / "adapter"

@@ -128,12 +128,15 @@ def test_one_stage_alone_takes_the_newest_inputs(regenerated: Served) -> None:
     assert "infonce" in {row["method"] for row in rows}
 
 
-def test_stages_run_as_deployments_on_their_pools(regenerated: Served) -> None:
+def test_stages_run_as_deployments_where_there_is_something_to_do(regenerated: Served) -> None:
+    """What is in the lake already is found before a worker is asked to start a process."""
+    before = len(_runs(regenerated))
     run = regenerated.prefect(
-        "deployment", "run", "scot/regenerate", "--watch",
-        "-p", "profile_name=smoke", "-p", "where=deployments", "-p", "until=seed",
+        "deployment", "run", "scot/regenerate", "--watch", "-p", "profile_name=smoke", "-p", "where=deployments",
+        "-p", "until=seed", "-p", 'overrides=["seed.prompt=Write edits, as JSON, now."]',
     )  # fmt: skip
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    assert len(_runs(regenerated)) == before + 2, "scot/regenerate and scot/seed; captions were there"
 
 
 def test_an_unknown_profile_is_refused_at_submission_with_the_names_of_the_profiles(served: Served) -> None:

@@ -37,8 +37,8 @@ def generate(
         else:
             write = Write(lake, config, captions, adapters, tuple(attempts))
         attempts.append(run(write)["replies"])
-    triplets = run(ReadReplies(lake, "generate", "generated", "lines", captions, attempts))["triplets"]
-    return _kept(lake, triplets, config)
+    reading = ReadReplies(lake, "generate", "generated", "lines", captions, attempts, config.filter)
+    return _kept(lake, run(reading)["triplets"], config)
 
 
 def _kept(lake: Lake, triplets: Dataset, config: GenerateConfig, of: int | None = None) -> Dataset:

@@ -30,6 +30,8 @@ class WriteRemotely(Write):
     said to come from; that the server serves that adapter is for whoever starts it.
     """
 
+    spreads = False  # the server does the work, and the key stays here
+
     def __init__(
         self, lake: Lake, config: GenerateConfig, captions: Dataset, adapters: Dataset,
         earlier: Sequence[Dataset] = (), api_key: SecretStr | None = None,

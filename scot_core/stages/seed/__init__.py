@@ -23,7 +23,7 @@ def seed(run: Run, lake: Lake, config: SeedConfig, captions: Dataset, api_key: S
         for work in batch_rounds(lake, config, captions, api_key):
             run(work)
     replies = run(AskForSeeds(lake, config, captions, api_key))["replies"]
-    triplets = run(ReadReplies(lake, "seed", "seed", "json", captions, [replies]))["triplets"]
+    triplets = run(ReadReplies(lake, "seed", "seed", "json", captions, [replies], config.filter))["triplets"]
     require_whole(replies, triplets, config)
     advice = "whoever is asked does not do what seed.prompt wants; try another model (seed.endpoint.model)"
     return require_kept(lake, triplets, config.min_kept, "seed.min_kept", what="replies", advice=advice)
