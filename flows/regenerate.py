@@ -68,7 +68,7 @@ def regenerate(
         if promote:
             put_into_use(place, find(place, made[0]))
         name_runs([ran.run for ran in stage.ran], made[0])
-        if last == last_stage(None) and not stage.cached:
+        if last == last_stage(None, profile_name) and not stage.cached:
             tell_of(made[0])
         return stage.ended()
     finally:

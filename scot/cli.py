@@ -11,6 +11,7 @@ from importlib.metadata import version
 
 from cyclopts import App
 
+from scot.backfill import backfill
 from scot.check import check
 from scot.generations import diff, gc, promote, rollback, runs
 from scot.look import doctor, query, report, search, settings_, status
@@ -36,6 +37,7 @@ for command in (
     report,
     merge,
     check,
+    backfill,
     runs,
     diff,
     promote,

@@ -23,20 +23,34 @@ from runs order by created_at
 """
 
 
-def status(*, lake: LakeOption = None, json_: JsonOption = False) -> None:
-    """What is in the lake: datasets, rows, cost, and work that was begun but not committed."""
+def status(
+    *, check: Annotated[bool, Parameter(negative="")] = False, lake: LakeOption = None, json_: JsonOption = False
+) -> None:
+    """What is in the lake: datasets, rows, cost, and work that was begun but not committed.
+
+    Parameters
+    ----------
+    check
+        Verify every byte of the newest datasets, too, as `scot check` does; exit code 1 where something is damaged.
+    """
+    from scot.check import examined
     from scot_core.query import query as ask
 
     place = lake_at(lake)
     runs = ask(place, RUNS)
     begun, damaged = place.uncommitted(), show_damaged(place)
+    flaws = [f"{flaw.file}: {flaw.why}" for flaw in examined(place, everything=False).damages] if check else []
     if json_:
         datasets = json.loads(as_json(runs))
-        print(json.dumps({"lake": place.url, "datasets": datasets, "uncommitted": begun, "damaged": damaged}))
-        return
-    show_table(out, runs, title=f"lake {place.url}")
-    for name in begun:
-        say(out, f"begun, not committed: {name} (the next run goes on with it)")
+        print(json.dumps({"lake": place.url, "datasets": datasets, "uncommitted": begun, "damaged": damaged + flaws}))
+    else:
+        show_table(out, runs, title=f"lake {place.url}")
+        for name in begun:
+            say(out, f"begun, not committed: {name} (the next run goes on with it)")
+        for flaw in flaws:
+            say(out, ("✗ ", "red"), f"{flaw} (`scot check --repair`)")
+    if flaws:
+        raise SystemExit(1)
 
 
 def show_damaged(lake: Lake) -> list[str]:

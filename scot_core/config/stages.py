@@ -138,6 +138,11 @@ class GenerateConfig(StageConfig):
         return bool(self.endpoint.base_url)
 
     @property
+    def how(self) -> str:
+        """In a few words."""
+        return "mined from the captions" if self.is_mined else f"up to {self.attempts} tries"
+
+    @property
     def is_mined(self) -> bool:
         """Whether no language model is needed, so that nothing is seeded and nothing tuned."""
         return self.writer == "mined"

@@ -18,6 +18,7 @@ from scot_core.lake.manifest import MANIFEST, Usage
 from scot_core.lake.names import Reference
 from scot_core.lake.schema import TABLES
 from scot_core.lake.storage import Storage
+from scot_core.lake.succession import current
 from scot_core.lake.table import Table, committed_at
 from scot_core.lake.views import render_views
 
@@ -39,14 +40,17 @@ class Lake:
         return Table(self.storage, name)
 
     def find(self, identity: Identity) -> Dataset | None:
-        """The committed dataset of an identity, its files checked for presence and size; or None."""
-        dataset = self.table(identity.table).find(identity.key)
+        """The committed dataset of an identity, or of what it was done again as (`backfill`), its files checked for
+        presence and size; or None.
+        """
+        dataset = self.table(identity.table).find(current(self.storage, identity).key)
         if dataset is not None:
             dataset.check()
         return dataset
 
     def draft(self, identity: Identity) -> Draft:
-        return Draft(self.storage, identity)
+        """A dataset being written: that of an identity, or the one that takes its place (`backfill`)."""
+        return Draft(self.storage, current(self.storage, identity))
 
     def read(self) -> tuple[list[Dataset], list[LakeError]]:
         """Every committed dataset of every table, oldest first, and why others cannot be read."""
