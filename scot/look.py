@@ -73,6 +73,7 @@ def search(
     picture: Path | None = None,
     gallery: Path | None = None,
     with_reference: Annotated[bool, Parameter(negative="")] = False,
+    method: str | None = None,
     lake: LakeOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -92,16 +93,19 @@ def search(
         A folder of images to search in place of the lake's; they are embedded anew.
     with_reference
         Let the reference image itself be an answer, where the lake holds it.
+    method
+        How the query is composed, such as tuned-sum or searle; default the Combiner in use. `scot methods` lists all.
     """
     from scot_core.search import Searcher
 
-    answer = Searcher(lake_at(lake), gallery).search(image, text, k, with_reference=with_reference)
+    answer = Searcher(lake_at(lake), gallery, method).search(image, text, k, with_reference=with_reference)
     if picture is not None:
         answer.save(picture)
     if json_:
-        print(json.dumps({"modality_weight": answer.modality_weight, "hits": answer.hits}))
+        print(json.dumps({"method": answer.method, "modality_weight": answer.modality_weight, "hits": answer.hits}))
         return
-    title = f"{text!r} (modality weight of the text {answer.modality_weight:.2f})"
+    weight = "" if answer.modality_weight is None else f", modality weight of the text {answer.modality_weight:.2f}"
+    title = f"{text!r} ({answer.method}{weight})"
     show_table(out, pa.Table.from_pylist(answer.hits), title)
 
 

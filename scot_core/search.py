@@ -17,13 +17,14 @@ from PIL import Image, ImageOps
 from scot_core.benchmarks.own import gallery_of
 from scot_core.encoders.decoding import embed_pictures, open_file
 from scot_core.encoders.preprocessing import UNDECODABLE
-from scot_core.errors import DataError
-from scot_core.lake import Dataset, Lake
+from scot_core.errors import DataError, LakeError
+from scot_core.lake import Lake
 from scot_core.lake.lineage import parents
-from scot_core.lake.promotion import combiners_in_use
+from scot_core.methods import Method, Queries, Ready, method
+from scot_core.methods.combiners import by_combiner
 from scot_core.retrieval import top_k
-from scot_core.stages.benchmark.chosen import embeddings_of
-from scot_core.stages.embed.vectors import encoder_of, made_by, vectors_by_id
+from scot_core.stages.embed.vectors import vectors_by_id
+from scot_core.stages.methods.ground import Ground, LakeKnown
 from scot_core.stages.train import combiners_in
 from scot_core.vectors import Vectors
 
@@ -35,10 +36,11 @@ AT_ONCE = 256  # images of a folder that are embedded in a batch
 
 @dataclass(frozen=True)
 class Answer:
-    """The best images, best first: dicts of rank, image_id, score, caption; and how much the text weighed."""
+    """The best images, best first: dicts of rank, image_id, score, caption; and how much the text weighed to a Combiner."""
 
     reference: Image.Image
-    modality_weight: float
+    method: str
+    modality_weight: float | None
     hits: list[dict[str, Any]]
     images: list[Image.Image]
 
@@ -60,24 +62,32 @@ class Answer:
 
 
 class Searcher:
-    """The promoted Combiner, else the newest, over the images it was trained on and those of its source's benchmark.
+    """A method over the images that the Combiner in use was trained on and those of its source's benchmark.
 
-    Or over the images below a folder, which are embedded once for all searches.
+    Or over the images below a folder, which are embedded once for all searches. Without a name the method is that
+    Combiner: the promoted one, else the newest. Of several seeds the first is asked.
     """
 
-    def __init__(self, lake: Lake, gallery: Path | None = None) -> None:
-        """Raises LakeError where the lake holds no Combiner or no embeddings, DataError for an image that is broken."""
+    def __init__(self, lake: Lake, gallery: Path | None = None, name: str | None = None) -> None:
+        """Raises LakeError where the lake lacks what the method needs, ConfigError for a method that there is not or
+        that the encoder does not know, DataError for an image that is broken.
+        """
         self._lake, self._gallery = lake, gallery
-        combiners = combiners_in_use(lake) or lake.table("combiners").latest()
-        with tempfile.TemporaryDirectory() as folder:
-            self._combiner = next(iter(combiners_in(combiners, Path(folder)).values()))
-        source = combiners.source
-        images = embeddings_of(lake, combiners)
-        galleries = lake.table("embeddings").matching(source=source, stage="embed-gallery")
-        own = [gallery for gallery in galleries if made_by(gallery) == made_by(images)]  # of the source's benchmark
-        drawn = [gallery for gallery in own if _key_of_input(gallery) == _key_of_input(images)]  # with its captions
-        self._embeddings = [images, *(drawn or own)[-1:]]
-        self._encoder = encoder_of(self._embeddings[0])
+        ground = Ground.of(lake)
+        if name is None and ground.combiners is None:
+            raise LakeError(f"{lake.url} holds no Combiner: run `scot run` first, or name a method that needs none")
+        self._known = LakeKnown(ground, seeds=(0,))
+        self._combiner = None
+        if name is None or (ground.combiners is not None and ground.combiners.config["loss"] == name):
+            assert ground.combiners is not None
+            with tempfile.TemporaryDirectory() as folder:
+                self._combiner = next(iter(combiners_in(ground.combiners, Path(folder)).values()))
+            self._method, self._compose = str(ground.combiners.config["loss"]), by_combiner(self._combiner)
+        else:
+            ready = _ready(method(name), self._known)
+            self._method, self._compose = ready.shown, next(iter(ready.runs.values()))
+        self._embeddings = [ground.images, *([ground.benchmark_images] if ground.benchmark_images else [])]
+        self._encoder = self._known.encoder
 
     def search(self, image: Path, text: str, k: int, *, with_reference: bool = False) -> Answer:
         """The k images nearest to the composed embedding; the reference image is none of them unless it may be.
@@ -87,14 +97,12 @@ class Searcher:
         if not text.strip():
             raise DataError("the text is empty: say what should be different, such as --text 'in red instead'")
         reference = _open(image)
-        with torch.inference_mode():
-            v = torch.from_numpy(self._encoder.embed_images([reference]))
-            m = torch.from_numpy(self._encoder.embed_texts([text]))
-            query = self._combiner(v, m).numpy()
-            weight = float(self._combiner.modality_weight(v, m))
+        v = self._encoder.embed_images([reference])
+        asked = Queries([str(image)], v, [(text,)], lambda: self._encoder.embed_texts([text]))
+        query = self._compose(asked)
         ids, vectors = self._searched
         if not with_reference:
-            same = self._same(reference, ids, vectors @ v.numpy()[0])
+            same = self._same(reference, ids, vectors @ v[0])
             kept = [place for place, image_id in enumerate(ids) if image_id not in same]
             if not kept:
                 raise DataError("no image is searched but the reference itself")
@@ -106,7 +114,14 @@ class Searcher:
             {"rank": place + 1, "image_id": image_id, "score": round(float(score), 4), "caption": known[image_id][0]}
             for place, (image_id, score) in enumerate(zip(found, np.asarray(scores)[0], strict=True))
         ]
-        return Answer(reference, weight, hits, [known[image_id][1] for image_id in found])
+        weight = self._weight(asked)
+        return Answer(reference, self._method, weight, hits, [known[image_id][1] for image_id in found])
+
+    def _weight(self, asked: Queries) -> float | None:
+        if self._combiner is None:
+            return None
+        with torch.inference_mode():
+            return float(self._combiner.modality_weight(torch.from_numpy(asked.images), torch.from_numpy(asked.texts)))
 
     @cached_property
     def _searched(self) -> tuple[list[str], Vectors]:
@@ -147,8 +162,12 @@ class Searcher:
         return found
 
 
-def _key_of_input(embeddings: Dataset) -> str | None:
-    return embeddings.inputs[0].key if embeddings.inputs else None
+def _ready(one: Method, known: LakeKnown) -> Ready:
+    """The method, loaded. Raises LakeError with the command that makes what it lacks."""
+    try:
+        return one.ready(known)
+    except LakeError as error:
+        raise LakeError(f"{error}: {'; '.join(need.made_by for need in one.needs)}") from error
 
 
 def _open(path: Path) -> Image.Image:

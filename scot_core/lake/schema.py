@@ -114,6 +114,26 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("key", pa.string()),
         ]
     ),
+    "inverters": pa.schema(
+        [
+            ("source", pa.string()),
+            ("method", pa.string()),
+            ("seed", pa.int32()),
+            ("step", pa.int32()),
+            ("metric", pa.string()),
+            ("value", pa.float64()),
+            ("key", pa.string()),
+        ]
+    ),
+    "phrases": pa.schema(
+        [
+            ("source", pa.string()),
+            ("concept", pa.string()),
+            ("phrase", pa.string()),
+            ("model", pa.string()),
+            ("key", pa.string()),
+        ]
+    ),
     # value, low and high in percent; low and high are a 95 % bootstrap interval over queries
     "benchmarks": pa.schema(
         [
@@ -127,6 +147,22 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("high", pa.float64()),
             ("queries", pa.int32()),
             ("seeds", pa.int32()),
+            ("encoder", pa.string()),
+            ("key", pa.string()),
+        ]
+    ),
+    # a metric of one query by one run (seed) of a method, in percent, or `ms`, the query's milliseconds
+    "scores": pa.schema(
+        [
+            ("source", pa.string()),
+            ("benchmark", pa.string()),
+            ("split", pa.string()),  # a query stands in each of its splits
+            ("stratum", pa.string()),  # the split's value is the mean of its strata's means; empty where there is one
+            ("query_id", pa.string()),
+            ("method", pa.string()),
+            ("run", pa.string()),
+            ("metric", pa.string()),
+            ("value", pa.float64()),
             ("encoder", pa.string()),
             ("key", pa.string()),
         ]

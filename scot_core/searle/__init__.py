@@ -19,7 +19,7 @@ from scot_core.searle.sentences import (
     phrases_of,
     query_sentence,
 )
-from scot_core.searle.towers import CatalogueTower, ClipTower, PseudoWordTower, text_features
+from scot_core.searle.towers import CatalogueTower, ClipTower, PseudoWordTower, text_features, tower_of
 
 __all__ = [
     "TEMPLATES",
@@ -44,5 +44,6 @@ __all__ = [
     "phrases_of",
     "query_sentence",
     "text_features",
+    "tower_of",
     "vocabulary",
 ]

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from scot_core.errors import DataError, ShapeError
+from scot_core.encoders import Encoder
+from scot_core.errors import ConfigError, DataError, ShapeError
 from scot_core.searle.sentences import Sentence
 
 
@@ -158,6 +159,22 @@ class CatalogueTower:
     def texts(self, texts: Sequence[str]) -> Tensor:
         features: Tensor = self._text(self._tokenise(texts))
         return features
+
+
+def tower_of(encoder: Encoder) -> PseudoWordTower:
+    """The text tower of an encoder as `scot_core.encoders.load` gives it.
+
+    Raises ConfigError for an encoder whose text tower takes no word embeddings of a caller's.
+    """
+    if hasattr(encoder, "tokenise") and hasattr(encoder, "text"):
+        return CatalogueTower(encoder)
+    model, tokenizer = getattr(encoder, "model", None), getattr(encoder, "tokenizer", None)
+    if tokenizer is not None and getattr(getattr(model, "config", None), "model_type", None) == "clip":
+        return ClipTower(model, tokenizer)
+    raise ConfigError(
+        f"encoder {encoder.spec.name} does not give its text tower to pseudo-words, which this method writes into "
+        "sentences: embed with clip-b32, clip-l14 or catalogue, or take a method that needs vectors alone"
+    )
 
 
 def _put(words: Tensor, places: Tensor, embeddings: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from scot_core.stages.captions import CaptionedImages, captions
 from scot_core.stages.embed import Embeddings, embed
 from scot_core.stages.finetune import finetune
 from scot_core.stages.generate import generate
+from scot_core.stages.methods import methods, published_methods
 from scot_core.stages.seed import seed
 from scot_core.stages.step import Run
 from scot_core.stages.train import train
@@ -24,7 +25,9 @@ __all__ = [
     "embed",
     "finetune",
     "generate",
+    "methods",
     "published",
+    "published_methods",
     "seed",
     "train",
     "walk",
