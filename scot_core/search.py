@@ -36,11 +36,12 @@ AT_ONCE = 256  # images of a folder that are embedded in a batch
 
 @dataclass(frozen=True)
 class Answer:
-    """The best images, best first: dicts of rank, image_id, score, caption; and how much the text weighed to a Combiner."""
+    """The best images, best first: dicts of rank, image_id, score, caption."""
 
     reference: Image.Image
     method: str
     modality_weight: float | None
+    """How much the text weighed to a Combiner."""
     hits: list[dict[str, Any]]
     images: list[Image.Image]
 

@@ -13,10 +13,11 @@ from typing import Final
 from scot_core.errors import ConfigError
 from scot_core.methods.spec import Compose, Examples, Known, Method, Need, Queries, Ready
 
-__all__ = ["METHODS", "Compose", "Examples", "Known", "Method", "Need", "Queries", "Ready", "method"]
+__all__ = ["METHODS", "Compose", "Examples", "Known", "Method", "Need", "Queries", "Ready", "find_methods", "method"]
 
 
-def _found() -> dict[str, Method]:
+def find_methods() -> dict[str, Method]:
+    """The methods of every file here, by name, in the order of tables."""
     modules = [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)]
     found = [one for module in modules for one in getattr(module, "METHODS", ())]
     return {one.name: one for one in sorted(found, key=_learns)}
@@ -27,8 +28,7 @@ def _learns(one: Method) -> int:
     return len({need.table for need in one.needs}) + sum(need.table != "triplets" for need in one.needs)
 
 
-METHODS: Final = _found()
-"""Every method by its name, in the order of tables."""
+METHODS: Final = find_methods()
 
 
 def method(name: str) -> Method:
