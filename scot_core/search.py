@@ -39,11 +39,11 @@ class Answer:
     """The best images, best first: dicts of rank, image_id, score, caption."""
 
     reference: Image.Image
-    method: str
     modality_weight: float | None
     """How much the text weighed to a Combiner."""
     hits: list[dict[str, Any]]
     images: list[Image.Image]
+    method: str = "scot"
 
     def picture(self) -> Image.Image:
         """Reference and hits side by side."""
@@ -116,7 +116,7 @@ class Searcher:
             for place, (image_id, score) in enumerate(zip(found, np.asarray(scores)[0], strict=True))
         ]
         weight = self._weight(asked)
-        return Answer(reference, self._method, weight, hits, [known[image_id][1] for image_id in found])
+        return Answer(reference, weight, hits, [known[image_id][1] for image_id in found], self._method)
 
     def _weight(self, asked: Queries) -> float | None:
         if self._combiner is None:

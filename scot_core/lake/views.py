@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from scot_core.lake.dataset import Dataset
-from scot_core.lake.schema import SCHEMAS
+from scot_core.lake.schema import SCHEMAS, VECTORS
 
 RUNS_COLUMNS = (
     ("table", "VARCHAR"),
@@ -59,7 +59,7 @@ def _select(table: str, schema: pa.Schema, datasets: Sequence[Dataset], root: st
     if not sets:
         nothing = ", ".join(f'CAST(NULL AS {_sql_type(f.type)}) AS "{f.name}"' for f in schema)
         return f"SELECT {nothing} WHERE false"
-    if table == "embeddings":  # widths differ from encoder to encoder: read as lists of any length
+    if table in VECTORS:  # widths differ from encoder to encoder: read as lists of any length
         fields = ", ".join('"vector"::FLOAT[] AS "vector"' if f.name == "vector" else f'"{f.name}"' for f in schema)
         return " UNION ALL ".join(f"SELECT {fields} FROM {_parquet(paths)}" for paths in sets)
     return f"SELECT * FROM {_parquet([path for paths in sets for path in paths])}"

@@ -22,13 +22,15 @@ def ready(known: Known) -> Ready:
     """One run for each of the seeds that are known: of first pseudo-words, templates and phrases."""
     tower, phrases = known.tower, known.phrases(PHRASES)
     vocabulary = tuple(phrases)
-    vectors = concept_vectors(known.embed_texts, vocabulary)
+    vectors = concept_vectors(known.embed_texts, vocabulary) if vocabulary else None
 
     def composer(seed: int) -> Compose:
         def compose(queries: Queries) -> Vectors:
             rows = {name: row for row, name in enumerate(queries.ids)}  # each reference once
             ids, images = list(rows), queries.images[list(rows.values())]
-            concepts = nearest_concepts(images, vectors, vocabulary, known.oti.concepts)
+            concepts: list[tuple[str, ...]] = [()] * len(ids)
+            if vectors is not None:
+                concepts = nearest_concepts(images, vectors, vocabulary, known.oti.concepts)
             words = [
                 invert(
                     tower, ids[start : start + _AT_ONCE], torch.from_numpy(images[start : start + _AT_ONCE]),

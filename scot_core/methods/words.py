@@ -24,7 +24,7 @@ def by_phi(name: str, ask: Ask = query_sentence) -> Callable[[Known], Ready]:
     def ready(known: Known) -> Ready:
         tower = known.tower  # first: an encoder that gives none is told before anything is read
         loaded = known.load(inverters(name), Phi.load).items()
-        return Ready(name, {run: _composer(phi, tower, ask) for run, phi in loaded})
+        return Ready(name, {run: phi_composer(phi, tower, ask) for run, phi in loaded})
 
     return ready
 
@@ -41,9 +41,9 @@ def written(tower: PseudoWordTower, words: Tensor, queries: Queries, ask: Ask = 
     return vectors
 
 
-def _composer(phi: Phi, tower: PseudoWordTower, ask: Ask) -> Compose:
+def phi_composer(phi: Phi, tower: PseudoWordTower, ask: Ask = query_sentence) -> Compose:
     def compose_by_phi(queries: Queries) -> Vectors:
-        with torch.no_grad():
+        with torch.inference_mode():
             return written(tower, phi(torch.from_numpy(queries.images)), queries, ask)
 
     return compose_by_phi

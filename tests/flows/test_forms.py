@@ -17,13 +17,14 @@ from flows.captions import captions
 from flows.embed import embed
 from flows.finetune import finetune
 from flows.generate import generate
+from flows.methods import methods
 from flows.regenerate import regenerate
 from flows.seed import seed
 from flows.train import train
 from scot_core.config import PROFILES, STAGES, Config
 from scot_core.errors import ConfigError
 
-FLOWS: list[Flow[..., Any]] = [captions, seed, finetune, generate, embed, train, benchmark, regenerate]
+FLOWS: list[Flow[..., Any]] = [captions, seed, finetune, generate, embed, train, benchmark, methods, regenerate]
 
 
 def form(flow: Flow[..., Any]) -> dict[str, Any]:

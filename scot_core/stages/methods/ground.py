@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -81,25 +81,32 @@ class Ground:
         """What a method needs, first the dataset itself. Raises LakeError where the lake holds none that fits."""
         if need.table == "triplets":
             return self.learned_from
+        if need.table == "phrases" and (tokens := self.tokens) is not None and len(tokens.inputs) > 1:
+            return parents(self.lake, tokens)[1:]
         fitting = [one for one in self.lake.table(need.table).matching() if self._fits(one, need)]
         if not fitting:
             raise LakeError(f"no {need.table} of it for encoder {self.spec.name}")
         in_use = None if self.combiners is None else self.combiners.name
         return [next((one for one in fitting if one.name == in_use), fitting[-1])]
 
+    @property
+    def tokens(self) -> Dataset | None:
+        """The newest images that were inverted for this encoder; queries are inverted with their settings."""
+        found = [one for one in self.lake.table("pseudo_tokens").matching() if made_by(one) == self.spec]
+        return found[-1] if found else None
+
     def _fits(self, dataset: Dataset, need: Need) -> bool:
         if any(dataset.config.get(name) != value for name, value in need.config.items()):
             return False
-        if need.table not in ("combiners", "inverters"):
+        if need.table == "inverters":
+            return made_by(dataset) == self.spec
+        if need.table != "combiners":
             return True
         try:
-            learned = embeddings_of(self.lake, dataset)
+            alike = made_by(embeddings_of(self.lake, dataset)) == self.spec
         except LakeError:  # what it was made from was removed: nobody can say that it fits
             return False
-        alike = made_by(learned) == self.spec
-        if need.table == "inverters" or self.combiners is None:
-            return alike
-        return alike and dataset.inputs == self.combiners.inputs
+        return alike and (self.combiners is None or dataset.inputs == self.combiners.inputs)
 
 
 class LakeKnown:
@@ -114,7 +121,9 @@ class LakeKnown:
 
     @property
     def oti(self) -> OtiConfig:
-        return OtiConfig()
+        tokens = self._ground.tokens
+        names = [field.name for field in fields(OtiConfig)]
+        return OtiConfig(**({} if tokens is None else {n: tokens.config[n] for n in names if n in tokens.config}))
 
     @cached_property
     def encoder(self) -> Encoder:
