@@ -33,7 +33,9 @@ from scot_core.catalogue.world import sample
 from scot_core.config import FinetuneConfig
 from scot_core.llm.local.devices import device as device_here
 from scot_core.llm.local.finetune import finetune
-from scot_core.llm.local.generator import CATALOGUE_FALCON, SHIPPED, Generator, dequantise, load_base
+from scot_core.llm.local.four_bits import dequantise
+from scot_core.llm.local.generator import Generator, load_base
+from scot_core.llm.local.weights import CATALOGUE_FALCON, SHIPPED
 from scot_core.memory import let_go
 from scot_core.paper import TRIPLETS
 from scot_core.triplets import local_completion, local_prompt

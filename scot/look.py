@@ -72,12 +72,16 @@ def search(
     k: Annotated[int, Parameter(name=["-k", "--k"])] = 5,
     picture: Path | None = None,
     gallery: Path | None = None,
+    combiner: str | None = None,
+    encoder: str | None = None,
     with_reference: Annotated[bool, Parameter(negative="")] = False,
     method: str | None = None,
     lake: LakeOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Search the lake's images with a reference image and a modification text.
+
+    The reference itself is no answer, unless --with-reference says so. In Python: scot_core.search.Searcher.
 
     Parameters
     ----------
@@ -88,24 +92,37 @@ def search(
     k
         How many images to show.
     picture
-        Write the answer as a picture, reference first.
+        Write the answer as a picture: the reference first, then images with rank, score and caption.
     gallery
-        A folder of images to search in place of the lake's; they are embedded anew.
+        A folder of images to search in place of the lake's; their vectors are kept in SCOT_CACHE (~/.cache/scot).
+    combiner
+        A key of table combiners, a generation (`scot runs`), or a folder with model.safetensors and config.json;
+        default the promoted Combiner, else the newest.
+    encoder
+        Of a Combiner's folder that does not name its own.
     with_reference
         Let the reference image itself be an answer, where the lake holds it.
     method
-        How the query is composed, such as tuned-sum or searle; default the Combiner in use. `scot methods` lists all.
+        How the query is composed, such as tuned-sum or searle; default the Combiner. `scot methods` lists all.
     """
     from scot_core.search import Searcher
 
-    answer = Searcher(lake_at(lake), gallery, method).search(image, text, k, with_reference=with_reference)
+    searcher = Searcher(lake_at(lake), gallery, combiner=combiner, encoder=encoder, method=method)
+    for image_id, why in searcher.left_out.items():
+        say(err, ("left out: ", "yellow"), f"{image_id}: {why}")
+    answer = searcher.search(image, text, k, with_reference=with_reference)
+    if answer.unknown_words:
+        words = ", ".join(map(repr, answer.unknown_words))
+        say(err, ("warning: ", "yellow"), f"encoder {searcher.encoder.spec.name} has never seen {words}")
     if picture is not None:
         answer.save(picture)
     if json_:
-        print(json.dumps({"method": answer.method, "modality_weight": answer.modality_weight, "hits": answer.hits}))
+        weight, unknown = answer.modality_weight, list(answer.unknown_words)
+        print(json.dumps({"modality_weight": weight, "unknown_words": unknown, "hits": answer.hits}))
         return
-    weight = "" if answer.modality_weight is None else f", modality weight of the text {answer.modality_weight:.2f}"
-    title = f"{text!r} ({answer.method}{weight})"
+    by = "" if method is None else f" by {method}"
+    weighed = "" if answer.modality_weight is None else f" (modality weight of the text {answer.modality_weight:.2f})"
+    title = f"{text!r}{by}{weighed}"
     show_table(out, pa.Table.from_pylist(answer.hits), title)
 
 

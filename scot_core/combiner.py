@@ -45,6 +45,9 @@ class Combiner(nn.Module):
     Defaults are CLIP4Cir's sizes (projection 4 x 640, hidden 8 x 640), which the paper keeps for every
     encoder. Dropout acts in four places: both projections, the combination and the scalar branch.
     Raises ConfigError for sizes below 1 or a dropout outside [0, 1).
+
+    Attributes:
+        encoder: the spec of the encoder whose embeddings it composes, as JSON has it; None where nobody said.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Combiner(nn.Module):
             raise ConfigError(f"dropout of a Combiner must be in [0, 1), not {dropout}")
         self.feature_dim, self.projection_dim, self.hidden_dim = feature_dim, projection_dim, hidden_dim
         self.dropout = dropout
+        self.encoder: Mapping[str, Any] | None = None
         self.text_projection = nn.Linear(feature_dim, projection_dim)
         self.image_projection = nn.Linear(feature_dim, projection_dim)
         self.combination = nn.Linear(2 * projection_dim, hidden_dim)
@@ -129,6 +133,7 @@ class Combiner(nn.Module):
             "hidden_dim": self.hidden_dim,
             "dropout": self.dropout,
             "weights_blake2b": digest(weights),
+            **({} if self.encoder is None else {"encoder": dict(self.encoder)}),
         }
         folder = Path(folder)
         try:
@@ -161,6 +166,7 @@ class Combiner(nn.Module):
             raise ModelError(f"{folder / WEIGHTS_FILE} does not hold a Combiner: it has {', '.join(sorted(tensors))}")
         combiner._check_weights(tensors)
         combiner.load_state_dict(tensors, assign=True)
+        combiner.encoder = config.get("encoder")
         return combiner.eval()
 
     def _project(self, image: Tensor, text: Tensor) -> Tensor:
@@ -237,6 +243,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{path} has format {config.get('format')!r}; this version of Scot reads format {_FORMAT}")
     if wrong := [name for name, kind in kinds.items() if not isinstance(config.get(name), kind)]:
         raise ModelError(f"{path} lacks a proper value for {', '.join(wrong)}")
+    if not isinstance(config.get("encoder", {}), dict):
+        raise ModelError(f"{path} names its encoder by {config['encoder']!r}, which is no encoder's spec")
     return config
 
 

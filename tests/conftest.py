@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import Phase, settings
 
+from scot_core.config.settings import settings as environment
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.fingerprint import fingerprint
 
@@ -21,6 +23,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # Of `make mutation`: the same examples for every change, and none made smaller once the change is caught.
 settings.register_profile("mutation", derandomize=True, database=None, phases=[Phase.explicit, Phase.generate])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Vectors of folders are kept where the tests' are, not in the home of whoever runs them."""
+    os.environ["SCOT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    environment.cache_clear()
 
 
 @pytest.fixture(params=["local", "memory"])

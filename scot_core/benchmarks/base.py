@@ -223,15 +223,22 @@ class Benchmark(ABC):
         hits = np.stack([(column[:, None] == targets).any(axis=1) for column in best.T], axis=1)
         return np.where(hits, np.arange(best.shape[1]), -1)
 
-    def require_targets_in_gallery(self) -> None:
-        """DataError where a published annotation names a target that its own published gallery lacks."""
+    def require_in_gallery(self, *, with_references: bool = False) -> None:
+        """DataError where a published annotation names an image that its own published gallery lacks.
+
+        Targets, and `with_references` what the protocol looks up there besides: references and members of subsets.
+        """
         for query in self.queries:
-            for target in query.targets:
-                if target not in self.index:
-                    raise DataError(
-                        f"{self.name} {self.split}: target {target!r} of query {query.id} is not in the published "
-                        "gallery; the annotation files do not belong together"
-                    )
+            named = {"target": query.targets}
+            if with_references:
+                named |= {"reference": (query.reference,), "member": query.subset}
+            for role, images in named.items():
+                for image in images:
+                    if image not in self.index:
+                        raise DataError(
+                            f"{self.name} {self.split}: {role} {image!r} of query {query.id} is not in the published "
+                            "gallery; the annotation files do not belong together"
+                        )
 
 
 def numpy_of(table: Any) -> Any:

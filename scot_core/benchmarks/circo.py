@@ -96,7 +96,7 @@ def load(root: Path, split: str, category: str | None, gallery: Sequence[str] | 
     }
     benchmark = CIRCO(split, queries, ids, images)
     if published is not None:
-        benchmark.require_targets_in_gallery()
+        benchmark.require_in_gallery()
     return benchmark
 
 

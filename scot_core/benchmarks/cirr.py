@@ -91,7 +91,7 @@ def load(root: Path, split: str, category: str | None, gallery: Sequence[str] | 
     images = {str(image): str(file).removeprefix("./") for image, file in files.items()}
     benchmark = CIRR(split, queries, list(images) if gallery is None else gallery, images)
     if gallery is None:
-        benchmark.require_targets_in_gallery()
+        benchmark.require_in_gallery(with_references=True)
     return benchmark
 
 
@@ -101,11 +101,16 @@ def _query(entry: Annotation) -> Query:
     targets = (entry.image_id("target_hard"),) if "target_hard" in entry else ()
     if targets and targets[0] not in members:
         raise entry.fail(f"target {targets[0]!r} is not a member of its image set")
+    if reference in targets:  # it is no candidate, so the query could only be missed
+        raise entry.fail(f"target and reference are both {reference!r}")
+    caption = entry.text("caption")
+    if targets and not caption.strip():  # test1 as published has one: pair 27098
+        raise entry.fail("'caption' is empty")
     return Query(
         id=entry.image_id("pairid"),
         reference=reference,
-        modification=entry.text("caption"),
-        modifications=(entry.text("caption"),),
+        modification=caption,
+        modifications=(caption,),
         targets=targets,
         subset=tuple(member for member in members if member != reference),
     )

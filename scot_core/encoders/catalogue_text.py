@@ -63,6 +63,10 @@ class Tokeniser:
         self._ids = {word: number for number, word in enumerate(vocabulary, start=_FIRST)}
         self._buckets = buckets
 
+    def unknown(self, text: str) -> list[str]:
+        """Words that are not in the vocabulary, each once, in order."""
+        return [word for word in dict.fromkeys(words(text)) if word not in self._ids]
+
     def __call__(self, texts: Sequence[str]) -> Tokens:
         distinct: dict[str, int] = {}
         rows = [[1] + [distinct.setdefault(w, len(distinct) + 2) for w in words(text)] for text in texts]

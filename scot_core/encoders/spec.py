@@ -9,6 +9,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from scot_core.encoders.preprocessing import Pixels
+from scot_core.errors import ModelError
 
 if TYPE_CHECKING:  # loads torch
     from scot_core.vectors import Vectors
@@ -32,6 +33,17 @@ class EncoderSpec(BaseModel):
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
 
 
+def require_same(made: EncoderSpec, here: EncoderSpec, what: str) -> None:
+    """Raises `ModelError` where the encoder that is here would give other vectors than the one that made `what`."""
+    if here != made:
+        pairs = [(name, value, getattr(here, name)) for name, value in made]
+        other = [f"{name} {now!r}, not {then!r}" for name, then, now in pairs if now != then]
+        raise ModelError(
+            f"{what} was made by another encoder {made.name}: here it has {'; '.join(other)}. Embed again, or "
+            "use the Scot and the weights that made it"
+        )
+
+
 class Encoder(Protocol):
     """A frozen image-text encoder: both modalities end in one space, compared by dot product.
 
@@ -49,6 +61,15 @@ class Encoder(Protocol):
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """(n, dim) float32, L2-normalised; captions and modification texts alike."""
+        ...
+
+
+@runtime_checkable
+class KnowsWords(Encoder, Protocol):
+    """An encoder with words of its own, which can tell those that it has never seen."""
+
+    def unknown_words(self, text: str) -> list[str]:
+        """Words of a text that pretraining never showed it, each once, in order."""
         ...
 
 

@@ -69,6 +69,11 @@ class Dataset:
         return self.manifest.key
 
     @property
+    def lake_url(self) -> str:
+        """Where the lake is that holds it."""
+        return self._storage.url
+
+    @property
     def reference(self) -> Reference:
         return Reference(self.table, self.key)
 
@@ -169,9 +174,9 @@ class Dataset:
             if self._storage.size(name) != file.bytes:
                 raise self._damaged(file.name, "does not have the size that was committed")
 
-    def files_in(self, folder: Path) -> Path:
-        """Put the dataset's files (weights) into a local folder, checked, and return the folder."""
-        for file in self.files:
+    def files_in(self, folder: Path, below: str = "") -> Path:
+        """Put the dataset's files (weights), those whose names begin so, into a local folder, checked; returns it."""
+        for file in (file for file in self.files if file.name.startswith(below)):
             target, data = folder / file.name, self._checked(file)
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -118,6 +118,16 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("key", pa.string()),
         ]
     ),
+    "encoders": pa.schema(
+        [
+            ("source", pa.string()),
+            ("phase", pa.string()),  # train | validation | held-out
+            ("step", pa.int32()),
+            ("metric", pa.string()),
+            ("value", pa.float64()),
+            ("key", pa.string()),
+        ]
+    ),
     "combiners": pa.schema(
         [
             ("source", pa.string()),

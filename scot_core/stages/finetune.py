@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from scot_core.config import FinetuneConfig
-from scot_core.errors import DataError
+from scot_core.errors import ConfigError, DataError
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.draft import files_of
 from scot_core.llm import Reply
 from scot_core.llm.local.weights import weights_revision
 from scot_core.sources import RIGHT, Judge, judge_of
+from scot_core.stages.gates import require_quality
 from scot_core.stages.replies.read import CAPTION_COLUMNS
 from scot_core.stages.seed.ask import choose
 from scot_core.stages.step import Run, Step, Tick, identities
@@ -24,16 +25,13 @@ EVALUATION_SEED = 1
 
 
 def finetune(run: Run, lake: Lake, config: FinetuneConfig, captions: Dataset, seeds: Dataset) -> Dataset:
-    """Returns the adapter. Raises DataError where the model learned to write nothing that can be kept."""
-    adapters = run(Finetune(lake, config, captions, seeds))["adapters"]
-    rows = adapters.read(["phase", "metric", "value"]).to_pylist()
-    kept = [row["value"] for row in rows if (row["phase"], row["metric"]) == ("after", "share_kept")]
-    if kept and not kept[0]:
-        raise DataError(
-            f"the tuned model {adapters.name} writes no reply that can be kept: tune it longer (finetune.steps), on "
-            "more seeds (seed.count), take a larger one (finetune.base), or none (generate.writer=mined)"
+    """Returns the adapter. Raises GateError where what the model writes is not good enough to go on with."""
+    if config.min_right and judge_of(captions.source) is None:
+        raise ConfigError(
+            f"finetune.min_right cannot be measured: nobody can judge edits of {captions.source}. Use finetune.min_kept"
         )
-    return adapters
+    adapters = run(Finetune(lake, config, captions, seeds))["adapters"]
+    return require_quality(adapters, {"kept": config.min_kept, "right": config.min_right})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +91,9 @@ class Finetune(Step):
         work = draft.work_folder()
         held_out = self._held_out()
         before = self._measure(None, held_out)
-        losses: list[tuple[int, float]] = []
-
-        def on_step(step: int, loss: float) -> None:
-            losses.append((step, loss))
-            tick(1)
-
-        adapter = tune(self.config, self._examples(), work, progress=on_step).adapter
-        after = self._measure(adapter, held_out)
-        draft.write_part(shard, self._columns(losses, before, after), files_of(adapter, "adapter"))
+        losses = tune(self.config, self._examples(), work, progress=lambda *_: tick(1))
+        after = self._measure(work, held_out)
+        draft.write_part(shard, self._columns(losses, before, after), files_of(work, "adapter"))
 
     def rows_in(self) -> None:
         """Numbers of a run: as many as there are."""
@@ -135,8 +127,8 @@ class Finetune(Step):
         let_go()
         return quality([row["caption"] for row in rows], replies, judge_of(self._source))
 
-    def _columns(self, losses: Sequence[tuple[int, float]], before: Quality, after: Quality) -> dict[str, Any]:
-        rows: list[tuple[str, int, str, float]] = [("train", step, "loss", loss) for step, loss in losses]
+    def _columns(self, losses: Sequence[float], before: Quality, after: Quality) -> dict[str, Any]:
+        rows: list[tuple[str, int, str, float]] = [("train", step, "loss", loss) for step, loss in enumerate(losses, 1)]
         for phase, measured in (("before", before), ("after", after)):
             named = {
                 "parsed": measured.parsed,
@@ -147,8 +139,3 @@ class Finetune(Step):
             rows += [(phase, 0, f"share_{name}", value) for name, value in named.items() if value is not None]
         columns = dict(zip(("phase", "step", "metric", "value"), map(list, zip(*rows, strict=True)), strict=True))
         return {"source": [self._source] * len(rows), **columns}
-
-
-def adapter_folder(adapters: Dataset, target: Path) -> Path:
-    """Put the adapter of a committed dataset into a local folder."""
-    return adapters.files_in(target) / "adapter"

@@ -67,6 +67,7 @@ class TrainCombiner(Step):
             done = step
 
         trained = train_combiner(self.data, self.config, seed, draft.work_folder() / f"seed-{seed}", on_step)
+        trained.combiner.encoder = self._images.config["spec"]
         with tempfile.TemporaryDirectory() as folder:
             trained.combiner.save(Path(folder))
             weights = files_of(Path(folder), f"seed-{seed}")
@@ -113,10 +114,18 @@ def combiners_in(dataset: Dataset, folder: Path) -> dict[int, Combiner]:
     return {int(seed): Combiner.load(folder / f"seed-{seed}") for seed in dataset.config["seeds"]}
 
 
+def first_combiner(dataset: Dataset) -> Combiner:
+    """That of the first seed alone."""
+    seed = f"seed-{dataset.config['seeds'][0]}"
+    with tempfile.TemporaryDirectory() as folder:
+        return Combiner.load(dataset.files_in(Path(folder), below=f"{seed}/") / seed)
+
+
 def text_share(lake: Lake, combiners: Dataset) -> float:
     """How much the first Combiner lets the text weigh, between 0 and 1, on average over triplets it learned from."""
     triplets, images, texts = parents(lake, combiners)
     data = training_set(triplets, images, texts)
-    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
-        combiner = next(iter(combiners_in(combiners, Path(folder)).values()))
-        return float(combiner.modality_weight(data.image[:WEIGHED], data.modification[:WEIGHED]).mean())
+    with torch.inference_mode():
+        return float(
+            first_combiner(combiners).modality_weight(data.image[:WEIGHED], data.modification[:WEIGHED]).mean()
+        )

@@ -16,6 +16,7 @@ from scot_core.triplets.prompts import (
 )
 from scot_core.triplets.reading import (
     PARSER_VERSION,
+    Filter,
     Parsed,
     Rejection,
     Style,
@@ -33,6 +34,7 @@ __all__ = [
     "PROMPT_VERSION",
     "RESPONSE_FORMAT",
     "SYSTEM_PROMPT",
+    "Filter",
     "Parsed",
     "Rejection",
     "Style",

@@ -9,7 +9,7 @@ must have been replaced or removed on request. A short list of English function 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Final
@@ -78,13 +78,16 @@ def fault(caption: str, modification: str, modified_caption: str) -> str | None:
         "unsupported_edit": the modified caption has new words of which the modification does not speak;
         "lost_content": words went that nobody asked to remove or replace.
     """
-    request = _Request.of(modification)
-    change = _Change.between(content(caption), content(modified_caption))
+    request = Request.of(modification)
+    change = Change.between(content(caption), content(modified_caption))
     if not _is_applied(request, change):
         return "unapplied_edit"
     if not _is_supported(request, change):
         return "unsupported_edit"
     return None if _is_kept(request, change) else "lost_content"
+
+
+Relation = Callable[[str, str], bool]  # whether two words are one
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,7 @@ def _stem(word: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Clause:
+class Clause:
     """One request of a modification: words that shall be there, words that shall go, whether something goes."""
 
     wanted: frozenset[str]
@@ -129,7 +132,7 @@ class _Clause:
     removes: bool
 
     @classmethod
-    def of(cls, text: str) -> _Clause:
+    def of(cls, text: str) -> Clause:
         words = {word.text for word in content(text)}
         goes = {w.text for found in _OLD_AFTER.finditer(text) for w in content(found.group(1) or found.group(2))}
         wanted = frozenset(words - goes - (_REQUEST - _LARGE - _SMALL) - _ABSENT)
@@ -137,26 +140,29 @@ class _Clause:
 
 
 @dataclass(frozen=True, slots=True)
-class _Request:
-    clauses: tuple[_Clause, ...]
+class Request:
+    """A modification: its clauses, its words of content, and whether it asks for another thing altogether."""
+
+    clauses: tuple[Clause, ...]
     words: frozenset[str]
     new_thing: bool
 
     @classmethod
-    def of(cls, modification: str) -> _Request:
+    def of(cls, modification: str) -> Request:
         texts = _CLAUSE.split(modification.lower().strip(" .!?"))
         words = frozenset(word.text for word in content(modification))
-        return cls(tuple(map(_Clause.of, texts)), words, any(map(_NEW_THING.search, texts)))
+        return cls(tuple(map(Clause.of, texts)), words, any(map(_NEW_THING.search, texts)))
 
-    def speaks_of(self, word: str) -> bool:
+    def speaks_of(self, word: str, same: Relation = related) -> bool:
+        """Whether a word is one of the request's, as `same` tells, or of a family that it names."""
         families = ((_LARGE, _LARGE), (_SMALL, _SMALL), (_ABSENT, _REMOVAL))
         if any(word in family and self.words & spoken for family, spoken in families):
             return True
-        return any(related(word, w) for w in self.words)
+        return any(same(word, w) for w in self.words)
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class Run:
     """Words that went from one place, `at` of the caption's words of content, and words that came there."""
 
     at: int
@@ -169,19 +175,21 @@ class _Run:
 
 
 @dataclass(frozen=True, slots=True)
-class _Change:
+class Change:
+    """Words of content of both captions, and the runs by which these differ."""
+
     before: tuple[str, ...]
     after: tuple[str, ...]
-    runs: tuple[_Run, ...]
+    runs: tuple[Run, ...]
     places: tuple[int, ...]  # of the words before
 
     @classmethod
-    def between(cls, before: Sequence[Word], after: Sequence[Word]) -> _Change:
+    def between(cls, before: Sequence[Word], after: Sequence[Word]) -> Change:
         # By stems: "two dogs play" and "one dog plays" differ in one word.
         stems = [[_stem(word.text) for word in words] for words in (before, after)]
         steps = SequenceMatcher(None, stems[0], stems[1], autojunk=False).get_opcodes()
         texts = tuple(word.text for word in before)
-        runs = [_Run(i, texts[i:j], tuple(after[k:m])) for tag, i, j, k, m in steps if tag != "equal"]
+        runs = [Run(i, texts[i:j], tuple(after[k:m])) for tag, i, j, k, m in steps if tag != "equal"]
         places = tuple(word.place for word in before)
         return cls(texts, tuple(word.text for word in after), tuple(runs), places)
 
@@ -198,25 +206,26 @@ class _Change:
         return [word for run in self.runs for word in run.gone]
 
 
-def _has(word: str, words: Iterable[str]) -> bool:
+def has(word: str, words: Iterable[str], same: Relation = related) -> bool:
+    """Whether a word, or another of its family, is among others."""
     for family in (_LARGE, _SMALL):
         if word in family:
             return any(w in family for w in words)
-    return any(related(word, w) for w in words)
+    return any(same(word, w) for w in words)
 
 
-def _is_applied(request: _Request, change: _Change) -> bool:
+def _is_applied(request: Request, change: Change) -> bool:
     """Every clause shows in the modified caption by words that are new, and what shall go has gone."""
     come, gone = change.come, change.gone
     unnamed = 0
     for clause in request.clauses:
-        missing = sum(not _has(word, change.after) for word in clause.wanted)
+        missing = sum(not has(word, change.after) for word in clause.wanted)
         if clause.wanted and (
-            missing > _MISSING_SHARE * len(clause.wanted) or not any(_has(w, come) for w in clause.wanted)
+            missing > _MISSING_SHARE * len(clause.wanted) or not any(has(w, come) for w in clause.wanted)
         ):
             return False
-        named = [word for word in clause.old if _has(word, change.before)]
-        if any(not _has(word, gone) and not _is_denied(word, change.after) for word in named):
+        named = [word for word in clause.old if has(word, change.before)]
+        if any(not has(word, gone) and not is_denied(word, change.after) for word in named):
             return False
         unnamed += clause.removes and not named
     # What goes without having been named ("make it plain") leaves a word of absence, or a gap.
@@ -224,11 +233,12 @@ def _is_applied(request: _Request, change: _Change) -> bool:
     return bool(come or gone) and unnamed <= gaps + sum(word in _ABSENT for word in come)
 
 
-def _is_denied(word: str, words: Sequence[str]) -> bool:
+def is_denied(word: str, words: Sequence[str]) -> bool:
+    """Whether a word stands after a word of absence: "no ball"."""
     return any(related(w, word) and i > 0 and words[i - 1] in _ABSENT for i, w in enumerate(words))
 
 
-def _is_supported(request: _Request, change: _Change) -> bool:
+def _is_supported(request: Request, change: Change) -> bool:
     """Every new word is spoken of, was moved, or is the noun right after such a word where nothing made room for it."""
     moved = list(change.gone)
     for run in change.runs:
@@ -243,13 +253,13 @@ def _is_supported(request: _Request, change: _Change) -> bool:
     return True
 
 
-def _is_kept(request: _Request, change: _Change) -> bool:
+def _is_kept(request: Request, change: Change) -> bool:
     """Words go only where others come for them, where the request names them, or with a thing that is replaced."""
     if len(change.gone) > _LOST_SHARE * len(change.before) or _has_orphan(request, change):
         return False
     come = change.come
     fillers = [run for run in change.runs if run.come and not run.gone]
-    unnamed = sum(clause.removes and not any(_has(w, change.before) for w in clause.old) for clause in request.clauses)
+    unnamed = sum(clause.removes and not any(has(w, change.before) for w in clause.old) for clause in request.clauses)
     loose = 0
     for run in change.runs:
         gone = [word for word in run.gone if word not in come]
@@ -266,7 +276,7 @@ def _is_kept(request: _Request, change: _Change) -> bool:
     return loose <= (_PARTS if request.new_thing else 0)
 
 
-def _has_orphan(request: _Request, change: _Change) -> bool:
+def _has_orphan(request: Request, change: Change) -> bool:
     """Whether a size or colour left a thing that stays, without being spoken of or replaced by another."""
     come = change.come
     for run in change.runs:

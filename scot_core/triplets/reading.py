@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from scot_core.triplets import edits
+from scot_core.triplets import edits, lenient
 
 PARSER_VERSION: Final = 1  # of parse, screen and duplicates: another number makes new triplets of old replies
 
 Style = Literal["lines", "json"]
+Filter = Literal["off", "lenient", "strict"]
+FAULTS: Final = {"lenient": lenient.fault, "strict": edits.fault}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +109,19 @@ _LEAK = re.compile(
 )
 
 
-def screen(caption: str, parsed: Parsed, finish_reason: str) -> Rejection | None:
+def screen(
+    caption: str, parsed: Parsed, finish_reason: str, strength: Filter = "strict"
+) -> Rejection | None:  # fmt: skip
     """General filters: None for a triplet worth keeping, else the first reason against it.
 
-    In order: `truncated`, `refused`, `error_<kind>` (the reply is not whole); `prompt_leak`; `identical`;
-    `modification_is_caption`; `modification_is_modified_caption`; `length`; and those of
-    `scot_core.triplets.edits.fault`: `unapplied_edit`, `unsupported_edit`, `lost_content`.
+    Strength `off` asks only that the reply is whole; `lenient` and `strict` differ in how exactly an edit must be
+    applied (`scot_core.triplets.lenient`, `scot_core.triplets.edits`). In order: `truncated`, `refused`,
+    `error_<kind>` (the reply is not whole); `prompt_leak`; `identical`; `modification_is_caption`;
+    `modification_is_modified_caption`; `length`; `unapplied_edit`, `unsupported_edit`, `lost_content`.
     """
     modification, modified = parsed.modification, parsed.modified_caption
     before, asked, after = normalise(caption), normalise(modification), normalise(modified)
-    if (unfinished := _unfinished(finish_reason)) is not None:
+    if (unfinished := _unfinished(finish_reason)) is not None or strength == "off":
         return unfinished
     if _leaks(caption, modification) or _leaks(caption, modified):
         return Rejection("prompt_leak")
@@ -130,7 +135,7 @@ def screen(caption: str, parsed: Parsed, finish_reason: str) -> Rejection | None
     fits = bounds[0] <= len(after) <= bounds[1] and len(after) <= _MAX_MODIFIED_CAPTION
     if not fits or len(modification) > _MAX_MODIFICATION or not asked or not after:
         return Rejection("length")
-    reason = edits.fault(caption, modification, modified)
+    reason = FAULTS[strength](caption, modification, modified)
     return Rejection(reason) if reason is not None else None
 
 
@@ -139,14 +144,16 @@ def _leaks(caption: str, text: str) -> bool:
     return leak is not None and leak.group().lower() not in caption.lower()
 
 
-def read_reply(caption: str, text: str, finish_reason: str, style: Style) -> Parsed | Rejection:
+def read_reply(
+    caption: str, text: str, finish_reason: str, style: Style, strength: Filter = "strict"
+) -> Parsed | Rejection:
     """The triplet of a reply: finished, parsed and screened, or the reason why there is none."""
     if (unfinished := _unfinished(finish_reason)) is not None:
         return unfinished
     parsed = parse(text, style)
     if isinstance(parsed, Rejection):
         return parsed
-    return screen(caption, parsed, finish_reason) or parsed
+    return screen(caption, parsed, finish_reason, strength) or parsed
 
 
 def normalise(text: str) -> str:

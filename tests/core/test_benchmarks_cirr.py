@@ -117,6 +117,26 @@ def test_a_target_outside_its_image_set_is_refused(tmp_path: Path) -> None:
         benchmarks.load("cirr", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"target_hard": "dev-0"}, "entry 0: target and reference are both 'dev-0'"),
+        ({"caption": " "}, "entry 0: 'caption' is empty"),
+        ({"reference": "dev-999"}, "reference 'dev-999' of query 1 is not in the published gallery"),
+        ({"img_set": {"members": [*MEMBERS, "dev-998"]}}, "member 'dev-998' of query 1 is not in the published"),
+    ],
+)
+def test_an_entry_that_cannot_be_asked_is_refused(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    write(tmp_path, "val", [{**entry(1, "dev-0", "dev-10"), **change}])
+    with pytest.raises(DataError, match=words):
+        benchmarks.load("cirr", tmp_path)
+
+
+def test_a_hidden_query_may_say_nothing_as_one_of_the_published_does(tmp_path: Path) -> None:
+    write(tmp_path, "test1", [{**entry(1, "dev-0", None), "caption": ""}])
+    assert benchmarks.load("cirr", tmp_path, split="test1").queries[0].modification == ""
+
+
 def test_twice_the_same_pair_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "val", [entry(1, "dev-0", "dev-10"), entry(1, "dev-0", "dev-20")])
     with pytest.raises(DataError, match="query id '1'"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,9 @@ from transformers.models.falcon import modeling_falcon
 
 from scot_core.config import FinetuneConfig
 from scot_core.errors import DataError, ModelError
-from scot_core.llm.local import decode, finetune
+from scot_core.llm.local import decode, finetune, four_bits
 from scot_core.llm.local import generator as local
+from scot_core.llm.local.weights import CATALOGUE_FALCON, SHIPPED, weights_revision
 from tests.tiny_llm import EXAMPLES, build_falcon, build_tokenizer, on
 
 SETTINGS = FinetuneConfig(rank=4, alpha=8, steps=24, batch_size=6, learning_rate=2e-2, seed=3, checkpoint_every=7)
@@ -34,24 +34,28 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def tuned(base: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[finetune.FinetuneResult, list[float]]:
-    losses: list[float] = []
-    result = finetune.finetune(
-        on(base, SETTINGS),
-        EXAMPLES,
-        tmp_path_factory.mktemp("adapter"),
-        progress=lambda done, loss: losses.append(loss),
-    )
-    return result, losses
+def tuned(base: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[float]]:
+    """An adapter, and the losses of its training."""
+    told: list[float] = []
+    out = tmp_path_factory.mktemp("adapter")
+    losses = finetune.finetune(on(base, SETTINGS), EXAMPLES, out, progress=lambda _, loss: told.append(loss))
+    assert losses == told
+    return out, losses
 
 
 def files(folder: Path) -> dict[str, str]:
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir() if p.is_file()}
 
 
-def stop_after(steps: int) -> Callable[[], bool]:
-    calls = iter(range(1, 1000))
-    return lambda: next(calls) >= steps
+def stop_at(step: int, config: FinetuneConfig, out: Path) -> None:
+    """Tune until a step is done."""
+
+    def stop(done: int, _: float) -> None:
+        if done >= step:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune.finetune(config, EXAMPLES, out, progress=stop)
 
 
 # -------------------------------------------------------------------------------------------- four bits
@@ -59,8 +63,8 @@ def stop_after(steps: int) -> Callable[[], bool]:
 
 def test_every_linear_layer_but_the_head_is_four_bit(base: str) -> None:
     model, tokenizer = local.load_base(base)
-    check = local.is_four_bit(model)
-    assert check == local.FourBitCheck(quantised=8, plain=())  # 2 layers of 4
+    check = four_bits.is_four_bit(model)
+    assert check == four_bits.FourBitCheck(quantised=8, plain=())  # 2 layers of 4
     assert not any(p.requires_grad for p in model.parameters())
     assert not model.training
     assert tokenizer.pad_token_id is not None
@@ -110,20 +114,20 @@ def test_a_model_that_brings_code_or_pickles_is_refused(base: str, tmp_path: Pat
 
 
 def test_weights_are_identified_by_their_content(base: str, tmp_path: Path) -> None:
-    assert local.weights_revision("tiiuae/falcon-7b-instruct", "ab" * 20) == "ab" * 20
+    assert weights_revision("tiiuae/falcon-7b-instruct", "ab" * 20) == "ab" * 20
     copies = [tmp_path / name for name in ("one", "other")]
     for folder in copies:
         shutil.copytree(base, folder)
     (copies[0] / "provenance.json").write_text("{}")
     (copies[1] / "config.json").write_text((Path(base) / "config.json").read_text() + " ")
-    found = [local.weights_revision(str(folder)) for folder in (Path(base), *copies)]
+    found = [weights_revision(str(folder)) for folder in (Path(base), *copies)]
     assert found[0] == found[1] != found[2]
     with pytest.raises(ModelError, match="no language model at"):
-        local.weights_revision("./nowhere")
+        weights_revision("./nowhere")
 
 
 def test_an_adapter_of_another_model_is_refused(base: str, tuned: Any, tmp_path: Path) -> None:
-    for file in tuned[0].adapter.iterdir():
+    for file in tuned[0].iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"r": 5}))
@@ -135,13 +139,12 @@ def test_an_adapter_of_another_model_is_refused(base: str, tuned: Any, tmp_path:
 
 
 def test_finetune_lowers_the_loss_and_saves_an_adapter(base: str, tuned: Any) -> None:
-    result, losses = tuned
-    assert result.finished and result.steps == 24 and result.check.ok
-    assert list(result.losses) == losses
+    adapter, losses = tuned
+    assert len(losses) == 24
     assert np.mean(losses[-5:]) < 0.85 * losses[0]
-    assert set(files(result.adapter)) == {"adapter_model.safetensors", "adapter_config.json"}
-    assert not (result.adapter / "_checkpoint").exists()
-    config = json.loads((result.adapter / "adapter_config.json").read_text())
+    assert set(files(adapter)) == {"adapter_model.safetensors", "adapter_config.json"}
+    assert not (adapter / "_checkpoint").exists()
+    config = json.loads((adapter / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == base
     assert set(config["target_modules"]) == set(finetune.FALCON_LAYERS)
 
@@ -157,28 +160,25 @@ def test_the_base_is_frozen(base: str, tuned: Any, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_stopped_and_resumed_finetune_ends_with_the_same_bytes(base: str, tuned: Any, tmp_path: Path) -> None:
-    first = finetune.finetune(on(base, SETTINGS), EXAMPLES, tmp_path, should_stop=stop_after(2))
-    assert not first.finished and first.steps == 2 and files(tmp_path) == {}
-    second = finetune.finetune(on(base, SETTINGS), EXAMPLES, tmp_path, should_stop=stop_after(3))
-    assert second.steps == 5
-    last = finetune.finetune(on(base, SETTINGS), EXAMPLES, tmp_path)
-    assert last.finished and last.steps == 24 and last.losses == tuned[0].losses
-    assert files(tmp_path) == files(tuned[0].adapter)
+    for step in (9, 15):
+        stop_at(step, on(base, SETTINGS), tmp_path)
+        assert files(tmp_path) == {}
+    assert finetune.finetune(on(base, SETTINGS), EXAMPLES, tmp_path) == tuned[1]
+    assert files(tmp_path) == files(tuned[0])
 
 
 def test_a_checkpoint_of_other_settings_is_left_aside(base: str, tuned: Any, tmp_path: Path) -> None:
-    finetune.finetune(on(base, SETTINGS, seed=4), EXAMPLES, tmp_path, should_stop=stop_after(2))
-    result = finetune.finetune(on(base, SETTINGS), EXAMPLES, tmp_path)
-    assert len(result.losses) == 24
-    assert files(tmp_path) == files(tuned[0].adapter)
+    stop_at(8, on(base, SETTINGS, seed=4), tmp_path)
+    assert finetune.finetune(on(base, SETTINGS), EXAMPLES, tmp_path) == tuned[1]
+    assert files(tmp_path) == files(tuned[0])
 
 
 def test_a_damaged_checkpoint_counts_as_none(base: str, tuned: Any, tmp_path: Path) -> None:
-    finetune.finetune(on(base, SETTINGS), EXAMPLES, tmp_path, should_stop=stop_after(1))
+    stop_at(8, on(base, SETTINGS), tmp_path)
     (damaged,) = (tmp_path / "_checkpoint").iterdir()
     damaged.write_bytes(b"not a tensor")
-    assert finetune.finetune(on(base, SETTINGS), EXAMPLES, tmp_path).steps == 24
-    assert files(tmp_path) == files(tuned[0].adapter)
+    assert finetune.finetune(on(base, SETTINGS), EXAMPLES, tmp_path) == tuned[1]
+    assert files(tmp_path) == files(tuned[0])
 
 
 def test_gradient_accumulation_is_one_large_batch(base: str, tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_gradient_accumulation_is_one_large_batch(base: str, tmp_path: Path) -> 
     whole = on(base, SETTINGS, steps=2, batch_size=8)
     halves = on(base, whole, batch_size=4, gradient_accumulation=2)
     results = [finetune.finetune(c, examples, tmp_path / str(c.batch_size)) for c in (whole, halves)]
-    assert results[0].losses == pytest.approx(results[1].losses, rel=1e-5)
+    assert results[0] == pytest.approx(results[1], rel=1e-5)
 
 
 def test_no_examples_are_refused(base: str, tmp_path: Path) -> None:
@@ -214,14 +214,14 @@ def test_batches_depend_on_seed_and_position_alone(count: int, batch_size: int, 
 
 @pytest.fixture(scope="module")
 def generator(base: str, tuned: Any) -> local.Generator:
-    return local.Generator.load(base, tuned[0].adapter)
+    return local.Generator.load(base, tuned[0])
 
 
 def test_dequantised_weights_compute_what_four_bits_and_adapter_do(base: str, generator: Any, tuned: Any) -> None:
     model, tokenizer = local.load_base(base)
-    four_bit = local._with_adapter(model, tuned[0].adapter)
-    assert local.is_four_bit(four_bit).quantised == 8
-    assert local.is_four_bit(generator.model).quantised == 0
+    four_bit = local._with_adapter(model, tuned[0])
+    assert four_bits.is_four_bit(four_bit).quantised == 8
+    assert four_bits.is_four_bit(generator.model).quantised == 0
     ids = tokenizer([EXAMPLES[0][0]], return_tensors="pt").input_ids
     with torch.inference_mode():
         expected, bare, found = four_bit(ids).logits, local.load_base(base)[0](ids).logits, generator.model(ids).logits
@@ -272,11 +272,11 @@ def test_any_other_causal_model_is_tuned_and_writes(tmp_path: Path) -> None:
     )
     LlamaForCausalLM(config).save_pretrained(tmp_path / "llama")
     name = str(tmp_path / "llama")
-    result = finetune.finetune(on(name, SETTINGS, steps=2), EXAMPLES, tmp_path / "adapter")
-    assert result.check.quantised == 14  # 2 layers of 7
+    finetune.finetune(on(name, SETTINGS, steps=2), EXAMPLES, tmp_path / "adapter")
+    assert four_bits.is_four_bit(local.load_base(name)[0]).quantised == 14  # 2 layers of 7
     adapted = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["target_modules"]
     assert len({name.rpartition(".")[2] for name in adapted}) == 7 and "lm_head" not in adapted
-    written = local.Generator.load(name, result.adapter).generate(
+    written = local.Generator.load(name, tmp_path / "adapter").generate(
         [prompt for prompt, _ in EXAMPLES[:3]], [1, 2, 3], max_new_tokens=5, batch_size=3
     )
     assert len(written) == 3 and all(1 <= reply.completion_tokens <= 5 for reply in written)
@@ -303,12 +303,12 @@ def test_sampling_follows_the_softmax() -> None:
 
 
 def test_the_shipped_falcon_has_the_shape_of_the_large_one() -> None:
-    folder = local.SHIPPED[local.CATALOGUE_FALCON]
+    folder = SHIPPED[CATALOGUE_FALCON]
     config = FalconConfig.from_pretrained(folder)
     assert config.multi_query and config.parallel_attn
     assert not (config.alibi or config.new_decoder_architecture or config.bias)
-    model, tokenizer = local.load_base(local.CATALOGUE_FALCON)
-    assert local.is_four_bit(model).quantised == 4 * config.num_hidden_layers
+    model, tokenizer = local.load_base(CATALOGUE_FALCON)
+    assert four_bits.is_four_bit(model).quantised == 4 * config.num_hidden_layers
     text = "caption: a photo of a t-shirt\nedit: make it red"
     assert tokenizer.decode(tokenizer(text).input_ids) == text
     provenance = json.loads((folder / "provenance.json").read_text())

@@ -11,8 +11,8 @@ import pytest
 from scot_core.config import FinetuneConfig, GenerateConfig, profile, with_overrides
 from scot_core.errors import ModelError
 from scot_core.lake import Lake
+from scot_core.llm.local import four_bits, smollm2
 from scot_core.llm.local import generator as local
-from scot_core.llm.local import smollm2
 from scot_core.llm.local.weights import resolve, weights_revision
 from scot_core.stages.finetune import Finetune
 from scot_core.stages.generate.local import Write
@@ -65,7 +65,7 @@ def test_smollm2_learns_to_write_triplets(tmp_path: Path, monkeypatch: pytest.Mo
     folder = smollm2.folder()
     assert smollm2.folder() == folder and folder.parent == tmp_path / "scot"
     model, _ = local.load_base("smollm2")
-    assert local.is_four_bit(model) == local.FourBitCheck(quantised=30 * 7, plain=())
+    assert four_bits.is_four_bit(model) == four_bits.FourBitCheck(quantised=30 * 7, plain=())
     del model
 
     lake = Lake(tmp_path / "lake")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from scot_core.benchmarks.mined import hold_out
 from scot_core.benchmarks.reported import beside
 from scot_core.config import Pipeline, PublishedConfig, with_overrides
-from scot_core.errors import ConfigError, DataError
+from scot_core.errors import ConfigError, DataError, GateError
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.search import Searcher
 from scot_core.stages import recipes
@@ -85,7 +86,7 @@ def test_captions_without_an_edit_stop_before_anything_is_trained(tmp_path: Path
     lines = table.read_text().splitlines()
     table.write_text("\n".join([lines[0], f"{lines[1].split(',')[0]},a lonely violin"]) + "\n")
     walk = recipes.walk(run_here, Lake(tmp_path / "lake"), pipeline_of(table, "generate.held_out=0.001"))
-    with pytest.raises(DataError, match=r"generate\.min_kept.*no_edit"):
+    with pytest.raises(GateError, match=r"generate\.min_kept.*no_edit"):
         list(walk)
     assert not (tmp_path / "lake" / "combiners").exists()
 
@@ -182,3 +183,20 @@ def test_a_folder_is_searched_in_place_of_the_lake(walked: tuple[Lake, list[Data
 
 def test_how_much_the_text_weighs_is_known(walked: tuple[Lake, list[Dataset | None]]) -> None:
     assert 0 < text_share(walked[0], walked[0].table("combiners").latest()) < 1
+
+
+def test_the_notebook_of_the_readme_runs(
+    walked: tuple[Lake, list[Dataset | None]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    code = readme.split("```python\n")[1].split("```")[0]
+    assert len(code.splitlines()) <= 12 and "Searcher" in code
+    captioned(tmp_path / "photos")
+    (tmp_path / "pictures").symlink_to(tmp_path / "photos" / "pictures")
+    (tmp_path / "lake").symlink_to(walked[0].url)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in printed] == ["1", "2", "3", "4", "5"]
+    assert Image.open(tmp_path / "answer.png").width > 900

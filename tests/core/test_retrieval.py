@@ -93,11 +93,13 @@ def test_small_pieces_and_scores_that_float32_cannot_tell_apart(dtype: torch.dty
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (("_COUNTED", 1), ("_SEARCHED", 1), ("_QUERY_ROWS", 2)):
             patch.setattr(retrieval, name, {False: value})
-        patch.setattr(retrieval, "TERMS", 100)
+        patch.setattr(retrieval, "_TERMS", {False: 100})
+        patch.setattr(retrieval, "_ROUNDED_FROM", int(rng.integers(1, 6)))
         patch.setattr(retrieval, "_SLACK", 2)
         scores, indices = retrieval.top_k(q, g, int(k))
         found = retrieval.ranks(q, g, asked, exclude=removed)
         within = retrieval.order_within(q, g, asked)
+    assert isinstance(within, torch.Tensor)
     assert indices.tolist() == order[:, :k].tolist()
     assert scores.tolist() == torch.from_numpy(np.take_along_axis(exact, order[:, :k], 1)).to(dtype).tolist()
     for row, ranked, wanted, out in zip(
@@ -154,6 +156,33 @@ def test_the_same_vector_ties_wherever_it_stands() -> None:
     assert indices[0].tolist() == copies[:5].tolist()
 
 
+@pytest.mark.parametrize("precision", ["bf16", "tf32"])
+def test_products_that_are_allowed_to_round_their_inputs_change_nothing(
+    precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As torch may on a GPU, or on a CPU that has instructions for it: told so, it rounds; here whatever it does."""
+    rng = np.random.default_rng(8)
+    queries, gallery = (torch.from_numpy(unit(rng, rows, 24)) for rows in (20, 3000))
+    targets = torch.from_numpy(rng.integers(0, 3000, (20, 2)))
+
+    def everything() -> list[list[Any]]:
+        found = (*retrieval.top_k(queries, gallery, 40), retrieval.ranks(queries, gallery, targets))
+        return [one.tolist() for one in found]
+
+    expected = everything()
+    blocks = retrieval._blocks
+    digits = {"bf16": torch.bfloat16, "tf32": torch.float16}[precision]  # of TF32: as many as half precision has
+    monkeypatch.setattr(
+        retrieval, "_blocks", lambda q, g, *rest: blocks(q.to(digits).float(), g.to(digits).float(), *rest)
+    )
+    setting = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before, setting.fp32_precision = setting.fp32_precision, precision
+    try:
+        assert everything() == expected
+    finally:
+        setting.fp32_precision = before
+
+
 def test_results_do_not_depend_on_how_the_work_is_cut() -> None:
     rng = np.random.default_rng(2)
     queries, gallery = unit(rng, 40, 33), unit(rng, 5000, 33)
@@ -161,7 +190,7 @@ def test_results_do_not_depend_on_how_the_work_is_cut() -> None:
     targets = rng.integers(0, 5000, 40)
     together = retrieval.ranks(queries, gallery, targets)
     one_by_one = [int(retrieval.ranks(queries[i : i + 1], gallery, targets[i : i + 1])[0]) for i in range(40)]
-    assert together.tolist() == one_by_one
+    assert together.tolist() == retrieval.ranks(queries, gallery, targets.tolist()).tolist() == one_by_one
     permuted = rng.permutation(5000)
     shuffled = retrieval.ranks(queries, gallery[permuted], np.argsort(permuted)[targets])
     assert (np.abs(shuffled - together) <= 1).all()
@@ -305,5 +334,18 @@ def test_a_gpu_orders_as_the_cpu_does(dtype: torch.dtype) -> None:
     gallery[100:200] = gallery[:100]  # ties
     queries, targets = gallery[::50] + torch.randn(100, 64).to(dtype) / 20, torch.randint(0, 5000, (100, 2))
     expected = retrieval.ranks(queries, gallery, targets)
-    assert retrieval.ranks(queries.cuda(), gallery.cuda(), targets.cuda()).cpu().equal(expected)
+    for where in ("cuda", "cpu"):
+        assert retrieval.ranks(queries.cuda(), gallery.cuda(), targets.to(where)).cpu().equal(expected)
     assert retrieval.top_k(queries.cuda(), gallery.cuda(), 50)[1].cpu().equal(retrieval.top_k(queries, gallery, 50)[1])
+
+
+@pytest.mark.parametrize("spread", [1.0, 1e-2, 1e-4])
+def test_products_of_bfloat16_change_nothing(spread: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all of a gallery lies within their rounding, and where nothing does; on CPUs without them, either way."""
+    rng = np.random.default_rng(11)
+    queries = unit(rng, 70, 33)
+    gallery = queries[0] + F32(spread) * unit(rng, 4100, 33)
+    exact = np.argsort(-(queries.astype(np.float64) @ gallery.astype(np.float64).T), axis=1, kind="stable")
+    for usable in (True, False):
+        monkeypatch.setattr(retrieval, "_multiplies_bfloat16", lambda usable=usable: usable)
+        assert np.array_equal(retrieval.top_k(queries, gallery, 7)[1], exact[:, :7])

@@ -38,7 +38,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def adapter(base: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return finetune.finetune(on(base, TUNING), EXAMPLES, tmp_path_factory.mktemp("tuned")).adapter
+    out = tmp_path_factory.mktemp("tuned")
+    finetune.finetune(on(base, TUNING), EXAMPLES, out)
+    return out
 
 
 @pytest.fixture(scope="module")

@@ -131,7 +131,7 @@ def test_what_a_lake_can_measure_is_measured_and_the_rest_is_named(lake: Lake) -
 def test_a_method_s_rows_are_kept_until_what_it_learned_changes(lake: Lake, tmp_path: Path) -> None:
     before = sit(lake).scores
     with pytest.raises(LakeError, match="no inverters of it"):
-        Searcher(lake, name="searle")
+        Searcher(lake, method="searle")
     assert recipes.methods(reuse, lake, ALL)[0].scores.keys() == before.keys()
     first = inverted(lake, tmp_path)
     with pytest.raises(NotMeasuredError, match="searle on catalogue"):
@@ -148,15 +148,15 @@ def test_pictures_are_searched_by_any_method(lake: Lake, tmp_path: Path) -> None
     Image.new("RGB", (64, 64), "red").save(reference)
     found = {}
     for name in (None, "scot", "image-only", "searle"):
-        answer = Searcher(lake, name=name).search(reference, "in blue", 3)
+        answer = Searcher(lake, method=name).search(reference, "in blue", 3)
         found[name] = [hit["image_id"] for hit in answer.hits]
         assert (answer.modality_weight is None) == (name in ("image-only", "searle"))
-        assert answer.method == (name or "scot") and len(answer.hits) == 3
+        assert len(answer.hits) == 3
     assert found[None] == found["scot"] and len({*map(tuple, found.values())}) == 3
     with pytest.raises(ConfigError, match="there is no method 'magic'"):
-        Searcher(lake, name="magic")
+        Searcher(lake, method="magic")
     with pytest.raises(LakeError, match=r"scot run --set train\.loss=infonce"):
-        Searcher(lake, name="infonce")
+        Searcher(lake, method="infonce")
 
 
 def test_the_command_prints_what_is_measured_already(

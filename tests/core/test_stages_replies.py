@@ -253,7 +253,8 @@ def test_the_step_is_not_done_twice_and_another_style_is_another_dataset(local_l
     ] == first
     fewer = ReadReplies(local_lake, "generate", "generated", "lines", captions, attempts[:1])
     other = ReadReplies(local_lake, "generate", "generated", "json", captions, attempts)
-    assert len({s.outputs["triplets"].key for s in (step, fewer, other)}) == 3
+    loosely = ReadReplies(local_lake, "generate", "generated", "lines", captions, attempts, "off")
+    assert len({s.outputs["triplets"].key for s in (step, fewer, other, loosely)}) == 4
     triplets = run_here(fewer)["triplets"]
     assert triplets.manifest.rows == Rows(given=5, out=3, rejected=2)
 

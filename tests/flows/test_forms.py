@@ -14,9 +14,11 @@ from prefect.exceptions import ParameterTypeError
 
 from flows.benchmark import benchmark
 from flows.captions import captions
+from flows.distill import distill
 from flows.embed import embed
 from flows.finetune import finetune
 from flows.generate import generate
+from flows.invert import invert
 from flows.methods import methods
 from flows.regenerate import regenerate
 from flows.seed import seed
@@ -24,7 +26,9 @@ from flows.train import train
 from scot_core.config import PROFILES, STAGES, Config
 from scot_core.errors import ConfigError
 
-FLOWS: list[Flow[..., Any]] = [captions, seed, finetune, generate, embed, train, benchmark, methods, regenerate]
+FLOWS: list[Flow[..., Any]] = [
+    captions, invert, distill, seed, finetune, generate, embed, train, benchmark, methods, regenerate,
+]  # fmt: skip
 
 
 def form(flow: Flow[..., Any]) -> dict[str, Any]:
@@ -65,6 +69,9 @@ def test_a_regeneration_calls_the_stages_in_their_order(monkeypatch: pytest.Monk
 
     monkeypatch.setattr("flows.regenerate.Stages", Stages)
     regenerate.fn("smoke", lake=str(tmp_path / "lake"))
+    assert called == list(PROFILES["smoke"].stages)
+    called.clear()
+    regenerate.fn("smoke", ["distill.method=searle"], lake=str(tmp_path / "lake"))
     assert called == list(STAGES)
 
 

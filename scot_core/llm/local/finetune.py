@@ -11,7 +11,6 @@ import json
 import math
 import random
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from scot_core import checkpoint
 from scot_core.config import FinetuneConfig
 from scot_core.errors import DataError, ModelError
 from scot_core.lake.fingerprint import digest
-from scot_core.llm.local.generator import FourBitCheck, is_four_bit, load_base
+from scot_core.llm.local.generator import load_base
 from scot_core.memory import halved
 
 # Every linear layer of a Falcon block; a model without these names gets all its linear layers adapted.
@@ -34,29 +33,6 @@ _WARM_UP: Final = 20  # steps
 _LENGTH_WINDOW: Final = 8  # batches sorted by length together
 _CHECKPOINTED_SIZE: Final = 1_000_000_000  # parameters from which activations are recomputed to save memory
 _IGNORED: Final = -100
-
-
-@dataclass(frozen=True, slots=True)
-class FinetuneResult:
-    """What a finetune did.
-
-    Attributes:
-        adapter: PEFT folder (adapter_model.safetensors, adapter_config.json); absent when not finished.
-        finished: False when `should_stop` ended it early; its checkpoint is kept.
-        steps: optimizer steps done.
-        losses: mean loss of a completion token, one number for each step, those before a resume included.
-        seconds: of this call, loading included.
-        trained_parameters: of the adapter.
-        check: that the base is 4-bit.
-    """
-
-    adapter: Path
-    finished: bool
-    steps: int
-    losses: tuple[float, ...]
-    seconds: float
-    trained_parameters: int
-    check: FourBitCheck
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,21 +186,18 @@ def _save_adapter(model: Any, out: Path) -> None:
     shutil.rmtree(unfinished)
 
 
-def _report(progress: Callable[[int, float], object] | None, step: int, loss: float) -> None:
-    if progress is not None:
-        progress(step, loss)
-
-
 def finetune(
     config: FinetuneConfig,
     examples: Sequence[tuple[str, str]],
     out: Path,
     *,
     device: str | None = None,
-    progress: Callable[[int, float], object] | None = None,
-    should_stop: Callable[[], bool] | None = None,
-) -> FinetuneResult:
+    progress: Callable[[int, float], object] = lambda step, loss: None,
+) -> list[float]:
     """Train a LoRA adapter on a 4-bit base, from the last checkpoint under `out/_checkpoint` if there is one.
+
+    Returns the mean loss of a completion token, one number for each step, those before a resume included. The adapter
+    is a PEFT folder (adapter_model.safetensors, adapter_config.json) in `out`.
 
     Args:
         config: the base, as `local.load_base` takes it, and how to train.
@@ -232,7 +205,6 @@ def finetune(
         out: the adapter's folder.
         device: as `local.load_base`.
         progress: called with (steps done, loss) after each step, and at once for each step of a checkpoint.
-        should_stop: asked after each step; True writes a checkpoint and returns.
 
     Raises:
         ModelError: the base cannot be loaded or is not 4-bit; the loss is no longer a number; the device's
@@ -240,10 +212,8 @@ def finetune(
         ConfigError: a hub id without a commit.
         DataError: no examples.
     """
-    began = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     loaded, tokenizer = load_base(config.base, revision=config.revision, device=device)
-    check = is_four_bit(loaded)
     tokens = _tokenised(examples, tokenizer)
     model = _adapted(loaded, config)
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -252,9 +222,8 @@ def finetune(
     note = {"examples": _digest(examples), **config.identity()}
     start, losses = checkpoint.restore(saved, parameters, optimizer, note=note)
     for done, loss in enumerate(losses, 1):
-        _report(progress, done, loss)
+        progress(done, loss)
     schedule = _Schedule([len(e) for e in tokens], config.batch_size, config.seed)
-    stopped = False
     rows = config.batch_size
     for step in range(start, config.steps):
         for group in optimizer.param_groups:
@@ -270,21 +239,9 @@ def finetune(
         losses.append(loss)
         torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
         optimizer.step()
-        _report(progress, step + 1, losses[-1])
-        stopped = should_stop is not None and step + 1 < config.steps and should_stop()
-        if stopped or (step + 1) % config.checkpoint_every == 0:
+        progress(step + 1, loss)
+        if (step + 1) % config.checkpoint_every == 0:
             checkpoint.save(saved, parameters, optimizer, step + 1, note=note, record=losses)
-        if stopped:
-            break
-    if not stopped:
-        _save_adapter(model, out)
-        shutil.rmtree(saved.parent, ignore_errors=True)
-    return FinetuneResult(
-        adapter=out,
-        finished=not stopped,
-        steps=len(losses),
-        losses=tuple(losses),
-        seconds=time.monotonic() - began,
-        trained_parameters=sum(p.numel() for p in parameters.values()),
-        check=check,
-    )
+    _save_adapter(model, out)
+    shutil.rmtree(saved.parent, ignore_errors=True)
+    return losses

@@ -35,11 +35,6 @@ class FourBitCheck:
     quantised: int
     plain: tuple[str, ...]
 
-    @property
-    def ok(self) -> bool:
-        """Every linear layer but the head is 4-bit, and there is one at all."""
-        return self.quantised > 0 and not self.plain
-
 
 def is_four_bit(model: nn.Module) -> FourBitCheck:
     """Count the 4-bit linear layers of a model; its output head and LoRA matrices do not count as plain."""
@@ -56,7 +51,7 @@ def is_four_bit(model: nn.Module) -> FourBitCheck:
 def require_four_bit(model: nn.Module, name: str) -> None:
     """Raise ModelError unless every linear layer of the model, its head apart, is 4-bit."""
     check = is_four_bit(model)
-    if not check.ok:
+    if check.plain or not check.quantised:
         raise ModelError(
             f"{name} is not a 4-bit model: {check.quantised} linear layers are quantised, "
             f"{len(check.plain)} are not "

@@ -13,39 +13,25 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from peft import PeftModel
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.falcon import modeling_falcon
 
 from scot_core.errors import ModelError
 from scot_core.llm import Reply
 from scot_core.llm.local.decode import SeededPrompt, decode
 from scot_core.llm.local.devices import device as device_here
-from scot_core.llm.local.weights import CATALOGUE_FALCON, SHIPPED, pinned, resolve, weights_revision
+from scot_core.llm.local.four_bits import compute_alike, dequantise, require_four_bit
+from scot_core.llm.local.weights import pinned, resolve
 from scot_core.memory import halved
-
-try:
-    from peft import PeftModel
-    from transformers import BitsAndBytesConfig
-    from transformers.models.falcon import modeling_falcon
-
-    from scot_core.llm.local.four_bits import FourBitCheck, compute_alike, dequantise, is_four_bit, require_four_bit
-except ImportError as error:  # pragma: no cover - part of every test environment
-    raise ModelError(
-        f"local language models need transformers, peft and bitsandbytes ({error}): they come with scot"
-    ) from error
-
-__all__ = [
-    "CATALOGUE_FALCON",
-    "SHIPPED",
-    "FourBitCheck",
-    "Generator",
-    "dequantise",
-    "is_four_bit",
-    "load_base",
-    "require_four_bit",
-    "resolve",
-    "weights_revision",
-]
 
 # A model writes from dequantised weights, several times faster, where these take no more than so many bytes on a CPU
 # (float32), or this share of a GPU's memory (bfloat16): keys, values and logits need the rest.
@@ -195,6 +181,7 @@ class Generator:
         temperature: float = 0.8,
         max_new_tokens: int = 64,
         batch_size: int,
+        repeat_bigrams: bool = True,
         progress: Callable[[int], object] | None = None,
     ) -> list[Reply]:
         """Continue each prompt until the end-of-sequence token or `max_new_tokens`.
@@ -210,6 +197,7 @@ class Generator:
             temperature: of the softmax; 0 takes the likeliest token.
             max_new_tokens: bound on each reply.
             batch_size: rows decoded together.
+            repeat_bigrams: False keeps two neighbouring tokens from standing in a text again.
             progress: called after each batch with its number of rows.
 
         Returns:
@@ -227,7 +215,10 @@ class Generator:
         end = int(self.tokenizer.eos_token_id)
 
         def write(rows: Sequence[SeededPrompt]) -> list[list[int]]:
-            return decode(self.model, rows, end=end, temperature=temperature, max_new_tokens=max_new_tokens)
+            return decode(
+                self.model, rows, end=end, temperature=temperature, max_new_tokens=max_new_tokens,
+                repeat_bigrams=repeat_bigrams,
+            )  # fmt: skip
 
         # The size that fits is found anew in each call: what a shard says may not depend on the shards before it.
         size = batch_size

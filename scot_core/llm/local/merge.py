@@ -17,7 +17,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from scot_core.errors import ModelError
 from scot_core.lake import Dataset
 from scot_core.llm.local.devices import devices
-from scot_core.llm.local.generator import Generator, dequantise
+from scot_core.llm.local.four_bits import dequantise
+from scot_core.llm.local.generator import Generator
 from scot_core.llm.local.weights import resolve
 
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from scot_core.config import EmbedConfig
 from scot_core.encoders import Encoder, EncoderSpec, load, spec_of
-from scot_core.errors import DataError, ModelError
-from scot_core.lake import Dataset
+from scot_core.encoders.spec import require_same
+from scot_core.errors import DataError
+from scot_core.lake import Dataset, Lake
 
 if TYPE_CHECKING:  # loads torch
     from scot_core.vectors import Vectors
@@ -30,9 +31,10 @@ def vectors_by_id(datasets: Sequence[Dataset]) -> tuple[dict[str, int], Vectors]
     return {item: row for row, item in enumerate(ids)}, np.concatenate(blocks)
 
 
-def spec_for(config: EmbedConfig) -> EncoderSpec:
+def spec_for(config: EmbedConfig, lake: Lake) -> EncoderSpec:
     """The spec of the encoder that a configuration names. Raises what `scot_core.encoders.spec_of` raises."""
-    return spec_of(config.encoder, revision=config.revision, pooling=config.pooling, precision=config.precision)
+    c = config
+    return spec_of(c.encoder, revision=c.revision, pooling=c.pooling, precision=c.precision, lake=lake)
 
 
 def made_by(dataset: Dataset) -> EncoderSpec:
@@ -42,14 +44,7 @@ def made_by(dataset: Dataset) -> EncoderSpec:
 
 def require_made_by(dataset: Dataset, here: EncoderSpec) -> None:
     """Raises `ModelError` where the encoder that is here would give other vectors than the dataset's."""
-    made = made_by(dataset)
-    if here != made:
-        pairs = [(name, value, getattr(here, name)) for name, value in made]
-        other = [f"{name} {now!r}, not {then!r}" for name, then, now in pairs if now != then]
-        raise ModelError(
-            f"{dataset.name} was made by another encoder {made.name}: here it has {'; '.join(other)}. Embed again, or "
-            "use the Scot and the weights that made it"
-        )
+    require_same(made_by(dataset), here, dataset.name)
 
 
 def encoder_of(dataset: Dataset, *, device: str | None = None) -> Encoder:
@@ -64,6 +59,7 @@ def encoder_of(dataset: Dataset, *, device: str | None = None) -> Encoder:
         pooling=config.get("pooling"),
         precision=config.get("precision"),
         device=device,
+        lake=Lake(dataset.lake_url),
     )
     require_made_by(dataset, encoder.spec)
     return encoder

@@ -17,10 +17,9 @@ from scot_core.lake import Dataset, Identity, Lake, Usage
 from scot_core.llm.local.devices import devices as devices_here
 from scot_core.llm.local.writers import Job, Weights, Writers
 from scot_core.llm.plain import plain
-from scot_core.stages.finetune import adapter_folder
-from scot_core.stages.replies.read import CAPTION_COLUMNS, read_replies, reply_columns, usage_of
+from scot_core.stages.replies.read import CAPTION_COLUMNS, parsing, read_replies, reply_columns, usage_of
 from scot_core.stages.step import Step, Tick, identities, shard_sizes
-from scot_core.triplets import PARSER_VERSION, local_prompt
+from scot_core.triplets import local_prompt
 
 
 class Write(Step):
@@ -30,7 +29,7 @@ class Write(Step):
     interrupted ends with the same bytes as one that was not, whichever of several devices of one kind wrote a shard.
     """
 
-    stage, unit = "generate", "replies"
+    stage, unit, spreads = "generate", "replies", True
 
     def __init__(
         self, lake: Lake, config: GenerateConfig, captions: Dataset, adapters: Dataset,
@@ -50,7 +49,7 @@ class Write(Step):
         config: dict[str, Any] = {**self.config.identity(), "attempt": self.attempt}
         del config["attempts"]  # how many more there may be changes nothing in this one
         if self._earlier:  # what was rejected, and so what is tried again, depends on how replies are read
-            config["parser"] = PARSER_VERSION
+            config |= parsing(self.config.filter)
         return identities(
             "replies", source=self._captions.source,
             label="generate" if self.attempt == 1 else f"generate-try{self.attempt}", sealed_as="generate",
@@ -63,7 +62,7 @@ class Write(Step):
         rows = self._captions.read(CAPTION_COLUMNS).to_pylist()
         if not self._earlier:
             return list(rows)
-        readings = read_replies(rows, [d.read() for d in self._earlier], "lines")
+        readings = read_replies(rows, [d.read() for d in self._earlier], "lines", self.config.filter)
         return [reading.caption for reading in readings if reading.reason is not None]
 
     def shards(self) -> Sequence[int]:
@@ -98,9 +97,18 @@ class Write(Step):
                 work = self.drafts["replies"].work_folder()  # what a kill leaves there goes with the commit
                 folder = Path(self._held.enter_context(tempfile.TemporaryDirectory(dir=work)))
                 config = self._adapters.config
-                weights = Weights(config["base"], adapter_folder(self._adapters, folder), config["revision"])
+                adapter = self._adapters.files_in(folder) / "adapter"
+                weights = Weights(config["base"], adapter, config["revision"])
                 self._writers = self._held.enter_context(Writers(weights, self._devices))
             return self._writers
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name not in ("_held", "_writers")}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        super().__setstate__(state)
+        self._devices = tuple(devices_here())  # of the machine it has come to
+        self._held, self._writers = ExitStack(), None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -15,10 +15,11 @@ from scot_core.lake import Dataset, Lake
 from scot_core.lake.lineage import ancestor, parents
 from scot_core.lake.promotion import combiners_in_use
 from scot_core.methods import Examples, Need
-from scot_core.searle import OtiConfig, Phrase, PseudoWordTower, phrases_of, tower_of
+from scot_core.searle import OtiConfig, Phrase, PseudoWordTower, tower_of
 from scot_core.stages.benchmark.chosen import embeddings_of
 from scot_core.stages.benchmark.measure_catalogue import examples
 from scot_core.stages.embed.vectors import encoder_of, made_by
+from scot_core.stages.invert import phrases_in
 from scot_core.vectors import Vectors
 
 T = TypeVar("T")
@@ -64,18 +65,9 @@ class Ground:
     @property
     def gallery(self) -> Dataset | None:
         """The images of the catalogue's benchmark that were drawn with the captions, where they are embedded."""
-        alike = [one for one in self._galleries if _origin(one) == _origin(self.images)]
-        return alike[-1] if alike else None
-
-    @property
-    def benchmark_images(self) -> Dataset | None:
-        """The same or, where there is none, the newest of the source's benchmark."""
-        return self.gallery or next(reversed(self._galleries), None)
-
-    @property
-    def _galleries(self) -> list[Dataset]:
         found = self.lake.table("embeddings").matching(source=self.images.source, stage="embed-gallery")
-        return [one for one in found if made_by(one) == self.spec]
+        alike = [one for one in found if made_by(one) == self.spec and _origin(one) == _origin(self.images)]
+        return alike[-1] if alike else None
 
     def find(self, need: Need) -> list[Dataset]:
         """What a method needs, first the dataset itself. Raises LakeError where the lake holds none that fits."""
@@ -148,14 +140,6 @@ class LakeKnown:
 
     def phrases(self, need: Need) -> Mapping[str, Sequence[Phrase]]:
         return phrases_in(self._ground.find(need)[0])
-
-
-def phrases_in(dataset: Dataset) -> Mapping[str, Sequence[Phrase]]:
-    """The phrases of each concept."""
-    texts: dict[str, list[str]] = {}
-    for row in dataset.read(["concept", "phrase"]).to_pylist():
-        texts.setdefault(row["concept"], []).append(row["phrase"])
-    return phrases_of(texts)
 
 
 def _promoted(lake: Lake) -> list[Dataset]:

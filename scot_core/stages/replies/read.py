@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import pyarrow as pa
 
-from scot_core.errors import DataError
 from scot_core.lake import Dataset, Identity, Lake, Usage
 from scot_core.stages.step import Step, Tick, identities
-from scot_core.triplets import PARSER_VERSION, Rejection, Style, duplicates, read_reply
+from scot_core.triplets import PARSER_VERSION, Filter, Rejection, Style, duplicates, read_reply
 
 CAPTION_COLUMNS = ("pair_id", "source", "image_id", "caption")
 
@@ -30,7 +28,9 @@ class Reading:
     reason: str | None
 
 
-def read_replies(captions: Sequence[Mapping[str, Any]], attempts: Sequence[pa.Table], style: Style) -> list[Reading]:
+def read_replies(
+    captions: Sequence[Mapping[str, Any]], attempts: Sequence[pa.Table], style: Style, strength: Filter = "strict"
+) -> list[Reading]:
     """One reading for every caption that was asked, in the order of the first attempt.
 
     `attempts` holds the replies of each try; the first acceptable one counts. Within a try, later rows that
@@ -42,7 +42,7 @@ def read_replies(captions: Sequence[Mapping[str, Any]], attempts: Sequence[pa.Ta
     for table in attempts:
         replies = {row["pair_id"]: row for row in table.to_pylist()}
         waiting = [i for i in asked if i in replies and (i not in readings or readings[i].reason is not None)]
-        tried = [_read(by_id[i], replies[i], readings.get(i), style) for i in waiting]
+        tried = [_read(by_id[i], replies[i], readings.get(i), style, strength) for i in waiting]
         kept = [reading for reading in readings.values() if reading.reason is None]
         repeated = duplicates([(r.caption["caption"], r.modification) for r in [*kept, *tried]])[len(kept) :]
         for reading, again in zip(tried, repeated, strict=True):
@@ -50,9 +50,11 @@ def read_replies(captions: Sequence[Mapping[str, Any]], attempts: Sequence[pa.Ta
     return [readings[i] for i in asked]
 
 
-def _read(caption: Mapping[str, Any], reply: Mapping[str, Any], before: Reading | None, style: Style) -> Reading:
+def _read(
+    caption: Mapping[str, Any], reply: Mapping[str, Any], before: Reading | None, style: Style, strength: Filter
+) -> Reading:
     tries = 1 if before is None else before.tries + 1
-    result = read_reply(caption["caption"], reply["text"], reply["finish_reason"], style)
+    result = read_reply(caption["caption"], reply["text"], reply["finish_reason"], style, strength)
     if isinstance(result, Rejection):
         return Reading(caption, reply["model"], tries, reply["text"], None, None, result.reason)
     return Reading(caption, reply["model"], tries, reply["text"], result.modification, result.modified_caption, None)
@@ -62,6 +64,11 @@ def _rejected(reading: Reading, reason: str) -> Reading:
     return Reading(reading.caption, reading.model, reading.tries, reading.raw, None, None, reason)
 
 
+def parsing(strength: Filter) -> dict[str, Any]:
+    """What enters a fingerprint of how replies are read; lakes from before there was a choice were read strictly."""
+    return {"parser": PARSER_VERSION} | ({} if strength == "strict" else {"filter": strength})
+
+
 class ReadReplies(Step):
     """Triplets and rejects from the replies of one or more attempts. Rows in = triplets + rejects."""
 
@@ -69,17 +76,17 @@ class ReadReplies(Step):
 
     def __init__(
         self, lake: Lake, stage: str, kind: Literal["seed", "generated"], style: Style,
-        captions: Dataset, attempts: Sequence[Dataset],
+        captions: Dataset, attempts: Sequence[Dataset], strength: Filter = "strict",
     ) -> None:  # fmt: skip
         super().__init__(lake)
-        self.stage, self._kind, self._style = stage, kind, style
+        self.stage, self._kind, self._style, self._strength = stage, kind, style, strength
         self._captions, self._attempts = captions, attempts
 
     @property
     def outputs(self) -> Mapping[str, Identity]:
         return identities(
             "rejects", "triplets", source=self._captions.source, label=self.stage, sealed_as=f"{self.stage}.read",
-            version=1, config={"parser": PARSER_VERSION, "style": self._style, "kind": self._kind},
+            version=1, config=parsing(self._strength) | {"style": self._style, "kind": self._kind},
             inputs=self._attempts,
         )  # fmt: skip
 
@@ -88,7 +95,7 @@ class ReadReplies(Step):
 
     def work(self, shard: int, tick: Tick) -> None:
         captions = self._captions.read(CAPTION_COLUMNS).to_pylist()
-        readings = read_replies(captions, [d.read() for d in self._attempts], self._style)
+        readings = read_replies(captions, [d.read() for d in self._attempts], self._style, self._strength)
         kept, rejected = ([r for r in readings if (r.reason is not None) == refused] for refused in (False, True))
         self.drafts["rejects"].write_part(shard, self._reject_columns(rejected))
         self.drafts["triplets"].write_part(shard, self._triplet_columns(kept))
@@ -112,27 +119,6 @@ class ReadReplies(Step):
             "raw": [r.raw for r in readings],
             "tries": [r.tries for r in readings],
         }
-
-
-def require_kept(lake: Lake, triplets: Dataset, floor: float, setting: str, of: int | None = None) -> Dataset:
-    """The triplets, where they are worth going on with.
-
-    `of`: captions that were worked on; None for one a row of triplets and rejects. Raises DataError, naming the
-    commonest reasons, where fewer of them than `floor` have a triplet.
-    """
-    rejects = lake.table("rejects").find(triplets.key)
-    refused = 0 if rejects is None else rejects.rows
-    asked = triplets.rows + refused if of is None else of
-    kept = triplets.rows if of is None else len(set(triplets.read(["pair_id"])["pair_id"].to_pylist()))
-    if not asked or (kept and kept >= floor * asked):
-        return triplets
-    reasons = Counter([] if rejects is None else rejects.read(["reason"])["reason"].to_pylist())
-    why = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common(3))
-    raise DataError(
-        f"{triplets.name} has triplets for {kept:,} of {asked:,} captions, {kept / asked:.1%}, under the "
-        f"{floor:.0%} of {setting} ({why}): what is trained on them would learn nothing of these captions. The "
-        "captions need another writer, such as --set generate.writer=mined; `scot query` shows table rejects"
-    )
 
 
 def reply_columns(rows: Sequence[Mapping[str, Any]], stage: str, model: str, attempt: int) -> dict[str, Any]:
