@@ -324,6 +324,17 @@ class PublishedConfig(MeasureConfig):
         return Variant.parse(self.name)
 
 
+class MethodsConfig(StageConfig):
+    """Every way of composing a query, measured on the same queries (`scot_core.methods`)."""
+
+    names: tuple[str, ...] = ()
+    """Methods that are measured, such as scot,searle,tuned-sum; none for every one."""
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(min_length=1)] = (0, 1, 2)
+    """Of methods that draw something when they are asked, such as searle-oti; those that are trained have their own."""
+    timed: int = Execution(30, gt=0)
+    """Queries that are timed one by one, at most."""
+
+
 class Pipeline(Config):
     """Everything a regeneration needs: one configuration a stage, in the order in which they run.
 

@@ -19,6 +19,7 @@ from flows.embed import embed
 from flows.finetune import finetune
 from flows.generate import generate
 from flows.invert import invert
+from flows.methods import methods
 from flows.regenerate import regenerate
 from flows.seed import seed
 from flows.train import train
@@ -26,7 +27,7 @@ from scot_core.config import PROFILES, STAGES, Config
 from scot_core.errors import ConfigError
 
 FLOWS: list[Flow[..., Any]] = [
-    captions, invert, distill, seed, finetune, generate, embed, train, benchmark, regenerate,
+    captions, invert, distill, seed, finetune, generate, embed, train, benchmark, methods, regenerate,
 ]  # fmt: skip
 
 
