@@ -74,9 +74,10 @@ def methods_of(
 
 def text_weight(triplets: Dataset, images: Dataset, texts: Dataset) -> float:
     """The text's weight, chosen on training triplets: no query of a benchmark is looked at."""
-    data = training_set(triplets, images, texts)
-    columns = (data.image, data.modification, data.modified_caption)
-    image, text, target = (vectors[:WEIGHT_SAMPLE].numpy() for vectors in columns)
+    with tempfile.TemporaryDirectory() as folder:
+        data = training_set(triplets, images, texts, Path(folder), WEIGHT_SAMPLE)
+        columns = (data.image, data.modification, data.modified_caption)
+        image, text, target = (vectors[:WEIGHT_SAMPLE].numpy() for vectors in columns)
     return choose_weight(image, text, target, vectors_by_id([images])[1])
 
 
