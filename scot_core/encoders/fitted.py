@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from scot_core.encoders import halves
 from scot_core.encoders.catalogue import CatalogueEncoder
+from scot_core.encoders.halves.pictures import ImageTower
 from scot_core.encoders.preprocessing import Pixels
 from scot_core.encoders.spec import Encoder, EncoderSpec
 from scot_core.errors import ConfigError, ModelError
@@ -107,7 +108,7 @@ class FittedEncoder:
         self._spec, self.projections, self._device = spec, projections, device
         shapes = projections.shapes
         image, text = (_tower(tower, device) for tower in (shapes.image, shapes.text))
-        if not isinstance(image, halves.ImageTower):
+        if not isinstance(image, ImageTower):
             raise ModelError(f"{spec.name} names {shapes.image.name} as its image tower, which sees no pictures")
         self._image, self._text = image, text
 

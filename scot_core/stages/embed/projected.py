@@ -44,7 +44,9 @@ def project_images(lake: Lake, config: EmbedConfig, captions: Dataset) -> Projec
     """The images of captions that an encoder was fitted to; None for other encoders, and for other captions."""
     key = config.encoder.removeprefix(PREFIX)
     fitted = lake.table("encoders").find(key) if key != config.encoder else None
-    for given in parents(lake, fitted) if fitted is not None else ():
+    if fitted is None:
+        return None
+    for given in parents(lake, fitted):
         if given.stage == IMAGES and parents(lake, given)[0].name == captions.name:
             return ProjectImages(lake, config, captions, given, fitted)
     return None
