@@ -11,7 +11,12 @@ import torch
 import transformers
 
 SIZE, WIDTH = 32, 24
-_TOWER: dict[str, Any] = {"hidden_size": WIDTH, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+_TOWER: dict[str, Any] = {
+    "hidden_size": WIDTH,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+}
 
 
 def save(weights: Path) -> None:

@@ -16,6 +16,7 @@ from flows.benchmark import benchmark
 from flows.captions import captions
 from flows.embed import embed
 from flows.finetune import finetune
+from flows.fit import fit
 from flows.generate import generate
 from flows.regenerate import regenerate
 from flows.seed import seed
@@ -23,7 +24,7 @@ from flows.train import train
 from scot_core.config import PROFILES, STAGES, Config
 from scot_core.errors import ConfigError
 
-FLOWS: list[Flow[..., Any]] = [captions, seed, finetune, generate, embed, train, benchmark, regenerate]
+FLOWS: list[Flow[..., Any]] = [captions, seed, finetune, generate, fit, embed, train, benchmark, regenerate]
 
 
 def form(flow: Flow[..., Any]) -> dict[str, Any]:
