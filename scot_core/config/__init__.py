@@ -16,6 +16,7 @@ from scot_core.config.captions import (
 from scot_core.config.endpoints import TEACHER, EndpointConfig, ServerConfig
 from scot_core.config.overrides import listed, with_overrides
 from scot_core.config.profiles import PROFILES, STAGES, ProfileName, StageName, last_stage, profile
+from scot_core.config.searle import DistillConfig, InvertConfig, PhrasesConfig
 from scot_core.config.stages import (
     PUBLISHED,
     BenchmarkConfig,
@@ -40,6 +41,7 @@ __all__ = [
     "CaptionsConfig",
     "CocoConfig",
     "Config",
+    "DistillConfig",
     "EmbedConfig",
     "EndpointConfig",
     "Execution",
@@ -48,6 +50,8 @@ __all__ = [
     "Flickr30kConfig",
     "FolderConfig",
     "GenerateConfig",
+    "InvertConfig",
+    "PhrasesConfig",
     "Pipeline",
     "ProfileName",
     "PublishedConfig",

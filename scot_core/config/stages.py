@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from scot_core.config.base import Config, Execution, Positive, Share, StageConfig
 from scot_core.config.captions import CaptionsConfig
 from scot_core.config.endpoints import TEACHER, EndpointConfig, ServerConfig
+from scot_core.config.searle import DistillConfig, InvertConfig
 from scot_core.errors import ConfigError
 from scot_core.paper import Variant
 from scot_core.triplets import Filter
@@ -32,22 +33,27 @@ class SeedConfig(StageConfig):
     poll_s: float = Execution(60.0, gt=0)
     """Mode batch: seconds between looks at how far the server is."""
     max_usd: float | None = Execution(None, ge=0)
-    """No request is sent that could cost more than what is left of this; none for no limit."""
+    """A gate: no request is sent that could cost more than what is left of this; none for no limit."""
     filter: Filter = Execution("strict")
     """How exactly a reply must do what it says; replies are read again, not bought again: see generate.filter."""
     accept_partial: bool = Execution(False)
     """Where the money ends before the captions do, go on with the triplets it bought instead of stopping there."""
     min_kept: float = Execution(0.05, ge=0, le=1)
-    """Stop where a smaller share of the replies than this is a triplet."""
+    """A gate: stop where a smaller share of the replies than this is a triplet."""
 
     @model_validator(mode="after")
     def _a_budget_needs_a_price(self) -> SeedConfig:
-        if self.max_usd is not None and self.endpoint.price is None:
-            raise ConfigError(
-                f"seed.max_usd is set, but what {self.endpoint.model!r} costs is not known: set "
-                "seed.endpoint.usd_per_million_prompt and seed.endpoint.usd_per_million_completion"
-            )
+        if self.max_usd is not None:
+            _require_price("seed", self.endpoint)
         return self
+
+
+def _require_price(stage: str, server: ServerConfig) -> None:
+    if server.price is None:
+        raise ConfigError(
+            f"{stage}.max_usd is set, but what {server.model!r} costs is not known: set "
+            f"{stage}.endpoint.usd_per_million_prompt and {stage}.endpoint.usd_per_million_completion"
+        )
 
 
 class FinetuneConfig(StageConfig):
@@ -81,6 +87,11 @@ class FinetuneConfig(StageConfig):
     """Steps between checkpoints, which a killed run goes on from."""
     evaluation_batch_size: int = Execution(256, gt=0)
     """Captions that are answered at once while measuring."""
+    min_kept: float = Execution(0.0, ge=0, le=1)
+    """A gate: stop where the filters keep a smaller share than this of the replies of the tuned model."""
+    min_right: float = Execution(0.0, ge=0, le=1)
+    """A gate: stop where a smaller share than this of them is right: a real edit, applied, and nothing else changed.
+    Only the catalogue knows."""
 
 
 class GenerateConfig(StageConfig):
@@ -110,7 +121,16 @@ class GenerateConfig(StageConfig):
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Writer mined: share of the captions that no triplet starts from or leads to; benchmark `mined` asks for them."""
     min_kept: float = Execution(0.05, ge=0, le=1)
-    """Stop where a smaller share of the captions than this has a triplet."""
+    """A gate: stop where a smaller share of the captions than this has a triplet."""
+    max_usd: float | None = Execution(None, ge=0)
+    """A gate, where a server writes: no request is sent that could cost more than what is left of this, of all tries;
+    none for no limit."""
+
+    @model_validator(mode="after")
+    def _a_budget_needs_a_price(self) -> GenerateConfig:
+        if self.max_usd is not None and self.is_remote:
+            _require_price("generate", self.endpoint)
+        return self
 
     @property
     def is_remote(self) -> bool:
@@ -271,6 +291,8 @@ class BenchmarkConfig(MeasureConfig):
     that were held out; published ones from folders in SCOT_DATA."""
     queries: Positive = 1000
     """Benchmark mined: queries at most."""
+    max_drop: float | None = Execution(None, ge=0)
+    """A gate: points of the main metric that may be lost against the promoted generation; none compares nothing."""
 
     def of(self, name: PublishedName) -> PublishedConfig:
         """The same measuring, of one published benchmark where it usually lies."""
@@ -298,10 +320,17 @@ class PublishedConfig(MeasureConfig):
 
 
 class Pipeline(Config):
-    """Everything a regeneration needs: one configuration a stage, in the order in which they run."""
+    """Everything a regeneration needs: one configuration a stage, in the order in which they run.
+
+    Those of SEARLE's stages stand where they are asked for, that of fit is read where `embed.encoder` asks for it.
+    """
 
     captions: CaptionsConfig = CaptionsConfig()
     """Captioned images (§4.1)."""
+    invert: InvertConfig | None = None
+    """SEARLE: images to pseudo-words; none leaves it out."""
+    distill: DistillConfig | None = None
+    """SEARLE, Pic2Word or LinCIR: the φ that gives pseudo-words; none leaves it out."""
     seed: SeedConfig = SeedConfig()
     """Triplets from a strong model (§4.2)."""
     finetune: FinetuneConfig = FinetuneConfig()
@@ -316,3 +345,23 @@ class Pipeline(Config):
     """The Combiner (§3.2-3.3)."""
     benchmark: BenchmarkConfig = BenchmarkConfig()
     """What it is measured on (§4.3)."""
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Those that are asked for, in the order in which they run."""
+        left_out = () if self.embed.is_to_fit else ("fit",)
+        return tuple(n for n in type(self).model_fields if getattr(self, n) is not None and n not in left_out)
+
+    def asking_for(self, stage: str | None = None) -> Pipeline:
+        """With the stage, where it stands only where it is asked for, and with what it cannot do without."""
+        missing: dict[str, Config] = {}
+        if stage in OPTIONAL and getattr(self, stage) is None:
+            missing[stage] = OPTIONAL[stage]()
+        distill = missing.get("distill", self.distill)
+        if isinstance(distill, DistillConfig) and distill.method == "searle" and self.invert is None:
+            missing["invert"] = InvertConfig()
+        return self.model_copy(update=missing) if missing else self
+
+
+OPTIONAL: dict[str, type[Config]] = {"invert": InvertConfig, "distill": DistillConfig}
+"""Stages that a pipeline may leave out."""

@@ -74,6 +74,7 @@ class EmbedImages(Embed):
     def __init__(self, lake: Lake, config: EmbedConfig, name: str, identify: Identify, images: Images) -> None:
         super().__init__(lake, config, name, identify)
         self._images = images
+        self.spreads = images.refusal is None  # else broken ones are gathered here
         self._broken: dict[int, list[str]] = {}
 
     def __enter__(self) -> Self:
