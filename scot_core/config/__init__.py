@@ -16,12 +16,15 @@ from scot_core.config.captions import (
 from scot_core.config.endpoints import TEACHER, EndpointConfig, ServerConfig
 from scot_core.config.overrides import listed, with_overrides
 from scot_core.config.profiles import PROFILES, STAGES, ProfileName, StageName, last_stage, profile
+from scot_core.config.searle import DistillConfig, InvertConfig, PhrasesConfig
 from scot_core.config.stages import (
     PUBLISHED,
     BenchmarkConfig,
     EmbedConfig,
     FinetuneConfig,
+    FitConfig,
     GenerateConfig,
+    MethodsConfig,
     Pipeline,
     PublishedConfig,
     SeedConfig,
@@ -39,13 +42,18 @@ __all__ = [
     "CaptionsConfig",
     "CocoConfig",
     "Config",
+    "DistillConfig",
     "EmbedConfig",
     "EndpointConfig",
     "Execution",
     "FinetuneConfig",
+    "FitConfig",
     "Flickr30kConfig",
     "FolderConfig",
     "GenerateConfig",
+    "InvertConfig",
+    "MethodsConfig",
+    "PhrasesConfig",
     "Pipeline",
     "ProfileName",
     "PublishedConfig",

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from scot_core.encoders.spec import Encoder, EncoderSpec, require_same
 from scot_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from scot_core.lake import Lake
 
 __all__ = ["Encoder", "EncoderSpec", "Precision", "load", "load_as", "names", "spec_of"]
 
@@ -37,6 +40,7 @@ def load(
     pooling: str | None = None,
     precision: Precision | None = None,
     device: str | None = None,
+    lake: Lake | None = None,
 ) -> Encoder:
     """The encoder called `name`, frozen and ready.
 
@@ -46,34 +50,53 @@ def load(
         pooling: how several vectors of an image become one; None is the encoder's default.
         precision: of the vision tower; None is float32.
         device: "cpu", "cuda:0"; None takes the first CUDA device where there is one.
+        lake: where the weights of `fitted:<key>` are.
 
     Raises:
         ConfigError: a name, pooling or precision that does not exist.
         ModelError: weights that are missing, damaged or not those of `revision`.
     """
-    encoder: Encoder = _module(name).load(name, revision=revision, pooling=pooling, precision=precision, device=device)
+    module, where = _module(name, lake)
+    encoder: Encoder = module.load(
+        name, revision=revision, pooling=pooling, precision=precision, device=device, **where
+    )  # fmt: skip
     return encoder
 
 
-def load_as(spec: EncoderSpec, what: str) -> Encoder:
+def load_as(spec: EncoderSpec, what: str, lake: Lake | None = None) -> Encoder:
     """The encoder of a spec, which made `what`.
 
     Raises what `load` raises, and ModelError where what is here would give other vectors.
     """
-    encoder = load(spec.name, revision=spec.revision, pooling=spec.pooling, precision=spec.precision)
+    encoder = load(spec.name, revision=spec.revision, pooling=spec.pooling, precision=spec.precision, lake=lake)
     require_same(spec, encoder.spec, what)
     return encoder
 
 
 def spec_of(
-    name: str, *, revision: str | None = None, pooling: str | None = None, precision: Precision | None = None
+    name: str,
+    *,
+    revision: str | None = None,
+    pooling: str | None = None,
+    precision: Precision | None = None,
+    lake: Lake | None = None,
 ) -> EncoderSpec:
     """The spec of what `load` would give, without loading or downloading weights. Raises what `load` raises."""
-    spec: EncoderSpec = _module(name).spec_of(name, revision=revision, pooling=pooling, precision=precision)
+    module, where = _module(name, lake)
+    spec: EncoderSpec = module.spec_of(name, revision=revision, pooling=pooling, precision=precision, **where)
     return spec
 
 
-def _module(name: str) -> Any:
+def _module(name: str, lake: Lake | None) -> tuple[Any, dict[str, Any]]:
+    """The module that knows an encoder, and what else it is told."""
+    kind, sign, _ = name.partition(":")
+    if kind == "fitted":
+        return import_module("scot_core.encoders.fitted"), {"lake": lake}
+    if kind == "tower" and sign:
+        return import_module("scot_core.encoders.halves"), {}
     if name not in _MODULES:
-        raise ConfigError(f"no encoder is called {name!r}; there is {', '.join(_MODULES)}")
-    return import_module(_MODULES[name])
+        raise ConfigError(
+            f"no encoder is called {name!r}; there is {', '.join(_MODULES)}, fitted (to the captions themselves) and "
+            "fitted:<key>, of table encoders"
+        )
+    return import_module(_MODULES[name]), {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -84,27 +85,31 @@ class DualEncoder(nn.Module):
         return model
 
 
+def described(config: CatalogueConfig) -> dict[str, Any]:
+    """What a spec says of towers of these shapes."""
+    return {
+        "dim": config.dim,
+        "image_size": config.image_size,
+        "preprocessing": f"image: {catalogue_image.PREPROCESSING}; text: {catalogue_text.PREPROCESSING}",
+        "pooling": "image: mean and quarter maxima, projected; text: start token, projected",
+    }
+
+
 class CatalogueEncoder:
     """The frozen encoder on the CPU. No call changes it: no gradients, no batch statistics, no state."""
 
-    def __init__(self, model: DualEncoder, revision: str) -> None:
+    def __init__(self, model: DualEncoder, revision: str, spec: EncoderSpec | None = None) -> None:
+        """`spec` stands in place of the shipped weights' own, which has their `revision`."""
         self.model = model.eval().requires_grad_(False)
         self._preprocessing = ImagePreprocessing(model.config.image_size)
         self.tokenise = catalogue_text.Tokeniser(model.config.vocabulary, model.config.buckets)
-        self._spec = EncoderSpec(
-            name="catalogue",
-            revision=revision,
-            dim=model.config.dim,
-            image_size=model.config.image_size,
-            preprocessing=f"image: {catalogue_image.PREPROCESSING}; text: {catalogue_text.PREPROCESSING}",
-            pooling="image: mean and quarter maxima, projected; text: start token, projected",
-        )
+        self._spec = spec or EncoderSpec(name="catalogue", revision=revision, **described(model.config))
 
     @classmethod
-    def from_directory(cls, directory: Path) -> CatalogueEncoder:
+    def from_directory(cls, directory: Path, spec: EncoderSpec | None = None) -> CatalogueEncoder:
         """Raises `ModelError` when the weights are missing or damaged."""
         model = DualEncoder.load(directory)
-        return cls(model, digest((directory / WEIGHTS).read_bytes()))
+        return cls(model, digest((directory / WEIGHTS).read_bytes()), spec)
 
     @property
     def spec(self) -> EncoderSpec:

@@ -13,8 +13,10 @@ from typing import Any
 import pyarrow as pa
 
 from scot_core.lake.dataset import Dataset
-from scot_core.lake.schema import SCHEMAS
+from scot_core.lake.fingerprint import digest
+from scot_core.lake.schema import SCHEMAS, VECTORS
 
+HEADER = "-- views over committed data; written by scot, start DuckDB in this folder to use them"
 RUNS_COLUMNS = (
     ("table", "VARCHAR"),
     ("key", "VARCHAR"),
@@ -43,11 +45,18 @@ def render_views(datasets: Sequence[Dataset], root: str) -> str:
         statements.append(_view(table, _select(table, schema, current, root)))
         statements.append(_view(f"{table}_all", _select(table, schema, mine, root)))
     statements.append(_view("runs", _runs(datasets, newest)))
-    return (
-        "-- views over committed data; written by scot, start DuckDB in this folder to use them\n"
-        + "\n".join(statements)
-        + "\n"
-    )
+    body = "\n".join(statements) + "\n"
+    return f"{_header(body.encode())}\n{body}"
+
+
+def is_intact(views: bytes) -> bool:
+    """Whether a file of views is as some Scot wrote it, as far as it says: those of the first Scots have no seal."""
+    header, _, body = views.partition(b"\n")
+    return header in (HEADER.encode(), _header(body).encode())
+
+
+def _header(body: bytes) -> str:
+    return f"{HEADER}; seal {digest(body)}"
 
 
 def _view(name: str, select: str) -> str:
@@ -59,16 +68,16 @@ def _select(table: str, schema: pa.Schema, datasets: Sequence[Dataset], root: st
     if not sets:
         nothing = ", ".join(f'CAST(NULL AS {_sql_type(f.type)}) AS "{f.name}"' for f in schema)
         return f"SELECT {nothing} WHERE false"
-    if table == "embeddings":  # widths differ from encoder to encoder: read as lists of any length
+    if table in VECTORS:  # widths differ from encoder to encoder: read as lists of any length
         fields = ", ".join('"vector"::FLOAT[] AS "vector"' if f.name == "vector" else f'"{f.name}"' for f in schema)
-        return " UNION ALL ".join(f"SELECT {fields} FROM {_parquet(paths)}" for paths in sets)
-    return f"SELECT * FROM {_parquet([path for paths in sets for path in paths])}"
+        return " UNION ALL ".join(f"SELECT {fields} FROM {parquet(paths)}" for paths in sets)
+    return f"SELECT * FROM {parquet([path for paths in sets for path in paths])}"
 
 
-def _parquet(paths: Sequence[str]) -> str:
+def parquet(paths: Sequence[str], *options: str) -> str:
     """Exactly these files: DuckDB would expand wildcards in a folder's name, and read `a=b` as a column."""
     names = ", ".join(_text(re.sub(r"([*?[])", r"[\1]", path)) for path in paths)
-    return f"read_parquet([{names}], hive_partitioning=false)"
+    return f"read_parquet([{names}], {', '.join(('hive_partitioning=false', *options))})"
 
 
 def _runs(datasets: Sequence[Dataset], newest: Mapping[tuple[str, str, str], str]) -> str:

@@ -184,13 +184,13 @@ def test_a_part_of_a_draft_can_be_read_and_its_footer_alone(
     draft.write_part(0, triplets(3))
     assert draft.read_part(0)["caption"].to_pylist() == triplets(3)["caption"]
     asked: list[int | None] = []
-    read = Storage.read
+    read = Storage.read_if_there
 
-    def recorded(self: Storage, name: str, last: int | None = None) -> bytes:
+    def recorded(self: Storage, name: str, last: int | None = None) -> bytes | None:
         asked.append(last)
         return read(self, name, last)
 
-    monkeypatch.setattr(Storage, "read", recorded)
+    monkeypatch.setattr(Storage, "read_if_there", recorded)
     assert draft.has_part(0)
     assert asked == [1 << 16]
 
@@ -541,7 +541,9 @@ def test_the_files_of_a_lake_are_what_other_versions_read(
     assert Path(local_lake.url, ".scot").read_text() == '{"format": 1}\n'
     local_lake.write_views()
     views = Path(local_lake.url, "views.sql").read_text().split("\n")
-    assert views[0] == "-- views over committed data; written by scot, start DuckDB in this folder to use them"
+    said = "-- views over committed data; written by scot, start DuckDB in this folder to use them"
+    body = "\n".join(views[1:])
+    assert views[0] == f"{said}; seal {_blake2b(body.encode())}"
     select = (
         "SELECT * FROM read_parquet(['triplets/shop-seed-0123456789ab/part-00000.parquet'], hive_partitioning=false);"
     )

@@ -14,7 +14,7 @@ from scot_core.config import EmbedConfig
 from scot_core.encoders import Encoder, EncoderSpec, load, spec_of
 from scot_core.encoders.spec import require_same
 from scot_core.errors import DataError
-from scot_core.lake import Dataset
+from scot_core.lake import Dataset, Lake
 
 if TYPE_CHECKING:  # loads torch
     from scot_core.vectors import Vectors
@@ -54,9 +54,10 @@ def vectors_in_file(dataset: Dataset, path: Path) -> tuple[pa.ChunkedArray, Path
     return pa.chunked_array(blocks), path, width
 
 
-def spec_for(config: EmbedConfig) -> EncoderSpec:
+def spec_for(config: EmbedConfig, lake: Lake) -> EncoderSpec:
     """The spec of the encoder that a configuration names. Raises what `scot_core.encoders.spec_of` raises."""
-    return spec_of(config.encoder, revision=config.revision, pooling=config.pooling, precision=config.precision)
+    c = config
+    return spec_of(c.encoder, revision=c.revision, pooling=c.pooling, precision=c.precision, lake=lake)
 
 
 def made_by(dataset: Dataset) -> EncoderSpec:
@@ -81,6 +82,7 @@ def encoder_of(dataset: Dataset, *, device: str | None = None) -> Encoder:
         pooling=config.get("pooling"),
         precision=config.get("precision"),
         device=device,
+        lake=Lake(dataset.lake_url),
     )
     require_made_by(dataset, encoder.spec)
     return encoder
