@@ -37,7 +37,7 @@ pytestmark = [
     pytest.mark.timeout(0),
     pytest.mark.skipif(not KILLS, reason="takes an hour: SCOT_TEST_CHAOS=50"),
 ]
-PAUSE_S = (2.0, 20.0)  # between two kills
+PAUSE_S = (2.0, 15.0)  # between two kills
 AT_ONCE = 8  # requests in flight
 SETTINGS = ["captions.shard_rows=50", "seed.shard_rows=40", f"seed.endpoint.concurrency={AT_ONCE}",
             "generate.shard_rows=40", "generate.batch_size=40", "embed.shard_rows=100"]  # fmt: skip
