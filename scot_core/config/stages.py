@@ -138,6 +138,11 @@ class GenerateConfig(StageConfig):
         return bool(self.endpoint.base_url)
 
     @property
+    def how(self) -> str:
+        """In a few words."""
+        return "mined from the captions" if self.is_mined else f"up to {self.attempts} tries"
+
+    @property
     def is_mined(self) -> bool:
         """Whether no language model is needed, so that nothing is seeded and nothing tuned."""
         return self.writer == "mined"
@@ -317,6 +322,17 @@ class PublishedConfig(MeasureConfig):
     def variant(self) -> Variant:
         """Benchmark and split."""
         return Variant.parse(self.name)
+
+
+class MethodsConfig(StageConfig):
+    """Every way of composing a query, measured on the same queries (`scot_core.methods`)."""
+
+    names: tuple[str, ...] = ()
+    """Methods that are measured, such as scot,searle,tuned-sum; none for every one."""
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(min_length=1)] = (0, 1, 2)
+    """Of methods that draw something when they are asked, such as searle-oti; those that are trained have their own."""
+    timed: int = Execution(30, gt=0)
+    """Queries that are timed one by one, at most."""
 
 
 class Pipeline(Config):

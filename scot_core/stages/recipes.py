@@ -16,6 +16,7 @@ from scot_core.stages.fit import fit
 from scot_core.stages.gates import require_no_fall
 from scot_core.stages.generate import generate
 from scot_core.stages.invert import Inversion, invert
+from scot_core.stages.methods import methods, published_methods
 from scot_core.stages.seed import seed
 from scot_core.stages.step import Run
 from scot_core.stages.train import train
@@ -33,7 +34,9 @@ __all__ = [
     "fit",
     "generate",
     "invert",
+    "methods",
     "published",
+    "published_methods",
     "require_no_fall",
     "seed",
     "train",
