@@ -24,6 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from scot.values import rows
+from scot_core.encoders.names import FITTED
 from scot_core.printable import printable
 from scot_core.report.results import Results
 from scot_core.stages.progress import Progress as Reading
@@ -142,9 +143,11 @@ def benchmark_table(measured: Sequence[dict[str, Any]]) -> Table:
     own = str(measured[-1]["method"])
     results = Results(measured, own)
     weakest = results.weakest
+    notes = [f"{own} is weakest on split {weakest} ({results.cell(own, weakest).value:.1f})"] if weakest else []
+    if (encoder := str(measured[0].get("encoder"))).startswith(FITTED):
+        notes.append(f"encoder {encoder}")
     table = bare_table(
-        f"{results.main} on {measured[0]['benchmark']}, percent (95 % interval over queries)",
-        f"{own} is weakest on split {weakest} ({results.cell(own, weakest).value:.1f})" if weakest else None,
+        f"{results.main} on {measured[0]['benchmark']}, percent (95 % interval over queries)", "\n".join(notes) or None
     )
     table.add_column("method")
     for split in results.splits:

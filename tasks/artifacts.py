@@ -49,7 +49,8 @@ def benchmark_artifact(rows: Dataset) -> None:
     shown = [
         {"method": method, **dict(zip(results.splits, map(str, cells), strict=True))} for method, cells in results.table
     ]
-    words = f"{results.main} on {measured[0]['benchmark']} in percent, 95 % bootstrap interval over queries"
+    first, interval = measured[0], "95 % bootstrap interval over queries"
+    words = f"{results.main} on {first['benchmark']} in percent, {interval}; encoder {first['encoder']}"
     create_table_artifact(shown, key="benchmark", description=words)
 
 

@@ -173,7 +173,7 @@ class FitConfig(StageConfig):
     """Times that the image tower sees each picture anew, cut, turned and lit a little differently, against overfit."""
     dim: Positive = 256
     """Length of the encoder's vectors."""
-    image_hidden: Positive = 1024
+    image_hidden: Positive = 512
     """Width of the layer between the image tower's features and the vectors."""
     text_hidden: Positive = 512
     """Width of the layer between the text tower's features and the vectors."""
@@ -181,7 +181,7 @@ class FitConfig(StageConfig):
     """Share of picture features, and of that layer, that are dropped in training."""
     text_dropout: Share = 0.1
     """Share of text features, and of that layer, that are dropped in training."""
-    steps: Positive = 1500
+    steps: Positive = 1000
     """Steps of the optimiser at most."""
     batch_size: Positive = 512
     """Captioned images in a step, which are each other's negatives."""

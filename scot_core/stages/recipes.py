@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from scot_core.config import EmbedConfig, Pipeline
-from scot_core.encoders.fitted import PREFIX
+from scot_core.encoders.names import FITTED
 from scot_core.lake import Dataset, Lake
 from scot_core.stages.benchmark import benchmark, published
 from scot_core.stages.captions import CaptionedImages, captions
@@ -47,7 +47,7 @@ __all__ = [
 
 def using(config: EmbedConfig, key: str) -> EmbedConfig:
     """The configuration of embed with an encoder of table `encoders` in place of `fitted`."""
-    return config.model_copy(update={"encoder": f"{PREFIX}{key}"})
+    return config.model_copy(update={"encoder": f"{FITTED}{key}"})
 
 
 def walk(run: Run, lake: Lake, pipeline: Pipeline) -> Iterator[Dataset | None]:

@@ -191,9 +191,8 @@ def test_the_recipes_are_walked_in_the_order_of_the_pipeline(monkeypatch: pytest
 
     for stage in STAGES:
         monkeypatch.setattr(recipes, stage, stands_for(stage))
-    fitting = with_overrides(profile("smoke"), ["embed.encoder=fitted"])
-    asked = (profile("smoke"), *(pipeline.asking_for("distill") for pipeline in (profile("smoke"), fitting)))
-    for pipeline in asked:
+    usual, to_fit = profile("smoke"), with_overrides(profile("smoke"), ["embed.encoder=fitted"])
+    for pipeline in (usual, usual.asking_for("invert"), to_fit, to_fit.asking_for("distill")):
         called.clear()
         walked = [called[-1] for _ in recipes.walk(run_here, Lake(tmp_path / "lake"), pipeline)]
         assert walked == called == list(pipeline.stages)

@@ -17,6 +17,7 @@ from flows.captions import captions
 from flows.distill import distill
 from flows.embed import embed
 from flows.finetune import finetune
+from flows.fit import fit
 from flows.generate import generate
 from flows.invert import invert
 from flows.methods import methods
@@ -27,7 +28,7 @@ from scot_core.config import PROFILES, STAGES, Config
 from scot_core.errors import ConfigError
 
 FLOWS: list[Flow[..., Any]] = [
-    captions, invert, distill, seed, finetune, generate, embed, train, benchmark, methods, regenerate,
+    captions, invert, distill, seed, finetune, generate, fit, embed, train, benchmark, methods, regenerate,
 ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from scot_core.benchmarks import Benchmark
 from scot_core.benchmarks.mined import NAME, build
 from scot_core.config import BenchmarkConfig
-from scot_core.encoders.fitted import PREFIX
+from scot_core.encoders.names import fitted_by
 from scot_core.errors import ConfigError
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.lineage import parents
@@ -73,8 +73,7 @@ def mined_benchmark(lake: Lake, queries: int, triplets: Dataset, images: Dataset
 
 def _require_unseen(lake: Lake, images: Dataset, triplets: Dataset) -> None:
     """Raises ConfigError where the encoder was fitted to captions that the benchmark asks for."""
-    encoder = str(images.config["encoder"])
-    fitted = lake.table("encoders").find(encoder.removeprefix(PREFIX)) if encoder.startswith(PREFIX) else None
+    fitted = fitted_by(lake, str(images.config["encoder"]))
     if fitted is None or parents(lake, fitted)[0].name != parents(lake, images)[0].name:
         return
     kept = fitted.config.get("held_out"), fitted.config.get("held_out_seed")
