@@ -19,6 +19,7 @@ from flows.stages import Stages, Where
 from flows.train import train
 from scot_core.config import ProfileName, StageName, last_stage, profile, with_overrides
 from scot_core.lake.generations import record
+from scot_core.stages.recipes import settings_of
 
 
 @flow(name="scot", flow_run_name="regenerate {profile_name}")
@@ -51,6 +52,5 @@ def regenerate(
     vectors = stage(embed, plan.embed, **pictures, **written)
     stage(train, plan.train, benchmark=plan.benchmark, **written, **vectors)
 
-    named = {"profile": profile_name, "overrides": overrides or [], "until": until}
-    record(open_lake(lake), stage.keys, {**named, **plan.model_dump(mode="json")})
+    record(open_lake(lake), stage.keys, settings_of(profile_name, overrides or [], until, plan))
     return stage.ended()

@@ -11,6 +11,7 @@ from scot.plan.needs import encoder_missing
 from scot.plan.state import look
 from scot_core.config import EmbedConfig, Pipeline
 from scot_core.lake import Dataset, Lake
+from scot_core.llm.local.devices import gpus
 
 BEST_FIRST = ("siglip2", "clip-l14", "blip2", "blip", "clip-b32")
 ALONE = 0.02  # a modality that weighs less is not looked at
@@ -42,9 +43,7 @@ def of_captions(captions: str, given: Sequence[str], llm: str | None) -> Chosen:
 
 
 def _encoder() -> tuple[str, Part]:
-    import torch
-
-    order = BEST_FIRST if torch.cuda.is_available() else BEST_FIRST[::-1]
+    order = BEST_FIRST if gpus() else BEST_FIRST[::-1]
     here = [name for name in order if encoder_missing(EmbedConfig(encoder=name)) is None]
     if here:
         return here[0], Part("encoder", here[0], "a published encoder whose weights are on this machine")

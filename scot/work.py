@@ -85,14 +85,17 @@ def run(
     say(out, "scot run, profile ", (profile, "bold"), f", lake {place.url}")
     _require_prefect()
     overrides = [*chosen.overrides, *_checked(chosen, place, pipeline, anyway=anyway).overrides]
+    from scot.finished import is_finished
     from scot.inline import Measured, run_inline
 
-    measured = Measured()
+    measured, settled = Measured(), with_overrides(pipeline, overrides)
     with progress_on(out) as bars:
-        cached = run_inline(profile, overrides, until=until, lake=place.url, listeners=[bars, measured])
+        cached = is_finished(place, settled, profile, overrides, until, [bars, measured]) or run_inline(
+            profile, overrides, until=until, lake=place.url, listeners=[bars, measured]
+        )
     if cached:
         say(out, "Everything was in the lake already; nothing was run.")
-    if pipeline.captions.source == "folder" and measured.combiners is not None:
+    elif pipeline.captions.source == "folder" and measured.combiners is not None:
         from scot.own import saturated
 
         if (warning := saturated(place, measured.combiners)) is not None:

@@ -14,9 +14,10 @@ from scot_core.config import PUBLISHED, EmbedConfig, FinetuneConfig, Pipeline
 from scot_core.config.settings import settings
 from scot_core.encoders import spec_of
 from scot_core.encoders import weights as encoder_weights
-from scot_core.encoders.pretrained import ROWS
+from scot_core.encoders.rows import ROWS
 from scot_core.errors import ScotError
 from scot_core.llm.local import weights as llm_weights
+from scot_core.llm.local.devices import gpus
 
 GPU_GB, CPU_GB = 16, 6  # memory for a 7-billion-parameter model in 4 bits and its batch; for the small profiles
 CPU_WILL_DO = 1.0  # seconds at a GPU's peak are hours of a few cores, which reach some ten-thousandth of it
@@ -73,6 +74,8 @@ def encoder_missing(embed: EmbedConfig) -> str | None:
     """What an encoder lacks on this machine, and the command that gets it; None where it is here."""
     try:
         spec_of(embed.encoder, revision=embed.revision, pooling=embed.pooling, precision=embed.precision)
+        if embed.is_shipped:
+            return None
         row = ROWS.get(embed.encoder)
         if row is None:
             return None
@@ -92,16 +95,12 @@ def _in_cache(hub: str, revision: str) -> bool:
 
 
 def _machine(pipeline: Pipeline, works: Sequence[StageWork], lake_url: str) -> Iterator[str]:
-    import torch
-
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     if memory < CPU_GB:
         yield f"memory: {memory:.0f} GB here, {CPU_GB} GB needed"
     seconds = 3600 * sum(work.gpu_hours or 0 for work in works)
-    if seconds > CPU_WILL_DO and not torch.cuda.is_available():
-        yield f"GPU: none here; the stages above need at least {seconds / 60:.1f} minutes of one"
-    elif seconds > CPU_WILL_DO and (room := torch.cuda.get_device_properties(0).total_memory / 1e9) < GPU_GB:
-        yield f"GPU: {room:.0f} GB of memory, {GPU_GB} GB needed"
+    if seconds > CPU_WILL_DO:
+        yield from _gpu(seconds)
     if "://" not in lake_url:
         place = Path(lake_url).resolve()
         while not place.exists():
@@ -109,3 +108,11 @@ def _machine(pipeline: Pipeline, works: Sequence[StageWork], lake_url: str) -> I
         needed, free = sum(work.disk_gb for work in works), shutil.disk_usage(place).free / 1e9
         if free < needed:
             yield f"disk: {free:.0f} GB free at {place}, {needed:.0f} GB needed"
+
+
+def _gpu(seconds: float) -> Iterator[str]:
+    found = gpus()
+    if not found:
+        yield f"GPU: none here; the stages above need at least {seconds / 60:.1f} minutes of one"
+    elif (room := found[0].gigabytes) < GPU_GB:
+        yield f"GPU: {room:.0f} GB of memory, {GPU_GB} GB needed"

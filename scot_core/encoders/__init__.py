@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Final, Literal
 
@@ -22,6 +23,11 @@ _MODULES: Final = {
     "blip2": _PRETRAINED,
     "siglip2": _PRETRAINED,
     "lavis-blip2": "scot_core.encoders.lavis",
+}
+# Which knows its spec, without torch.
+_ROWS: Final = "scot_core.encoders.rows"
+_SPECS: Final = {"catalogue": "scot_core.encoders.catalogue_spec"} | {
+    name: _ROWS for name, module in _MODULES.items() if module == _PRETRAINED
 }
 
 
@@ -69,11 +75,11 @@ def spec_of(
     name: str, *, revision: str | None = None, pooling: str | None = None, precision: Precision | None = None
 ) -> EncoderSpec:
     """The spec of what `load` would give, without loading or downloading weights. Raises what `load` raises."""
-    spec: EncoderSpec = _module(name).spec_of(name, revision=revision, pooling=pooling, precision=precision)
+    spec: EncoderSpec = _module(name, _SPECS).spec_of(name, revision=revision, pooling=pooling, precision=precision)
     return spec
 
 
-def _module(name: str) -> Any:
+def _module(name: str, others: Mapping[str, str] | None = None) -> Any:
     if name not in _MODULES:
         raise ConfigError(f"no encoder is called {name!r}; there is {', '.join(_MODULES)}")
-    return import_module(_MODULES[name])
+    return import_module((others or {}).get(name, _MODULES[name]))

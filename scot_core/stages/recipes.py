@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from scot_core.config import Pipeline
 from scot_core.lake import Dataset, Lake
@@ -26,9 +27,15 @@ __all__ = [
     "generate",
     "published",
     "seed",
+    "settings_of",
     "train",
     "walk",
 ]
+
+
+def settings_of(profile: str, overrides: Sequence[str], until: str | None, pipeline: Pipeline) -> dict[str, Any]:
+    """What the record of a run says that it was started with."""
+    return {"profile": profile, "overrides": list(overrides), "until": until, **pipeline.model_dump(mode="json")}
 
 
 def walk(run: Run, lake: Lake, pipeline: Pipeline) -> Iterator[Dataset | None]:

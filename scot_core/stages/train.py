@@ -6,11 +6,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from scot_core.combiner import Combiner
 from scot_core.config import TrainConfig
 from scot_core.errors import LakeError
 from scot_core.lake import Dataset, Identity, Lake
@@ -20,7 +17,12 @@ from scot_core.lake.schema import text_id
 from scot_core.stages.embed import Embeddings
 from scot_core.stages.embed.vectors import vectors_by_id
 from scot_core.stages.step import Run, Step, Tick, identities
-from scot_core.train import TrainingSet, train_combiner
+
+if TYPE_CHECKING:
+    import torch
+
+    from scot_core.combiner import Combiner
+    from scot_core.train import TrainingSet
 
 WEIGHED = 2000  # triplets that the weight of the text is averaged over
 
@@ -57,6 +59,8 @@ class TrainCombiner(Step):
         return training_set(self._triplets, self._images, self._texts)
 
     def work(self, shard: int, tick: Tick) -> None:
+        from scot_core.train import train_combiner
+
         draft = self.drafts["combiners"]
         seed = self.config.seeds[shard]
         done = 0
@@ -89,6 +93,10 @@ class TrainCombiner(Step):
 
 def training_set(triplets: Dataset, images: Dataset, texts: Dataset) -> TrainingSet:
     """Embeddings of every triplet, in the triplets' order. Raises LakeError for an id without a vector."""
+    import torch
+
+    from scot_core.train import TrainingSet
+
     rows = triplets.read(["image_id", "caption", "modification", "modified_caption"]).to_pydict()
     image_row, image_vectors = vectors_by_id([images])
     text_row, text_vectors = vectors_by_id([texts])
@@ -110,12 +118,16 @@ def training_set(triplets: Dataset, images: Dataset, texts: Dataset) -> Training
 
 def combiners_in(dataset: Dataset, folder: Path) -> dict[int, Combiner]:
     """The committed Combiners by seed, read into a scratch folder first."""
+    from scot_core.combiner import Combiner
+
     dataset.files_in(folder)
     return {int(seed): Combiner.load(folder / f"seed-{seed}") for seed in dataset.config["seeds"]}
 
 
 def first_combiner(dataset: Dataset) -> Combiner:
     """That of the first seed alone."""
+    from scot_core.combiner import Combiner
+
     seed = f"seed-{dataset.config['seeds'][0]}"
     with tempfile.TemporaryDirectory() as folder:
         return Combiner.load(dataset.files_in(Path(folder), below=f"{seed}/") / seed)
@@ -123,6 +135,8 @@ def first_combiner(dataset: Dataset) -> Combiner:
 
 def text_share(lake: Lake, combiners: Dataset) -> float:
     """How much the first Combiner lets the text weigh, between 0 and 1, on average over triplets it learned from."""
+    import torch
+
     triplets, images, texts = parents(lake, combiners)
     data = training_set(triplets, images, texts)
     with torch.inference_mode():

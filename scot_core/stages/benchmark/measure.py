@@ -5,18 +5,19 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from scot_core.benchmarks import Benchmark
 from scot_core.benchmarks.baselines import BASELINES
 from scot_core.benchmarks.submission import to_bytes
-from scot_core.combiner import Combiner
 from scot_core.lake import Lake
 from scot_core.stages.step import Step, Tick
-from scot_core.vectors import Vectors
+
+if TYPE_CHECKING:  # loads torch
+    from scot_core.combiner import Combiner
+    from scot_core.vectors import Vectors
 
 COLUMNS = (
     "source", "benchmark", "split", "method", "metric", "value", "low", "high", "queries", "seeds", "encoder",
@@ -99,6 +100,8 @@ def _submissions(benchmark: Benchmark, gallery: Vectors, method: Method) -> dict
 
 def composed(combiner: Combiner, images: Vectors, texts: Vectors) -> Vectors:
     """V_c = f_c(V, T_m) of each pair, (N, D)."""
+    import torch
+
     with torch.inference_mode():
         vectors: Vectors = combiner(torch.from_numpy(images), torch.from_numpy(texts)).numpy()
     return vectors
