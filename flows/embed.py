@@ -6,17 +6,21 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.common import Recorder, ended, open_lake
-from flows.inputs import for_embed
+from flows.inputs import for_embed, for_fitted
 from scot_core.config import EmbedConfig
 from scot_core.stages.embed import embed as recipe
+from scot_core.stages.recipes import using
+from tasks.states import gated
 
 
 @flow(name="scot", flow_run_name="embed with {config.encoder}")
+@gated
 def embed(
     config: EmbedConfig = EmbedConfig(),
     captions: str | None = None,
     galleries: str | None = None,
     triplets: str | None = None,
+    encoder: str | None = None,
     lake: str | None = None,
 ) -> State:
     """Write table `embeddings`: images of `captions` and `galleries`, texts of the generated `triplets`.
@@ -28,8 +32,12 @@ def embed(
         captions: a key of table captions.
         galleries: a key of table galleries.
         triplets: a key of table triplets, of stage generate.
+        encoder: a key of table encoders, where the encoder is `fitted`; by default the newest of the same captions.
         lake: path or URL of the lake, by default SCOT_LAKE of the worker.
     """
     place, run = open_lake(lake), Recorder()
-    vectors = recipe(run, place, config, *for_embed(place, captions, galleries, triplets))
+    pictures, written = for_embed(place, captions, galleries, triplets)
+    if config.is_to_fit:
+        config = using(config, for_fitted(place, encoder, pictures.captions))
+    vectors = recipe(run, place, config, pictures, written)
     return ended(run, images=vectors.images, texts=vectors.texts, gallery=vectors.gallery)

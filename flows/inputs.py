@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from scot_core.config import DistillConfig, EmbedConfig
 from scot_core.errors import ConfigError, LakeError
 from scot_core.lake import Dataset, Lake
 from scot_core.lake.lineage import ancestor, parents
 from scot_core.stages.captions import CaptionedImages
 from scot_core.stages.embed import Embeddings
+from scot_core.stages.embed.vectors import spec_for
 
 
 def for_seed(lake: Lake, captions: str | None) -> Dataset:
@@ -53,6 +55,13 @@ def for_embed(
     return CaptionedImages(pictures, drawn), written
 
 
+def for_fitted(lake: Lake, encoder: str | None, captions: Dataset) -> str:
+    """The key of an encoder, by default the newest that was fitted to these captions."""
+    if encoder is None:
+        return _newest(lake, "encoders", "fit", _made_from(lake, captions.key)).key
+    return _given(lake, "encoders", encoder).key
+
+
 def for_train(
     lake: Lake, triplets: str | None, images: str | None, texts: str | None, gallery: str | None
 ) -> tuple[Dataset, Embeddings]:  # fmt: skip
@@ -75,6 +84,37 @@ def for_train(
             "out, or run scot/embed on these triplets"
         )
     return learned_from, Embeddings(of_images, of_texts, of_gallery)
+
+
+def for_invert(lake: Lake, captions: str | None, encoder: EmbedConfig | None) -> tuple[Dataset, EmbedConfig]:
+    """Captions, and the encoder that their images were embedded with where none is given."""
+    if encoder is not None:
+        return for_seed(lake, captions), encoder
+    images = _newest(lake, "embeddings", "embed-images", _made_from(lake, captions))
+    return _captions_of(lake, images), _embedded_with(images)
+
+
+def for_distill(
+    lake: Lake, config: DistillConfig, captions: str | None, encoder: EmbedConfig | None, tokens: str | None
+) -> tuple[Dataset, EmbedConfig, Dataset | None]:  # fmt: skip
+    """Captions, encoder, and for method searle the pseudo-tokens, of the encoder where one is given."""
+    if config.method != "searle":
+        return (*for_invert(lake, captions, encoder), None)
+    if tokens is None:
+        what, of_captions = _made_from(lake, captions)
+        spec = None if encoder is None else spec_for(encoder, lake).model_dump(mode="json")
+        fits: tuple[str, Fits] = (what, lambda d: of_captions(d) and spec in (None, _encoder(d)))
+        words = _newest(lake, "pseudo_tokens", "invert", fits)
+    else:
+        words = _given(lake, "pseudo_tokens", tokens)
+    if captions is not None:
+        _require_same_captions(lake, words, _given(lake, "captions", captions))
+    return _captions_of(lake, words), encoder or _embedded_with(parents(lake, words)[0]), words
+
+
+def _embedded_with(images: Dataset) -> EmbedConfig:
+    known = {name: images.config[name] for name in EmbedConfig.model_fields if name in images.config}
+    return EmbedConfig.model_validate(known)
 
 
 Fits = Callable[[Dataset], bool]

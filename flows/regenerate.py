@@ -11,46 +11,86 @@ from prefect.client.schemas.objects import State
 
 from flows.captions import captions
 from flows.common import open_lake
+from flows.distill import distill
 from flows.embed import embed
 from flows.finetune import finetune
+from flows.fit import fit
 from flows.generate import generate
+from flows.invert import invert
 from flows.seed import seed
 from flows.stages import Stages, Where
 from flows.train import train
-from scot_core.config import ProfileName, StageName, last_stage, profile, with_overrides
-from scot_core.lake.generations import record
+from scot_core.config import Pipeline, ProfileName, StageName, last_stage, profile, with_overrides
+from scot_core.errors import ConfigError
+from scot_core.lake.generations import find, record
+from scot_core.lake.promotion import promote as put_into_use
 from scot_core.stages.recipes import settings_of
+from tasks.check import check_lake
+from tasks.generation import name_runs, summary_artifact, tell_of
+from tasks.states import gated
 
 
 @flow(name="scot", flow_run_name="regenerate {profile_name}")
+@gated
 def regenerate(
     profile_name: ProfileName = "catalogue",
     overrides: list[str] | None = None,
     until: StageName | None = None,
     lake: str | None = None,
     where: Where = "inline",
+    promote: bool = False,
+    check: bool = False,
 ) -> State:
     """Run every stage of a profile; what is committed already is reused. Only keys pass from one stage to the next.
 
     Args:
-        profile_name: smoke (a minute, for tries), catalogue (the whole job on a drawn world) or paper (docs/paper.md).
+        profile_name: smoke (a minute, for tries), catalogue (the whole job on a drawn world), paper or paper-searle
+            (docs/paper.md).
         overrides: settings over the profile's, such as train.steps=300.
-        until: the last stage that is run, by default all are.
+        until: the last stage that is run, by default all are that the profile or the overrides ask for.
         lake: path or URL of the lake, by default SCOT_LAKE of the worker.
         where: inline, all stages in one process, or deployments, each stage on its own pool.
+        promote: put the generation into use at the end, unless a gate such as benchmark.max_drop stops it before.
+        check: compare the lake with what was committed before anything else, and stop where it is damaged.
     """
-    plan = with_overrides(profile(profile_name), overrides or [])
-    stage = Stages(where, lake, last=last_stage(until))
+    plan = with_overrides(profile(profile_name), overrides or []).asking_for(until)
+    last, place = last_stage(until, profile_name), open_lake(lake)
+    if promote and last != last_stage(None):
+        raise ConfigError(
+            f"a run until {until} makes no generation that can be put into use: leave until or promote out"
+        )
+    if check:
+        check_lake(place)
+    stage = Stages(where, lake, last=last)
+    try:
+        _run(stage, plan)
+        made = record(place, stage.keys, settings_of(profile_name, overrides or [], until, plan))
+        if promote:
+            put_into_use(place, find(place, made[0]))
+        name_runs([ran.run for ran in stage.ran], made[0])
+        if last == last_stage(None) and not stage.cached:
+            tell_of(made[0])
+        return stage.ended()
+    finally:
+        summary_artifact(place, stage.ran, stage.keys)
 
+
+def _run(stage: Stages, plan: Pipeline) -> None:
     pictures = stage(captions, plan.captions)
+    words: dict[str, str] = {}
+    if plan.invert is not None:
+        words = stage(invert, plan.invert, encoder=plan.embed, captions=pictures["captions"])
+    if plan.distill is not None:
+        learned_from = {"tokens": words["tokens"]} if plan.distill.method == "searle" else {}
+        stage(distill, plan.distill, encoder=plan.embed, captions=pictures["captions"], **learned_from)
     if plan.generate.is_mined:
         written = stage(generate, plan.generate, captions=pictures["captions"])
     else:
         seeds = stage(seed, plan.seed, captions=pictures["captions"])
         adapter = stage(finetune, plan.finetune, captions=pictures["captions"], seeds=seeds["triplets"])
         written = stage(generate, plan.generate, captions=pictures["captions"], adapter=adapter["adapters"])
-    vectors = stage(embed, plan.embed, **pictures, **written)
+    fitted = {}
+    if plan.embed.is_to_fit:
+        fitted = stage(fit, plan.fit, generate=plan.generate, captions=pictures["captions"])
+    vectors = stage(embed, plan.embed, **pictures, **written, **fitted)
     stage(train, plan.train, benchmark=plan.benchmark, **written, **vectors)
-
-    record(open_lake(lake), stage.keys, settings_of(profile_name, overrides or [], until, plan))
-    return stage.ended()

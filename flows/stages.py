@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
+from uuid import UUID
 
 from prefect import Flow
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.deployments import run_deployment
+from prefect.states import Failed
 
+from flows.common import already_there
 from scot_core.config import STAGES, Config
-from scot_core.errors import ScotError
-from tasks.states import completed, failure_of, is_cached, keys_of
+from scot_core.errors import GateError, ScotError
+from tasks.generation import Ran
+from tasks.states import GATE, completed, failure_of, is_cached, keys_of
 
 Where = Literal["inline", "deployments"]
 
@@ -26,7 +30,7 @@ class Stages:
     def __init__(self, where: Where, lake: str | None, last: str) -> None:
         self._where, self._lake = where, lake
         self._left_out = STAGES[STAGES.index(last) + 1 :]
-        self._states: list[State] = []
+        self.ran: list[Ran] = []
 
     def __call__(self, stage: Flow[..., State], config: Config, **inputs: Config | str) -> dict[str, str]:
         """Run one stage; returns the keys of its datasets by name. Raises what the stage raised."""
@@ -34,9 +38,12 @@ class Stages:
         if name in self._left_out:
             return defaultdict(str)
         parameters: dict[str, Config | str | None] = {"config": config, **inputs, "lake": self._lake}
-        inline = self._where == "inline"
-        state = stage(**parameters, return_state=True) if inline else self._deployed(name, parameters)
-        self._states.append(state)
+        if self._where == "inline":
+            state, run = self._inline(stage, parameters)
+        else:  # no worker is asked to start a process that finds everything done
+            there = already_there(stage.fn, parameters)
+            state, run = (there, None) if there is not None else self._deployed(name, parameters)
+        self.ran.append(Ran(name, run, state))
         failure = failure_of(state)
         if failure is not None:
             raise failure
@@ -44,15 +51,25 @@ class Stages:
 
     @property
     def keys(self) -> list[str]:
-        """Those of the datasets that the last stage handed on."""
-        return list(keys_of(self._states[-1]).values()) if self._states else []
+        """Those of the datasets that the last stage handed on that completed."""
+        done = [ran.state for ran in self.ran if ran.state.is_completed()]
+        return list(keys_of(done[-1]).values()) if done else []
+
+    @property
+    def cached(self) -> bool:
+        """Whether no stage had anything to do."""
+        return all(is_cached(ran.state) for ran in self.ran)
 
     def ended(self) -> State:
         """Completed; named `Cached` where no stage had anything to do."""
-        cached = all(is_cached(state) for state in self._states)
-        return completed(f"{len(self._states)} stages", cached=cached)
+        return completed(f"{len(self.ran)} stages", cached=self.cached)
 
-    def _deployed(self, name: str, parameters: Mapping[str, Config | str | None]) -> State:
+    @staticmethod
+    def _inline(stage: Flow[..., State], parameters: Mapping[str, Any]) -> tuple[State, UUID | None]:
+        state = stage(**parameters, return_state=True)
+        return state, state.state_details.flow_run_id
+
+    def _deployed(self, name: str, parameters: Mapping[str, Config | str | None]) -> tuple[State, UUID]:
         plain = {
             key: value.model_dump(mode="json") if isinstance(value, Config) else value
             for key, value in parameters.items()
@@ -62,5 +79,7 @@ class Stages:
         state = run.state
         if state is None or not state.is_completed():
             what = "no state" if state is None else f"{state.name}: {state.message}"
-            raise ScotError(f"scot/{name} ended in {what}; see flow run {run.id}, then run scot/regenerate again")
-        return state
+            kind = GateError if state is not None and state.name == GATE else ScotError
+            error = kind(f"scot/{name} ended in {what}; see flow run {run.id}, then run scot/regenerate again")
+            return Failed(name=None if state is None else state.name, message=what, data=error), run.id
+        return state, run.id

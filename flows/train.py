@@ -10,9 +10,11 @@ from flows.inputs import for_train
 from scot_core.config import BenchmarkConfig, TrainConfig
 from scot_core.stages import recipes
 from tasks.artifacts import benchmark_artifact
+from tasks.states import gated
 
 
 @flow(name="scot", flow_run_name="train with loss {config.loss}")
+@gated
 def train(
     config: TrainConfig = TrainConfig(),
     benchmark: BenchmarkConfig = BenchmarkConfig(),
@@ -41,4 +43,5 @@ def train(
     measured = recipes.benchmark(run, place, benchmark, combiners, learned_from, vectors)
     for rows in measured.values():
         benchmark_artifact(rows)
+    recipes.require_no_fall(place, measured.values(), benchmark.max_drop)
     return ended(run, combiners=combiners, **measured)

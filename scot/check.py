@@ -33,7 +33,7 @@ def check(
 ) -> None:
     """Compare a lake with what was committed: digests, footers and row counts of its newest datasets, views, records.
 
-    Exit code 1 where something is damaged, repaired or not.
+    Exit code 1 where something is damaged, repaired or not; a derived file that is only old is no damage.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def check(
     found = _examined(place, all_)
     paid = [damage for damage in found.damages if damage.usd != 0]
     moved: list[str] = []
-    if repair and found.damages and (yes or not paid):
+    if repair and (found.damages or found.old) and (yes or not paid):
         moved = move_aside(place, found.damages)
     if json_:
         print(
@@ -89,6 +89,9 @@ def _show(url: str, found: Findings, *, repaired: bool) -> None:
         if damage.breaks:
             say(out, f"    breaks what was made from it: {', '.join(damage.breaks)}")
         say(out, f"    {'repaired' if repaired else 'the repair'}: {damage.remedy}")
+    for name in found.old:
+        then = "is written anew" if repaired else "the next run that commits, or --repair, writes it anew"
+        say(out, ("– ", "dim"), f"{name} is old, from before the last commit or an upgrade: {then}")
     looked = f"{found.datasets} datasets, {found.files:,} files, {found.bytes / 1e6:,.1f} MB in {url}"
     if not found.damages:
         say(out, ("✓ ", "green"), f"{looked}: as committed")
@@ -111,4 +114,10 @@ def _plain(found: Findings) -> dict[str, object]:
         {**asdict(damage), "dataset": None if damage.dataset is None else str(damage.dataset), "repair": damage.remedy}
         for damage in found.damages
     ]
-    return {"datasets": found.datasets, "files": found.files, "bytes": found.bytes, "damaged": damaged}
+    return {
+        "datasets": found.datasets,
+        "files": found.files,
+        "bytes": found.bytes,
+        "damaged": damaged,
+        "old": found.old,
+    }

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 
-from scot.plan.state import NotThereError
-from scot_core.config import STAGES, Pipeline, last_stage
+from scot.plan.state import NotThereError, stages_to
+from scot_core.config import Pipeline, last_stage
 from scot_core.errors import ScotError
 from scot_core.lake import Lake
 from scot_core.lake.generations import record
@@ -34,10 +34,10 @@ def is_finished(
         keys.extend(dataset.key for dataset in found.values())
         return found
 
-    last = last_stage(until)
-    stages = STAGES.index("benchmark" if last == "train" else last) + 1  # the flow `train` measures, too
+    last = last_stage(until, profile)
+    stages = stages_to(pipeline, "benchmark" if last == "train" else last)  # the flow `train` measures, too
     try:
-        for _ in islice(recipes.walk(run, lake, pipeline), stages):
+        for _ in islice(recipes.walk(run, lake, pipeline), len(stages)):
             pass
     except (NotThereError, ScotError):
         return False

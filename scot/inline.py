@@ -43,14 +43,15 @@ class Measured:
 
 
 def run_inline(
-    profile: str, overrides: Sequence[str], *, until: str | None, lake: str, listeners: Sequence[Listener]
-) -> bool:
+    profile: str, overrides: Sequence[str], *, until: str | None, lake: str, promote: bool,
+    listeners: Sequence[Listener],
+) -> bool:  # fmt: skip
     """The flow `regenerate`. Returns True where every stage was cached. Raises what a stage raised."""
 
     def load() -> Callable[[], State]:
         from flows.regenerate import regenerate
 
-        return lambda: regenerate(profile, list(overrides), until=until, lake=lake, return_state=True)
+        return lambda: regenerate(profile, list(overrides), until=until, lake=lake, promote=promote, return_state=True)
 
     state = _run(load, listeners)
     from tasks.states import is_cached

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from scot import preflight
 from scot.chosen import Chosen, Part
-from scot.plan.needs import encoder_missing
+from scot.plan.needs import encoder_missing, towers_missing
 from scot.plan.state import look
-from scot_core.config import EmbedConfig, Pipeline
+from scot_core.config import EmbedConfig, FitConfig, Pipeline
 from scot_core.lake import Dataset, Lake
 from scot_core.llm.local.devices import gpus
 
@@ -24,8 +24,8 @@ def of_captions(captions: str, given: Sequence[str], llm: str | None) -> Chosen:
     settings = ["captions.source=folder", f"captions.path={place}"]
     parts = []
     if "embed.encoder" not in named:
-        encoder, part = _encoder()
-        settings.append(f"embed.encoder={encoder}")
+        chosen, part = _encoder(named)
+        settings += chosen
         parts.append(part)
     server = named.get("seed.endpoint.base_url")
     if named.get("generate.writer", "adapter" if server and llm else "mined") == "mined":
@@ -42,15 +42,31 @@ def of_captions(captions: str, given: Sequence[str], llm: str | None) -> Chosen:
     return Chosen((*settings, *given), tuple(parts))
 
 
-def _encoder() -> tuple[str, Part]:
+def _encoder(named: Mapping[str, str]) -> tuple[list[str], Part]:
+    """A published encoder where there is one, else one that is fitted to the captions. `named`: settings given."""
     order = BEST_FIRST if gpus() else BEST_FIRST[::-1]
     here = [name for name in order if encoder_missing(EmbedConfig(encoder=name)) is None]
     if here:
-        return here[0], Part("encoder", here[0], "a published encoder whose weights are on this machine")
+        part = Part("encoder", here[0], "a published encoder whose weights are on this machine")
+        return [f"embed.encoder={here[0]}"], part
     if preflight.hub_is_reached():
-        return order[0], Part("encoder", order[0], "a published encoder; its weights come from the hub")
-    why = "no published encoder is on this machine and no hub is reached; this one knows drawn products only. Better: "
-    return "catalogue", Part("encoder", "catalogue", f"{why}{encoder_missing(EmbedConfig(encoder='clip-b32'))}")
+        return [f"embed.encoder={order[0]}"], Part(
+            "encoder", order[0], "a published encoder; its weights come from the hub"
+        )
+    usual = FitConfig()
+    towers = {key: named.get(f"fit.{key}", getattr(usual, key)) for key in ("image_tower", "text_tower")}
+    missing = towers_missing(FitConfig(**towers))
+    settings = ["embed.encoder=fitted"]
+    why = "no published encoder is on this machine and no hub is reached, so one is fitted to these captions, "
+    if missing is not None and "fit.image_tower" not in named:
+        settings.append("fit.image_tower=nothing")
+        why += f"from nothing: of little worth. Better, as {missing}. "
+    elif towers["image_tower"] == "nothing":
+        why += "from nothing: of little worth. "
+    else:
+        why += f"over {towers['image_tower']} and {towers['text_tower']}: it knows these pictures and no others, and "
+        why += "is no CLIP. Its recall of held-out captions stands in every table. "
+    return settings, Part("encoder", "fitted", f"{why}Best: {encoder_missing(EmbedConfig(encoder='clip-b32'))}")
 
 
 def check(lake: Lake, pipeline: Pipeline) -> Chosen:
@@ -64,7 +80,9 @@ def check(lake: Lake, pipeline: Pipeline) -> Chosen:
     found = preflight.sample(pipeline.captions)
     parts = [Part("captions", f"{found.pairs:,}{'' if found.whole else ' or more'}", f"in {found.reader.place.root}")]
     faults = [fault for fault in (preflight.teacher_fault(pipeline, found),) if fault is not None]
-    probed = preflight.probe(pipeline.embed, found)
+    if pipeline.embed.is_to_fit and (missing := towers_missing(pipeline.fit)) is not None:
+        faults.append(missing)
+    probed = None if pipeline.embed.is_to_fit else preflight.probe(pipeline.embed, found, lake)
     if probed is not None:
         parts.append(Part("encoder", pipeline.embed.encoder, str(probed)))
         if probed.is_chance:

@@ -23,6 +23,7 @@ from scot_core.catalogue import grammar
 from scot_core.config import CaptionsConfig, EmbedConfig, Pipeline
 from scot_core.encoders.rows import ROWS
 from scot_core.errors import DataError, ModelError
+from scot_core.lake import Lake
 from scot_core.llm import Reply
 from scot_core.stages.finetune import quality
 from scot_core.triplets import local_completion
@@ -107,7 +108,7 @@ def _taught(caption: str) -> str:
     return local_completion(modification, modified)
 
 
-def probe(embed: EmbedConfig, found: Sample) -> Probe | None:
+def probe(embed: EmbedConfig, found: Sample, lake: Lake | None = None) -> Probe | None:
     """How well an encoder finds pictures by their captions; None where there is no picture to try it on.
 
     Raises ModelError where its weights are not here and cannot be had.
@@ -127,7 +128,9 @@ def probe(embed: EmbedConfig, found: Sample) -> Probe | None:
         return None
     require_weights(embed)
     e = embed
-    encoder = encoders.load(e.encoder, revision=e.revision, pooling=e.pooling, precision=e.precision, device=e.device)
+    encoder = encoders.load(
+        e.encoder, revision=e.revision, pooling=e.pooling, precision=e.precision, device=e.device, lake=lake
+    )  # fmt: skip
     places = ranks(encoder.embed_texts(captions), encoder.embed_images(pictures), np.arange(len(captions)))
     k = max(1, min(10, len(captions) // 5))
     return Probe(len(captions), k, float((places == 0).mean()), float((places < k).mean()))

@@ -67,6 +67,7 @@ def run(
     llm: LlmOption = None,
     set_: SetOption = None,
     lake: LakeOption = None,
+    promote: Annotated[bool, Parameter(negative="")] = False,
     anyway: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Run every stage of a profile here; what is committed already is reused.
@@ -75,12 +76,15 @@ def run(
 
     Parameters
     ----------
+    promote
+        Put the generation into use at the end, unless a gate stops the run before (see `scot settings`: min_kept,
+        min_right, max_usd, max_drop).
     anyway
         Go on with captions of one's own where encoder or teacher do not fit them.
     """
     chosen = _chosen(captions, llm, set_)
-    pipeline = with_overrides(profile_of(profile), chosen.overrides)
-    last_stage(until)
+    pipeline = with_overrides(profile_of(profile), chosen.overrides).asking_for(until)
+    last_stage(until, profile)
     place = lake_at(lake, to_write=True)
     say(out, "scot run, profile ", (profile, "bold"), f", lake {place.url}")
     _require_prefect()
@@ -88,11 +92,12 @@ def run(
     from scot.finished import is_finished
     from scot.inline import Measured, run_inline
 
-    measured, settled = Measured(), with_overrides(pipeline, overrides)
+    measured, settled = Measured(), with_overrides(profile_of(profile), overrides).asking_for(until)
     with progress_on(out) as bars:
-        cached = is_finished(place, settled, profile, overrides, until, [bars, measured]) or run_inline(
-            profile, overrides, until=until, lake=place.url, listeners=[bars, measured]
-        )
+        told = [bars, measured]
+        cached = not promote and is_finished(place, settled, profile, overrides, until, told)
+        if not cached:
+            cached = run_inline(profile, overrides, until=until, lake=place.url, promote=promote, listeners=told)
     if cached:
         say(out, "Everything was in the lake already; nothing was run.")
     elif pipeline.captions.source == "folder" and measured.combiners is not None:
@@ -123,8 +128,8 @@ def plan(
     place, chosen = lake_at(lake), _chosen(captions, llm, set_)
     pipeline = with_overrides(profile_of(profile), chosen.overrides)
     checked, faults = _tried(place, pipeline)
-    made = make_plan(place, with_overrides(pipeline, checked.overrides), checked.pairs)
-    made = replace(made, missing=[*made.missing, *faults])
+    made = make_plan(place, with_overrides(pipeline, checked.overrides), checked.pairs, last_stage(None, profile))
+    made = replace(made, missing=[*made.missing, *(f for f in faults if f"captions: {f}" not in made.missing)])
     if json_:
         print(json.dumps(made.as_json()))
     else:

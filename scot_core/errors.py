@@ -27,7 +27,11 @@ class EndpointError(ScotError):
     """A language-model endpoint that is down, refuses, or answers what it must not."""
 
 
-class BudgetReached(EndpointError):
+class GateError(ScotError):
+    """A share, a score or an amount of money that the configuration asks for is missed; what was made is kept."""
+
+
+class BudgetReached(EndpointError, GateError):
     """The configured amount of money is spent; what was paid for is kept."""
 
 

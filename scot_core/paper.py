@@ -29,6 +29,16 @@ PROJECTION_DIM: Final = 2560
 HIDDEN_DIM: Final = 5120
 DROPOUT: Final = 0.5
 
+# ---- SEARLE: Baldrati et al., "Zero-Shot Composed Image Retrieval with Textual Inversion", arXiv 2303.15247; numbers
+# are the defaults of its released code (github.com/miccunifi/SEARLE, a9c314b), in the file that is named. Its tables
+# are not at hand but for the rows that SCOT's own repeat below ----
+SEARLE_IMAGES: Final = 100_000  # README: ImageNet1K's test images, ILSVRC2012_test_00000001 to 00100000
+SEARLE_CONCEPTS: Final = 20_931  # data/oidv7-class-descriptions.csv
+SEARLE_PHRASES: Final = 256  # of a concept: src/gpt_phrases_generation.py
+SEARLE_EPOCHS: Final = 100  # src/train_phi.py, as the two below
+SEARLE_BATCH: Final = 256
+SEARLE_LEARNING_RATE: Final = 1e-4
+
 # ---- Benchmarks: queries and gallery images of the published files (FashionIQ, CIRR and CIRCO repositories) ----
 FASHIONIQ_VAL: Final = {"dress": (2017, 3817), "shirt": (2038, 6346), "toptee": (1961, 5373)}
 CIRR_SIZES: Final = {"val": (4181, 2297), "test1": (4148, 2315)}

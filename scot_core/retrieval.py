@@ -13,8 +13,7 @@ Work is done in chunks of queries and of gallery vectors; the extra memory does 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,17 +21,24 @@ import torch
 from torch import Tensor
 
 from scot_core.errors import ConfigError, DataError
-from scot_core.vectors import TERMS, gallery_indices, lengths, like, pair, score_dtype
+from scot_core.vectors import gallery_indices, lengths, like, pair, score_dtype
 
 # Elements of one block of scores, off and on a GPU. Counting reads a block several times and wants it small, near
 # the caches (8 MB); top_k reads it once and pays for each block (32 MB).
 _COUNTED = {False: 1 << 21, True: 1 << 26}
 _SEARCHED = {False: 1 << 23, True: 1 << 26}
-_QUERY_ROWS = {False: 512, True: 4096}
-# Extra candidates kept by top_k so that near ties at rank k need no second look.
-_SLACK = 16
+_QUERY_ROWS = {False: 1024, True: 4096}
+# Gallery vectors of which top_k looks at the best first, and near ties at rank k that are nothing unusual.
+_GROUP, _SLACK = 16, 16
+# Terms of exact scores at once: on a CPU they stay in its second cache.
+_TERMS = {False: 1 << 16, True: 1 << 22}
 # Unit roundoff of the inputs of a float32 product, by torch's precision setting for it.
 _ROUNDOFF = {"tf32": 2.0**-10, "bf16": 2.0**-7}
+
+# Products of bfloat16, where a CPU has them, are worth it from so many queries on, of vectors no longer than that.
+_ROUNDED_FROM, _ROUNDED_ROWS, _ORDINARY, _BFLOAT16 = 64, 4096, 1e6, 2.0**-8
+
+Entries = tuple[Tensor, Tensor, Tensor]  # of a table of scores: query rows, gallery indices, scores
 
 
 @torch.no_grad()
@@ -48,13 +54,14 @@ def top_k(queries: Any, gallery: Any, k: int) -> tuple[Any, Any]:
     if k < 1:
         raise ConfigError(f"k must be at least 1, not {k}")
     q, g = pair(queries, gallery)
-    error = _product_error(q, g)
-    k = min(k, len(g))
+    error, k = _product_error(q, g), min(k, len(g))
+    rounded = _rounded_error(q, g, error)
     scores = torch.empty((len(q), k), dtype=torch.float64, device=q.device)
     indices = torch.empty((len(q), k), dtype=torch.int64, device=q.device)
     for rows in _query_chunks(q):
         if k:
-            scores[rows], indices[rows] = _top_k_rows(q[rows], g, k, error[rows])
+            some = None if rounded is None else rounded[rows]
+            scores[rows], indices[rows] = _top_k_rows(q[rows], g, k, error[rows], some)
     return like(queries, scores.to(score_dtype(q))), like(queries, indices)
 
 
@@ -141,56 +148,116 @@ def _near_before(q: Tensor, g: Tensor, start: int, near: Tensor, exact: Tensor, 
     rows, columns = near.nonzero(as_tuple=True)
     indices = columns + start
     before = torch.zeros(len(q), dtype=torch.int64, device=q.device)
-    step = max(1, TERMS // q.shape[1])
-    for at in range(0, len(rows), step):
-        row, index = rows[at : at + step], indices[at : at + step]
-        score = _dot(q[row], g[index])
-        wins = (score > exact[row]) | ((score == exact[row]) & (index < target[row]))
-        before.index_add_(0, row, wins.long())
-    return before
+    score = _exact(q, g, rows, indices)
+    wins = (score > exact[rows]) | ((score == exact[rows]) & (indices < target[rows]))
+    return before.index_add_(0, rows, wins.long())
 
 
-def _top_k_rows(q: Tensor, g: Tensor, k: int, error: Tensor) -> tuple[Tensor, Tensor]:
-    """(scores, indices) of the k best for one chunk of queries."""
-    keep = min(k + _SLACK, len(g))
-    best = torch.empty((len(q), 0), dtype=score_dtype(q), device=q.device)
-    where = torch.empty((len(q), 0), dtype=torch.int64, device=q.device)
-    for start, block in _blocks(q, g, _SEARCHED):
-        values, columns = _largest(block, keep)
-        best, where = torch.cat([best, values], 1), torch.cat([where, columns + start], 1)
-        best, chosen = best.topk(min(keep, best.shape[1]), dim=1)
-        where = where.gather(1, chosen)
-    scores, indices = _sort_rows(q, g, where)
-    if keep < len(g):
-        # What was left out is at most best[:, -1]; a row is safe if that is clearly below its k-th candidate.
-        unsafe = best[:, -1].double() >= best[:, k - 1].double() - 2 * error
-        for row in unsafe.nonzero().flatten().tolist():
-            floor = best[row, k - 1].double() - 2 * error[row]
-            scores[row, :k], indices[row, :k] = _top_k_crowded(q[row], g, k, floor)
-    return scores[:, :k], indices[:, :k]
+def _top_k_rows(q: Tensor, g: Tensor, k: int, error: Tensor, rounded: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """(scores, indices) of the k best for one chunk of queries.
 
-
-def _largest(block: Tensor, keep: int) -> tuple[Tensor, Tensor]:
-    """(values, columns) of the largest entries of each row, as topk gives them.
-
-    On a wide block they are looked for only in the groups of columns with the largest maxima: the entries left out
-    are no larger than any of these maxima.
+    What scores less than a query's floor, the k-th best score so far less the error of both, is not among its k best.
+    What is left at the end, seldom many more than k, is compared exactly. A query that too much is left for is crowded:
+    it is asked again where vectors were rounded to bfloat16 (`rounded` is then the error), else looked at by itself.
     """
-    width = block.shape[1]
-    group = math.isqrt(width // keep)
-    if group < 4:
-        values, columns = block.topk(min(keep, width), dim=1)
-        return values, columns
-    groups, rest = divmod(width, group)
-    # A group is every groups-th column: the maximum over rows of a matrix is the faster one.
-    maxima = block[:, : width - rest].reshape(len(block), group, groups).amax(1)
-    chosen = maxima.topk(keep, dim=1).indices
-    members = torch.arange(0, width - rest, groups, device=block.device)
-    columns = (chosen[:, :, None] + members).flatten(1)
-    last = torch.arange(width - rest, width, device=block.device).expand(len(block), rest)
-    columns = torch.cat([columns, last], dim=1)
-    values, places = block.gather(1, columns).topk(keep, dim=1)
-    return values, columns.gather(1, places)
+    dtype = score_dtype(q)
+    best = torch.full((len(q), k), -torch.inf, dtype=dtype, device=q.device)
+    floor = best[:, 0].clone()
+    crowded = torch.zeros(len(q), dtype=torch.bool, device=q.device)
+    found: list[Entries] = []
+    many = (2 if rounded is None else 8) * (k + _SLACK)
+    product = dtype if rounded is None else torch.bfloat16
+    for start, block in _gallery_blocks(q, g, product):
+        groups = block.view(-1, _GROUP, len(q))
+        maxima = groups.amax(1).to(dtype)
+        hits = maxima >= floor.masked_fill(crowded, torch.inf)
+        if int(_count(hits).sum()) > k * len(q):  # the maxima alone raise the floor
+            floor = _raised(floor, torch.cat([best, maxima.T], 1), k, error, rounded)
+            crowded |= (maxima >= floor).sum(0) > many
+            hits = maxima >= floor.masked_fill(crowded, torch.inf)
+        group, row = hits.nonzero(as_tuple=True)
+        scores = groups[group, :, row].to(dtype)
+        entry, member = ((scores >= floor[row, None]) & (scores > -torch.inf)).nonzero(as_tuple=True)
+        row, index, score = row[entry], start + group[entry] * _GROUP + member, scores[entry, member]
+        best = _largest(torch.cat([best, _ragged(row, score, len(q), -torch.inf)], 1), k)
+        floor = _raised(floor, best, k, error, rounded)
+        found.append((row, index, score))
+        if sum(len(row) for row, _, _ in found) > 2 * many * len(q):
+            found = [_reaching(found, floor, crowded)]
+            crowded |= torch.bincount(found[0][0], minlength=len(q)) > many
+    row, index, _ = _reaching(found, floor, crowded)
+    scores = _ragged(row, _exact(q, g, row, index), len(q), -torch.inf, at_least=k)
+    scores, order = scores.sort(dim=1, descending=True, stable=True)
+    scores, indices = scores[:, :k], _ragged(row, index, len(q), -1, at_least=k).gather(1, order[:, :k])
+    again = crowded.nonzero().flatten()
+    if rounded is not None and len(again):
+        scores[again], indices[again] = _top_k_rows(q[again], g, k, error[again])
+    else:
+        for one in again.tolist():
+            scores[one], indices[one] = _top_k_crowded(q[one], g, k, floor[one])
+    return scores, indices
+
+
+def _gallery_blocks(q: Tensor, g: Tensor, dtype: torch.dtype) -> Iterator[tuple[int, Tensor]]:
+    """Yield (first gallery index, scores (Gc, Qc)), Gc filled up with -inf to whole groups; good until the next."""
+    width = max(256, _SEARCHED[q.is_cuda] // max(1, len(q))) // _GROUP * _GROUP
+    buffer = torch.empty((min(width, -(-len(g) // _GROUP) * _GROUP), len(q)), dtype=dtype, device=q.device)
+    columns = q.to(dtype).T
+    for start in range(0, len(g), width):
+        part = g[start : start + width].to(dtype)
+        _multiply(part, columns, buffer[: len(part)])
+        filled = -(-len(part) // _GROUP) * _GROUP
+        buffer[len(part) : filled] = -torch.inf
+        yield start, buffer[:filled]
+
+
+def _multiply(left: Tensor, right: Tensor, out: Tensor) -> None:
+    """The matrix product. On a CPU numpy's BLAS is as fast on either make, which torch's is not but for bfloat16."""
+    if out.is_cuda or out.dtype == torch.bfloat16:
+        with torch.autocast(out.device.type, enabled=False):
+            torch.mm(left, right, out=out)
+    else:
+        np.matmul(left.numpy(), right.numpy(), out=out.numpy())
+
+
+def _largest(scores: Tensor, k: int) -> Tensor:
+    """The k largest of each row, in any order."""
+    if scores.is_cuda:
+        return scores.topk(k, dim=1, sorted=False).values
+    below = scores.shape[1] - k
+    return torch.from_numpy(np.partition(scores.numpy(), below, axis=1)[:, below:]) if below else scores
+
+
+def _raised(floor: Tensor, scores: Tensor, k: int, error: Tensor, rounded: Tensor | None) -> Tensor:
+    """The floor (Q,) after scores (Q, n >= k) of different gallery vectors were seen.
+
+    Rounding keeps the order: what is at least a number is, once rounded, at least that number rounded.
+    """
+    least = _largest(scores, k).amin(1).double()
+    if rounded is None:
+        return torch.maximum(floor, (least - 2 * error).to(floor.dtype))
+    least -= 2 * rounded + least.abs() * _BFLOAT16
+    return torch.maximum(floor, least.to(torch.bfloat16).to(floor.dtype))
+
+
+def _reaching(found: Sequence[Entries], floor: Tensor, crowded: Tensor) -> Entries:
+    """The entries of queries that are not crowded which reach the floor, by query, then index."""
+    row, index, score = (torch.cat(columns) for columns in zip(*found, strict=True))
+    kept = ((score >= floor[row]) & ~crowded[row]).nonzero().flatten()
+    kept = kept[index[kept].argsort()]
+    kept = kept[row[kept].argsort(stable=True)]
+    return row[kept], index[kept], score[kept]
+
+
+def _ragged(row: Tensor, values: Tensor, rows: int, padding: float, at_least: int = 0) -> Tensor:
+    """Values as a table (rows, n): each in its row, in the order given, n as large as need be."""
+    counts = torch.bincount(row, minlength=rows)
+    order = row.argsort(stable=True)
+    place = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row[order]]
+    width = max(at_least, int(counts.max()) if rows else 0)
+    table = torch.full((rows, width), padding, dtype=values.dtype, device=row.device)
+    table[row[order], place] = values[order]
+    return table
 
 
 def _top_k_crowded(query: Tensor, g: Tensor, k: int, floor: Tensor) -> tuple[Tensor, Tensor]:
@@ -199,13 +266,10 @@ def _top_k_crowded(query: Tensor, g: Tensor, k: int, floor: Tensor) -> tuple[Ten
     indices = torch.empty(0, dtype=torch.int64, device=g.device)
     for start, block in _blocks(query[None], g, _SEARCHED):
         reach = (block[0] >= floor).nonzero().flatten() + start
-        step = max(1, TERMS // g.shape[1])
-        for at in range(0, len(reach), step):
-            index = reach[at : at + step]
-            scores = torch.cat([scores, _dot(query[None], g[index])])
-            indices = torch.cat([indices, index])
-            order = torch.sort(scores, descending=True, stable=True).indices[:k]
-            scores, indices = scores[order], indices[order]
+        scores = torch.cat([scores, _exact(query[None], g, torch.zeros_like(reach), reach)])
+        indices = torch.cat([indices, reach])
+        order = torch.sort(scores, descending=True, stable=True).indices[:k]
+        scores, indices = scores[order], indices[order]
     return scores, indices
 
 
@@ -221,25 +285,34 @@ def _sort_rows(q: Tensor, g: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor
 
 def _scores_of(q: Tensor, g: Tensor, indices: Tensor) -> Tensor:
     """Exact scores (Qc, C) of gallery indices (Qc, C)."""
-    scores = torch.empty(indices.shape, dtype=torch.float64, device=q.device)
-    step = max(1, TERMS // max(1, q.shape[1] * indices.shape[1]))
-    for at in range(0, len(q), step):
-        rows = slice(at, at + step)
-        scores[rows] = _dot(q[rows, None, :], g[indices[rows]])
+    rows = torch.arange(len(q), device=q.device).repeat_interleave(indices.shape[1])
+    return _exact(q, g, rows, indices.flatten()).view(indices.shape)
+
+
+def _exact(q: Tensor, g: Tensor, row: Tensor, index: Tensor) -> Tensor:
+    """Exact scores (n,) of pairs of a query and a gallery vector."""
+    scores = torch.empty(len(row), dtype=torch.float64, device=q.device)
+    step = max(1, _TERMS[q.is_cuda] // q.shape[1])
+    for at in range(0, len(row), step):
+        some = slice(at, at + step)
+        scores[some] = _dot(q[row[some]], g[index[some]])
     return scores
 
 
 def _dot(left: Tensor, right: Tensor) -> Tensor:
-    """Inner products along the last dimension in float64, summed pairwise in an order that depends on D alone.
+    """Inner products (n,) of rows (n, D) in float64, summed pairwise in an order that depends on D alone.
 
     Built from elementwise operations only, so that equal vectors give equal bits wherever they stand.
     """
-    terms = left.double() * right.double()
+    terms = right.to(torch.float64, copy=True)
+    terms *= left.double()
     while (width := terms.shape[-1]) > 1:
         half = width // 2
-        folded = terms[..., :half] + terms[..., half : 2 * half]
-        terms = torch.cat([folded, terms[..., 2 * half :]], dim=-1) if width % 2 else folded
-    return terms[..., 0]
+        terms[:, :half] += terms[:, half : 2 * half]
+        if width % 2:
+            terms[:, half] = terms[:, 2 * half]
+        terms = terms[:, : half + width % 2]
+    return terms[:, 0]
 
 
 def _blocks(
@@ -257,6 +330,34 @@ def _blocks(
             rows, columns = inside.nonzero(as_tuple=True)
             block[rows, removed[rows, columns] - start] = -torch.inf
         yield start, block
+
+
+def _rounded_error(q: Tensor, g: Tensor, error: Tensor) -> Tensor | None:
+    """As `_product_error`, of products of vectors that were rounded to bfloat16, before these are rounded themselves.
+
+    None where that would not be faster: it is on CPUs with instructions for it, and enough queries.
+    """
+    if q.is_cuda or q.dtype != torch.float32 or len(q) < _ROUNDED_FROM or not _multiplies_bfloat16():
+        return None
+    lost = [torch.cat([_lost(some) for some in torch.split(part, _ROUNDED_ROWS)]) for part in (q, g)]
+    sizes = [torch.linalg.vector_norm(part, dim=1).double() for part in (q, g)]
+    longest, most = sizes[1].max(), lost[1].max()
+    if float(longest) > _ORDINARY or float(sizes[0].max()) > _ORDINARY:
+        return None
+    tiny = torch.where(sizes[0] > 0, _ORDINARY * q.shape[1] * float(torch.finfo(torch.float32).tiny), 0.0)
+    bound: Tensor = lost[0] * longest + (sizes[0] + lost[0]) * most + 2 * error + tiny
+    return bound
+
+
+def _lost(rows: Tensor) -> Tensor:
+    """Lengths of what rounding to bfloat16 takes from rows, themselves rounded up."""
+    norms: Tensor = torch.linalg.vector_norm(rows - rows.bfloat16(), dim=1)
+    return norms.double() * 1.001
+
+
+def _multiplies_bfloat16() -> bool:
+    known = torch.cpu.get_capabilities()
+    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
 
 
 def _query_chunks(q: Tensor) -> list[slice]:

@@ -23,7 +23,7 @@ LEAVE_S = 5.0
 
 
 class ProgressArtifact:
-    """A listener that keeps one progress artifact of a step up to date while it is entered.
+    """A listener that keeps one progress artifact of a step up to date while it is entered, and removes it then.
 
     A thread of its own sends the last that was heard every `period_s` seconds: shards never wait for the server, and a
     server on SQLite, which has one writer, is seldom asked to write. A step that ends sooner has no artifact. Where
@@ -46,7 +46,7 @@ class ProgressArtifact:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Waits a moment for the last update, which nothing depends on."""
+        """Waits a moment for the artifact to go, which nothing depends on."""
         self._over.set()
         self._thread.join(LEAVE_S)
 
@@ -64,12 +64,13 @@ class ProgressArtifact:
         artifact: UUID | None = None
         try:
             while not (over := self._over.wait(self._period)) or artifact is not None:
+                client = get_client(sync_client=True)  # the flow run's own, which is not this thread's to close
+                if over and artifact is not None:
+                    client.delete_artifact(artifact)
+                    return
                 heard = self._heard
                 if heard is not None and heard is not sent:
-                    # the flow run's own client, which is not this thread's to close
-                    artifact, sent = self._write(get_client(sync_client=True), artifact, heard), heard
-                if over:
-                    return
+                    artifact, sent = self._write(client, artifact, heard), heard
         except Exception as error:
             logger.warning("no more progress of this step is shown, the work goes on: %r", error)
 

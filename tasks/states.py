@@ -6,16 +6,20 @@ no room for fields of one's own. So the keys travel there, as JSON of a checked 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Final, ParamSpec
 
 from prefect.client.schemas.objects import State
-from prefect.states import Completed
+from prefect.states import Completed, Failed
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from scot_core.errors import ScotError
+from scot_core.errors import GateError, ScotError
 
 CACHED: Final = "Cached"
+GATE: Final = "Gate"  # of type Failed; automations match the name
+P = ParamSpec("P")
 
 
 class Keys(BaseModel):
@@ -29,6 +33,22 @@ class Keys(BaseModel):
 def completed(message: str, *, cached: bool) -> State:
     """A completed state, named `Cached` where nothing had to be done."""
     return Completed(name=CACHED if cached else None, message=message)
+
+
+def gated(flow: Callable[P, State]) -> Callable[P, State]:
+    """A flow that ends in a state named `Gate` where a gate of its configuration stops it, with the gate's words."""
+
+    @functools.wraps(flow)
+    def run(*args: P.args, **kwargs: P.kwargs) -> State:
+        try:
+            return flow(*args, **kwargs)
+        except GateError as error:
+            return Failed(name=GATE, message=str(error), data=error)
+
+    # Prefect reads types where a function was written, which for this one is here
+    vars(run).update(__signature__=inspect.signature(flow, eval_str=True))
+    run.__annotations__ = inspect.get_annotations(flow, eval_str=True)
+    return run
 
 
 def is_cached(state: State) -> bool:

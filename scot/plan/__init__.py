@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from scot.plan.needs import missing
-from scot.plan.state import State, look
+from scot.plan.state import State, look, stages_to
 from scot.plan.work import StageWork, work
 from scot_core.config import Pipeline
 from scot_core.lake import Dataset, Lake
@@ -52,25 +52,29 @@ class Plan:
         }
 
 
-def make_plan(lake: Lake, pipeline: Pipeline, counted: int | None = None) -> Plan:
+def make_plan(lake: Lake, pipeline: Pipeline, counted: int | None = None, last: str | None = None) -> Plan:
     """Look at lake and machine; nothing is run, written or sent.
 
-    `counted` is how many captioned images there are where they were counted and are not in the lake yet.
+    `counted` is how many captioned images there are where they were counted and are not in the lake yet; stages after
+    `last` are left out.
 
     Raises LakeError where the lake is damaged.
     """
-    found = look(lake, pipeline)
+    found, stages = look(lake, pipeline, last), stages_to(pipeline, last)
     known = found.known
     works = work(pipeline, known if known.pairs else replace(known, pairs=counted, images=counted))
+    works = [stage for stage in works if stage.stage in stages]
     over = {state.stage for state in found.states if state.state in OVER}
-    captions, origin = ([], "nobody") if pipeline.generate.is_mined else _captions(found.captions, pipeline)
+    captions, origin = (
+        ([], "nobody") if pipeline.generate.is_mined or "seed" not in stages else _captions(found.captions, pipeline)
+    )
     return Plan(
         works,
         found.states,
         [chat_messages(caption, pipeline.seed.prompt) for caption in captions],
         [local_prompt(caption) for caption in captions],
         origin,
-        missing(pipeline, [stage for stage in works if stage.stage not in over], lake.url),
+        missing(pipeline, [stage for stage in works if stage.stage not in over], lake.url, stages),
     )
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from scot.doctor import benchmark_data
 from scot.plan.work import StageWork
 from scot_core.captions import sources
-from scot_core.config import PUBLISHED, EmbedConfig, FinetuneConfig, Pipeline
+from scot_core.config import PUBLISHED, STAGES, EmbedConfig, FinetuneConfig, FitConfig, PhrasesConfig, Pipeline
 from scot_core.config.settings import settings
 from scot_core.encoders import spec_of
 from scot_core.encoders import weights as encoder_weights
+from scot_core.encoders.fitted_spec import NAME
 from scot_core.encoders.rows import ROWS
 from scot_core.errors import ScotError
 from scot_core.llm.local import weights as llm_weights
@@ -23,44 +24,59 @@ GPU_GB, CPU_GB = 16, 6  # memory for a 7-billion-parameter model in 4 bits and i
 CPU_WILL_DO = 1.0  # seconds at a GPU's peak are hours of a few cores, which reach some ten-thousandth of it
 
 
-def missing(pipeline: Pipeline, works: Sequence[StageWork], lake_url: str) -> list[str]:
-    """One sentence a thing that is not here; empty where a run could start. `works` are the stages still to do."""
+def missing(
+    pipeline: Pipeline, works: Sequence[StageWork], lake_url: str, stages: Collection[str] = STAGES
+) -> list[str]:  # fmt: skip
+    """One sentence a thing that is not here; empty where a run could start.
+
+    `works` are the stages still to do, among the `stages` that are asked about.
+    """
     return [
-        *_data(pipeline),
+        *_data(pipeline, stages),
         *_key(pipeline, {work.stage for work in works}),
-        *_weights(pipeline),
+        *_weights(pipeline, stages),
         *_machine(pipeline, works, lake_url),
     ]
 
 
-def _data(pipeline: Pipeline) -> Iterator[str]:
+def _data(pipeline: Pipeline, stages: Collection[str]) -> Iterator[str]:
     if not pipeline.captions.is_drawn:
         try:
             yield from (f"captions: {sentence}" for sentence in sources.missing(pipeline.captions))
         except ScotError as error:
             yield f"captions: {error}"
-    for name in pipeline.benchmark.names:
+    names = None if pipeline.invert is None else pipeline.invert.phrases.vocabulary
+    if names is not None and not Path(names).expanduser().is_file():
+        yield f"vocabulary: no file {names} (invert.phrases.vocabulary); SEARLE's is Open Images' table of classes"
+    for name in pipeline.benchmark.names if "benchmark" in stages else ():
         if name in PUBLISHED and not (found := benchmark_data(name)).ok:
             yield f"{found.what}: {found.found}"
 
 
 def _key(pipeline: Pipeline, left: Collection[str]) -> Iterator[str]:
-    asked = {"seed": pipeline.seed.endpoint.base_url, "generate": pipeline.generate.endpoint.base_url}
+    asked = {
+        "invert": pipeline.invert.phrases.endpoint.base_url if pipeline.invert else "",
+        "seed": pipeline.seed.endpoint.base_url,
+        "generate": pipeline.generate.endpoint.base_url,
+    }
     servers = {url for stage, url in asked.items() if url and stage in left}
     if servers and not settings().api_key.get_secret_value():
         where = " and ".join(sorted(servers))
         yield f"key: SCOT_API_KEY is not set; {where} may ask for one (a Prefect Secret block scot-api-key will do)"
 
 
-def _weights(pipeline: Pipeline) -> Iterator[str]:
-    if not pipeline.generate.is_mined:
+def _weights(pipeline: Pipeline, stages: Collection[str]) -> Iterator[str]:
+    phrases = None if pipeline.invert is None or not pipeline.invert.lambda_gpt else pipeline.invert.phrases
+    if phrases is not None and phrases.writer == "model" and not phrases.is_remote:
+        yield from _language_model(phrases)
+    if not pipeline.generate.is_mined and "finetune" in stages:
         yield from _language_model(pipeline.finetune)
-    fault = encoder_missing(pipeline.embed)
+    fault = towers_missing(pipeline.fit) if pipeline.embed.is_to_fit else encoder_missing(pipeline.embed)
     if fault is not None:
         yield f"weights: {fault}"
 
 
-def _language_model(tuned: FinetuneConfig) -> Iterator[str]:
+def _language_model(tuned: FinetuneConfig | PhrasesConfig) -> Iterator[str]:
     try:
         revision = llm_weights.weights_revision(tuned.base, tuned.revision)
         name = llm_weights.resolve(tuned.base)
@@ -70,8 +86,24 @@ def _language_model(tuned: FinetuneConfig) -> Iterator[str]:
         yield f"weights: {error}"
 
 
+def towers_missing(fit: FitConfig) -> str | None:
+    """What an encoder that is to be fitted lacks on this machine, and how to get it; None where nothing."""
+    if fit.is_from_nothing:
+        return None
+    from scot_core.encoders.halves import folders  # loads torch
+
+    absent = [name for name in (fit.image_tower, fit.text_tower) if not folders.is_here(name)]
+    if not absent:
+        return None
+    others = [name for name in absent if name not in folders.PACKAGED]
+    how = f"put a model of transformers into {encoder_weights.own_folder(others[0])}" if others else "`make towers`"
+    return f"the towers {' and '.join(absent)} are not on this machine: {how}"
+
+
 def encoder_missing(embed: EmbedConfig) -> str | None:
     """What an encoder lacks on this machine, and the command that gets it; None where it is here."""
+    if embed.encoder.startswith(NAME):  # of the lake; its towers are asked for when they are needed
+        return None
     try:
         spec_of(embed.encoder, revision=embed.revision, pooling=embed.pooling, precision=embed.precision)
         if embed.is_shipped:

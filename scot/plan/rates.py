@@ -16,6 +16,7 @@ LLM_PARAMETERS: Final = {
     "tiiuae/falcon-7b-instruct": 6.92e9,
     "smollm2": 0.135e9,
     "catalogue-falcon": 2.42e6,
+    "EleutherAI/gpt-neo-2.7B": 2.7e9,  # by its name
 }
 PUBLISHED_BYTES: Final = 2  # of a weight in the 16-bit files of a hub
 ADAPTER_BYTES_PER_RANK: Final = 63_744 * 32 * 4  # on Falcon-7B: both sides of four matrices, 32 layers, float32
@@ -40,6 +41,14 @@ VECTOR_DIM: Final = {
     "siglip2": 768,
 }
 
+TEXT_WEIGHTS: Final = {  # of a text tower's layers, which every token meets: 12 layers of 12 x width^2
+    "clip-b32": 12 * 12 * 512**2,
+    "clip-l14": 12 * 12 * 768**2,
+}
+WORD_DIM: Final = {"catalogue": 96, "clip-b32": 512, "clip-l14": 768}
+TEMPLATE_TOKENS, PHRASE_TOKENS = 8, 25  # of a template and of a phrase, about
+BACKWARD: Final = 3  # forward, and back to the activations; a frozen tower's weights get no gradient: as two forward
+
 # ---- measured ----
 JPEGS_PER_CORE_SECOND: Final = 150  # decoded and resized, COCO's size; 13 at 1600 px
 CATALOGUE_PER_SECOND: Final = {  # profile catalogue on two cores: rows or steps in a second
@@ -50,7 +59,13 @@ CATALOGUE_PER_SECOND: Final = {  # profile catalogue on two cores: rows or steps
     "images": 2600.0,
     "texts": 8300.0,
     "train": 32.0,
+    "phrases": 200.0,
+    "invert": 1600.0,  # images times steps
+    "distill": 8.0,
 }
+
+FITTED_PER_SECOND: Final = {"images": 70.0, "steps": 20.0, "from nothing": 3.5}  # stage fit, EfficientNet-Lite0, a core
+FEATURES: Final = 3056  # numbers that it gives for a picture
 
 # ---- published sizes: images with captions and GB of the archives, from each data set's own site ----
 COCO_IMAGES: Final = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from scot.plan.work import Known
-from scot_core.config import STAGES, Pipeline
+from scot_core.config import STAGES, Pipeline, last_stage
 from scot_core.errors import LakeError, ScotError
 from scot_core.lake import Dataset, Lake
 from scot_core.stages import recipes
@@ -56,12 +56,15 @@ class Found:
         )
 
 
-def look(lake: Lake, pipeline: Pipeline) -> Found:
-    """Walk the stages in order; what needs a dataset that is not there waits. Raises LakeError for a damaged lake."""
+def look(lake: Lake, pipeline: Pipeline, last: str | None = None) -> Found:
+    """Walk the stages in order, to the last that is asked about; what needs a dataset that is not there waits.
+
+    Raises LakeError for a damaged lake.
+    """
     found = Found([])
     walk = recipes.walk(_committed, lake, pipeline)
     waiting = False
-    for stage in STAGES:
+    for stage in stages_to(pipeline, last):
         if pipeline.generate.is_mined and stage in ("seed", "finetune"):
             found.states.append(State(stage, "skipped"))
             if not waiting:
@@ -84,6 +87,12 @@ def look(lake: Lake, pipeline: Pipeline) -> Found:
             found.states.append(State(stage, "to do", str(error).split("\n")[0]))
             waiting = True
     return found
+
+
+def stages_to(pipeline: Pipeline, last: str | None) -> list[str]:
+    """The stages that a pipeline asks for, up to the last that is asked about."""
+    end = STAGES.index(last_stage(last))
+    return [stage for stage in pipeline.stages if STAGES.index(stage) <= end]
 
 
 def _committed(step: Work) -> Committed:

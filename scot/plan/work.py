@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scot.plan import rates
+from scot.plan import rates, searle
 from scot_core.catalogue.world import SPLITS
 from scot_core.config import CaptionsConfig, CocoConfig, Pipeline, TrainConfig
 from scot_core.triplets import EXAMPLES, chat_messages, json_reply, local_completion, local_prompt
@@ -44,18 +44,22 @@ class Known:
 
 
 def work(pipeline: Pipeline, known: Known) -> list[StageWork]:
-    """One entry a stage, in order."""
+    """One entry a stage that is asked for, in order."""
     pairs, images, disk, note = _captions(pipeline.captions)
     pairs, images = known.pairs or pairs, known.images or images
     caption = known.caption_bytes or _mean([len(example) for example, _, _ in EXAMPLES])
     small = pipeline.captions.is_drawn
     cores = images / rates.CATALOGUE_PER_SECOND["draw"] if small else images / rates.JPEGS_PER_CORE_SECOND
     shards = math.ceil(pairs / pipeline.captions.shard_rows)
+    inverted, distilled = pipeline.invert, pipeline.distill
     return [
         StageWork("captions", pairs, "pairs", shards, cpu_hours=cores / 3600, disk_gb=disk / 1e9, note=note),
+        *([StageWork("invert", **searle.invert(pipeline, inverted, images))] if inverted else []),
+        *([StageWork("distill", **searle.distill(pipeline, distilled))] if distilled else []),
         _seed(pipeline, caption),
         _finetune(pipeline, caption),
         _generate(pipeline, caption, pairs),
+        _fit(pipeline, images),
         _embed(pipeline, known.triplets or pairs, images),
         _train(pipeline),
         _benchmark(pipeline),
@@ -137,6 +141,18 @@ def _generate(pipeline: Pipeline, caption: float, pairs: int) -> StageWork:
         gpu_hours=None if small else hours,
         cpu_hours=pairs / rates.CATALOGUE_PER_SECOND["write"] / 3600 if small else None, note=again,
     )  # fmt: skip
+
+
+def _fit(pipeline: Pipeline, images: int) -> StageWork:
+    config = pipeline.fit
+    looks = images * (1 + config.views)
+    if config.is_from_nothing:
+        seconds, note = config.steps / rates.FITTED_PER_SECOND["from nothing"], "both towers from nothing"
+    else:
+        seconds = looks / rates.FITTED_PER_SECOND["images"] + config.steps / rates.FITTED_PER_SECOND["steps"]
+        note = f"{config.image_tower} and {config.text_tower}, {1 + config.views} looks at each picture"
+    disk = 0 if config.is_from_nothing else looks * rates.FEATURES * 4 / 1e9
+    return StageWork("fit", config.steps, "steps", 1, cpu_hours=seconds / 3600, disk_gb=disk, note=note)
 
 
 def _embed(pipeline: Pipeline, triplets: int, images: int) -> StageWork:

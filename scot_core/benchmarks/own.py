@@ -1,9 +1,10 @@
 """Queries of one's own: a table of reference, text and target over any folder of images.
 
 The table is CSV (with a header), JSON lines or Parquet. `target` names one image, or several separated by `|` or as a
-list; several rows of one reference and text are one query with all of their targets. `subset`, if it is there, names
-the images among which Rs@1 is measured. Images are named by their paths below the gallery's folder; a reference may
-also lie beside the table. Protocol: the reference is taken out of the gallery; R@1/5/10 ask for any target.
+list; several rows of one reference and text are one query with all of their targets. Two columns may be there besides:
+`subset` names the images among which Rs@1 is measured, `kind` the split that a query is counted in besides `all`.
+Images are named by their paths below the gallery's folder; a reference may also lie beside the table. Protocol: the
+reference is taken out of the gallery; R@1/5/10 ask for any target.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow.parquet as pq
 
-from scot_core.benchmarks.base import Benchmark, Query, numpy_of
+from scot_core.benchmarks.base import Benchmark, Indices, Query, numpy_of
 from scot_core.benchmarks.recalls import recalls
 from scot_core.captions.directory import Directory
 from scot_core.captions.entries import Refused
@@ -31,6 +32,7 @@ from scot_core.metrics import Floats
 NAME: Final = "own"
 COLUMNS: Final = ("reference", "text", "target")
 SUBSET: Final = "subset"
+KIND: Final = "kind"
 IMAGES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
@@ -68,6 +70,12 @@ class OwnQueries:
 
 class Own(Benchmark):
     name = NAME
+
+    @property
+    def splits(self) -> dict[str, Indices]:
+        kinds = sorted({kind for query in self.queries for kind in query.groups} - {"all"})
+        of = {kind: np.flatnonzero([kind in query.groups for query in self.queries]) for kind in kinds}
+        return of | {"all": np.arange(len(self.queries))}
 
     def _measure(self, queries: Any, gallery: Any) -> dict[str, Floats]:
         from scot_core import retrieval  # loads torch
@@ -138,7 +146,7 @@ def _parquet_rows(place: Directory, name: str) -> Iterator[TableRow]:
         parquet = pq.ParquetFile(file)
         there = parquet.schema_arrow.names
         need_columns(there, COLUMNS, place.path(name))
-        columns = [*COLUMNS, *(column for column in (SUBSET,) if column in there)]
+        columns = [*COLUMNS, *(column for column in (SUBSET, KIND) if column in there)]
         for number, values in enumerate(parquet.read(columns).to_pylist(), start=1):
             yield TableRow(values, f"{name} row {number}")
 
@@ -151,10 +159,12 @@ class _Draft:
     text: str
     targets: dict[str, None]
     subset: dict[str, None]
+    kinds: dict[str, None]
 
     def query(self) -> Query:
         name = digest("\n".join((self.reference, self.text)).encode("utf-8", "surrogatepass"))
-        return Query(name[:16], self.reference, self.text, (self.text,), tuple(self.targets), tuple(self.subset))
+        texts, kinds = (self.text,), tuple(self.kinds)
+        return Query(name[:16], self.reference, self.text, texts, tuple(self.targets), tuple(self.subset), groups=kinds)
 
 
 class _Reader:
@@ -177,18 +187,22 @@ class _Reader:
 
     def _take(self, values: Mapping[str, Any]) -> Fault | None:
         reference, text = values.get("reference"), values.get("text")
-        targets, subset = _names(values.get("target")), _names(values.get(SUBSET))
+        targets, subset, kind = _names(values.get("target")), _names(values.get(SUBSET)), values.get(KIND)
         if not isinstance(reference, str) or not isinstance(text, str | None) or targets is None or subset is None:
+            return Fault.MALFORMED
+        if not isinstance(kind, str | None):
             return Fault.MALFORMED
         reference, text = posixpath.normpath(reference.strip()), " ".join((text or "").split())
         fault = self._fault(reference, text, targets, subset)
         if fault is not None:
             return fault
-        draft = self.queries.setdefault((reference, text), _Draft(reference, text, {}, {}))
+        draft = self.queries.setdefault((reference, text), _Draft(reference, text, {}, {}, {}))
         if draft.targets.keys() >= set(targets) and draft.subset.keys() >= set(subset):
             return Fault.DUPLICATE
         draft.targets.update(dict.fromkeys(targets))
         draft.subset.update(dict.fromkeys(subset))
+        if kind and kind.strip():
+            draft.kinds[kind.strip()] = None
         return None
 
     def _fault(self, reference: str, text: str, targets: Sequence[str], subset: Sequence[str]) -> Fault | None:

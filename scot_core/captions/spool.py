@@ -65,19 +65,29 @@ CHOSEN = f"""
 
 @dataclass(frozen=True, slots=True)
 class Spool:
-    """Drawn rows, by shard. All rows of an image lie in one shard, next to each other."""
+    """Drawn rows, by shard. All rows of an image lie in one shard, next to each other.
 
-    path: Path
+    A copy in another process, which may be on another machine, holds the file itself.
+    """
+
+    file: Path | bytes
+
+    def __reduce__(self) -> tuple[type[Spool], tuple[bytes]]:
+        return Spool, (self.file if isinstance(self.file, bytes) else self.file.read_bytes(),)
+
+    def _open(self) -> pq.ParquetFile:
+        return pq.ParquetFile(pa.BufferReader(self.file) if isinstance(self.file, bytes) else self.file)
 
     @property
     def sizes(self) -> list[int]:
         """Rows of each shard."""
-        metadata = pq.read_metadata(self.path)
-        return [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
+        with self._open() as file:
+            return [file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)]
 
     def shard(self, index: int) -> list[dict[str, Any]]:
         """Rows of source, pair_id, image_id, path, caption, and reason and raw where it is refused already."""
-        rows: list[dict[str, Any]] = pq.ParquetFile(self.path).read_row_group(index).to_pylist()
+        with self._open() as file:
+            rows: list[dict[str, Any]] = file.read_row_group(index).to_pylist()
         return rows
 
 

@@ -16,11 +16,13 @@ from scot_core.config.captions import (
 from scot_core.config.endpoints import TEACHER, EndpointConfig, ServerConfig
 from scot_core.config.overrides import listed, with_overrides
 from scot_core.config.profiles import PROFILES, STAGES, ProfileName, StageName, last_stage, profile
+from scot_core.config.searle import DistillConfig, InvertConfig, PhrasesConfig
 from scot_core.config.stages import (
     PUBLISHED,
     BenchmarkConfig,
     EmbedConfig,
     FinetuneConfig,
+    FitConfig,
     GenerateConfig,
     Pipeline,
     PublishedConfig,
@@ -39,13 +41,17 @@ __all__ = [
     "CaptionsConfig",
     "CocoConfig",
     "Config",
+    "DistillConfig",
     "EmbedConfig",
     "EndpointConfig",
     "Execution",
     "FinetuneConfig",
+    "FitConfig",
     "Flickr30kConfig",
     "FolderConfig",
     "GenerateConfig",
+    "InvertConfig",
+    "PhrasesConfig",
     "Pipeline",
     "ProfileName",
     "PublishedConfig",

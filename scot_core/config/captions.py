@@ -85,6 +85,8 @@ class CaptionsConfig(StageConfig):
     """Pairs in a shard, which is done and kept as a whole, and held in memory."""
     workers: int = Execution(8, gt=0)
     """Threads that read and check images."""
+    min_kept: float = Execution(0.0, ge=0, le=1)
+    """A gate: stop where a smaller share of the entries than this is a captioned image, the others are rejects."""
 
     @model_validator(mode="after")
     def _a_gallery_holds_its_queries(self) -> CaptionsConfig:

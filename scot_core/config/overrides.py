@@ -8,7 +8,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from scot_core.config.base import Config, validated
-from scot_core.config.stages import Pipeline
+from scot_core.config.stages import OPTIONAL, Pipeline
 from scot_core.errors import ConfigError
 
 
@@ -23,7 +23,7 @@ def with_overrides(pipeline: Pipeline, overrides: Sequence[str]) -> Pipeline:
         if not sign:
             raise ConfigError(f"{override!r} is not of the form stage.key=value, such as train.steps=300")
         _set(content, path.strip().split("."), value, override)
-    return validated(Pipeline, content)
+    return validated(Pipeline, content).asking_for()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Setting:
 
 def listed(config: Config | None = None, prefix: str = "") -> list[Setting]:
     """Every setting there is, stage after stage, with the sentence that stands under its field."""
-    config = Pipeline() if config is None else config
+    config = Pipeline().asking_for("distill") if config is None else config
     shown = config.model_dump(mode="json")
     found: list[Setting] = []
     for name, field in type(config).model_fields.items():
@@ -74,6 +74,8 @@ def _type(kind: Any) -> str:
 def _set(content: dict[str, Any], path: list[str], value: str, override: str) -> None:
     *folders, leaf = path
     for depth, folder in enumerate(folders):
+        if not depth and content.get(folder) is None and folder in OPTIONAL:
+            content[folder] = OPTIONAL[folder]().model_dump(mode="json")  # a setting asks for the stage
         if not isinstance(content.get(folder), dict):
             raise ConfigError(
                 f"{override!r}: there is no {'.'.join(path[: depth + 1])!r}; there is: {', '.join(content)}"

@@ -7,8 +7,9 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from scot_core import paper
-from scot_core.config.captions import AboConfig, CaptionsConfig, CocoConfig, Flickr30kConfig
+from scot_core.config.captions import AboConfig, CaptionsConfig, CocoConfig, Flickr30kConfig, FolderConfig
 from scot_core.config.endpoints import EndpointConfig
+from scot_core.config.searle import DistillConfig, InvertConfig, PhrasesConfig
 from scot_core.config.stages import (
     BenchmarkConfig,
     EmbedConfig,
@@ -73,7 +74,36 @@ PROFILES: dict[str, Pipeline] = {
         ),
         benchmark=BenchmarkConfig(names=("fashioniq", "cirr", "cirr-test1", "circo", "circo-test")),
     ),
+    # what SEARLE did with CLIP B/32 (arXiv 2303.15247); `scot benchmark circo` and the like follow: docs/paper.md
+    "paper-searle": Pipeline(
+        captions=CaptionsConfig(
+            source="folder", folder=FolderConfig(count=paper.SEARLE_IMAGES), captions_per_image="one"
+        ),
+        embed=EmbedConfig(encoder="clip-b32", shard_rows=1000),
+        invert=InvertConfig(
+            phrases=PhrasesConfig(
+                vocabulary="data/oidv7-class-descriptions.csv",
+                count=paper.SEARLE_PHRASES,
+                base="EleutherAI/gpt-neo-2.7B",
+                lines="all",
+            ),
+            images=None,
+            steps=350,
+            ema_decay=0.99,
+            batch_size=2048,
+            shard_rows=4096,
+        ),
+        distill=DistillConfig(
+            steps=paper.SEARLE_EPOCHS * (paper.SEARLE_IMAGES // paper.SEARLE_BATCH),
+            batch_size=paper.SEARLE_BATCH,
+            learning_rate=paper.SEARLE_LEARNING_RATE,
+            seeds=(0,),
+        ),
+    ),
 }
+
+ENDS = {"paper-searle": "distill"}
+"""Profiles that end before the last stage."""
 
 
 def profile(name: str) -> Pipeline:
@@ -100,6 +130,6 @@ ProfileName = Annotated[str, AfterValidator(_known), Field(json_schema_extra={"e
 StageName = Annotated[str, AfterValidator(stage), Field(json_schema_extra={"enum": list(STAGES)})]
 
 
-def last_stage(until: str | None) -> str:
-    """The stage to stop after, by default the very last. Raises ConfigError for one that does not exist."""
-    return STAGES[-1] if until is None else stage(until)
+def last_stage(until: str | None, profile_name: str | None = None) -> str:
+    """The stage to stop after, by default the profile's last. Raises ConfigError for one that does not exist."""
+    return ENDS.get(profile_name or "", STAGES[-1]) if until is None else stage(until)

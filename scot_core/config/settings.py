@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """Environment variables `SCOT_LAKE`, `SCOT_WEIGHTS`, `SCOT_DATA`, `SCOT_CACHE`, `SCOT_API_KEY`."""
+    """Environment variables `SCOT_LAKE`, `SCOT_WEIGHTS`, `SCOT_DATA`, `SCOT_CACHE`, `SCOT_RAY`, `SCOT_RAY_GPUS`,
+    `SCOT_API_KEY`."""
 
     model_config = SettingsConfigDict(env_prefix="SCOT_", extra="ignore")
 
@@ -17,6 +18,8 @@ class Settings(BaseSettings):
     weights: str = "./weights"  # encoders of one's own, in folders of their names
     data: str = "./data"  # published benchmarks, in folders of their names
     cache: str = "~/.cache/scot"  # what may be removed at any time: vectors of folders that were searched
+    ray: str = ""  # address of a Ray cluster that does the shards of captions, generate and embed: auto, or HOST:PORT
+    ray_gpus: dict[str, float] = Field(default_factory=dict)  # of each of its actors, by stage: {"embed": 0.5}
     api_key: SecretStr = SecretStr("")
 
 

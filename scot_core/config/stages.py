@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from scot_core.config.base import Config, Execution, Positive, Share, StageConfig
 from scot_core.config.captions import CaptionsConfig
 from scot_core.config.endpoints import TEACHER, EndpointConfig, ServerConfig
+from scot_core.config.searle import DistillConfig, InvertConfig
 from scot_core.errors import ConfigError
 from scot_core.paper import Variant
 from scot_core.triplets import Filter
@@ -32,22 +33,27 @@ class SeedConfig(StageConfig):
     poll_s: float = Execution(60.0, gt=0)
     """Mode batch: seconds between looks at how far the server is."""
     max_usd: float | None = Execution(None, ge=0)
-    """No request is sent that could cost more than what is left of this; none for no limit."""
+    """A gate: no request is sent that could cost more than what is left of this; none for no limit."""
     filter: Filter = Execution("strict")
     """How exactly a reply must do what it says; replies are read again, not bought again: see generate.filter."""
     accept_partial: bool = Execution(False)
     """Where the money ends before the captions do, go on with the triplets it bought instead of stopping there."""
     min_kept: float = Execution(0.05, ge=0, le=1)
-    """Stop where a smaller share of the replies than this is a triplet."""
+    """A gate: stop where a smaller share of the replies than this is a triplet."""
 
     @model_validator(mode="after")
     def _a_budget_needs_a_price(self) -> SeedConfig:
-        if self.max_usd is not None and self.endpoint.price is None:
-            raise ConfigError(
-                f"seed.max_usd is set, but what {self.endpoint.model!r} costs is not known: set "
-                "seed.endpoint.usd_per_million_prompt and seed.endpoint.usd_per_million_completion"
-            )
+        if self.max_usd is not None:
+            _require_price("seed", self.endpoint)
         return self
+
+
+def _require_price(stage: str, server: ServerConfig) -> None:
+    if server.price is None:
+        raise ConfigError(
+            f"{stage}.max_usd is set, but what {server.model!r} costs is not known: set "
+            f"{stage}.endpoint.usd_per_million_prompt and {stage}.endpoint.usd_per_million_completion"
+        )
 
 
 class FinetuneConfig(StageConfig):
@@ -81,6 +87,11 @@ class FinetuneConfig(StageConfig):
     """Steps between checkpoints, which a killed run goes on from."""
     evaluation_batch_size: int = Execution(256, gt=0)
     """Captions that are answered at once while measuring."""
+    min_kept: float = Execution(0.0, ge=0, le=1)
+    """A gate: stop where the filters keep a smaller share than this of the replies of the tuned model."""
+    min_right: float = Execution(0.0, ge=0, le=1)
+    """A gate: stop where a smaller share than this of them is right: a real edit, applied, and nothing else changed.
+    Only the catalogue knows."""
 
 
 class GenerateConfig(StageConfig):
@@ -110,7 +121,16 @@ class GenerateConfig(StageConfig):
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Writer mined: share of the captions that no triplet starts from or leads to; benchmark `mined` asks for them."""
     min_kept: float = Execution(0.05, ge=0, le=1)
-    """Stop where a smaller share of the captions than this has a triplet."""
+    """A gate: stop where a smaller share of the captions than this has a triplet."""
+    max_usd: float | None = Execution(None, ge=0)
+    """A gate, where a server writes: no request is sent that could cost more than what is left of this, of all tries;
+    none for no limit."""
+
+    @model_validator(mode="after")
+    def _a_budget_needs_a_price(self) -> GenerateConfig:
+        if self.max_usd is not None and self.is_remote:
+            _require_price("generate", self.endpoint)
+        return self
 
     @property
     def is_remote(self) -> bool:
@@ -131,11 +151,66 @@ class GenerateConfig(StageConfig):
         return {name: value for name, value in content.items() if name not in left_out}
 
 
+class FitConfig(StageConfig):
+    """An image-text encoder fitted to the captioned images, where no published one is at hand (`embed.encoder=fitted`).
+
+    Two frozen towers, and two small projections of their features, trained by contrast (LiT).
+    """
+
+    image_tower: str = "efficientnet-lite0"
+    """Image model: efficientnet-lite0, or a folder of transformers in SCOT_WEIGHTS, such as dinov2-base; `nothing`
+    trains the small shipped architecture, without any tower."""
+    text_tower: str = "all-minilm-l6-v2"
+    """Sentence encoder: all-minilm-l6-v2, or a folder of transformers in SCOT_WEIGHTS, such as e5-base."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of the image tower."""
+    views: Annotated[int, Field(ge=0, le=16)] = 1
+    """Times that the image tower sees each picture anew, cut, turned and lit a little differently, against overfit."""
+    dim: Positive = 256
+    """Length of the encoder's vectors."""
+    image_hidden: Positive = 1024
+    """Width of the layer between the image tower's features and the vectors."""
+    text_hidden: Positive = 512
+    """Width of the layer between the text tower's features and the vectors."""
+    image_dropout: Share = 0.3
+    """Share of picture features, and of that layer, that are dropped in training."""
+    text_dropout: Share = 0.1
+    """Share of text features, and of that layer, that are dropped in training."""
+    steps: Positive = 1500
+    """Steps of the optimiser at most."""
+    batch_size: Positive = 512
+    """Captioned images in a step, which are each other's negatives."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Of AdamW, at its highest."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    """Of AdamW."""
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the captions that training does not see, and by whose recall the weights are chosen."""
+    patience: Positive = 6
+    """Measurements in a row, a twentieth of the steps apart, without a better recall after which training stops."""
+    seed: int = 0
+    """Of first weights, batches, dropout, views and the share that is held out."""
+    min_times_chance: float = Execution(3.0, ge=0)
+    """Stop where held-out captions are not found at least this many times as often as by chance."""
+    checkpoint_every: int = Execution(200, gt=0)
+    """Steps between checkpoints, which a killed run goes on from."""
+    batch_rows: int = Execution(256, gt=0)
+    """Pictures or texts that a tower is given at once."""
+    device: str | None = Execution(None)
+    """Where the towers run, such as cuda:0 or cpu; none for a GPU where there is one."""
+
+    @property
+    def is_from_nothing(self) -> bool:
+        """Whether there are no towers."""
+        return self.image_tower == "nothing"
+
+
 class EmbedConfig(StageConfig):
     """Frozen image and text encoders (§3.1)."""
 
     encoder: str = "catalogue"
-    """Name of the encoder, such as blip2, clip-l14 or catalogue: see `scot_core.encoders`."""
+    """Name of the encoder, such as blip2, clip-l14 or catalogue: see `scot_core.encoders`. `fitted` is the one that
+    stage fit makes of the captions, `fitted:<key>` one that it made."""
     revision: str | None = None
     """Commit of the weights; none for the encoder's own."""
     pooling: str | None = None
@@ -155,6 +230,11 @@ class EmbedConfig(StageConfig):
     def is_shipped(self) -> bool:
         """Whether the encoder's weights come with Scot; it is small, and knows the catalogue alone."""
         return self.encoder == "catalogue"
+
+    @property
+    def is_to_fit(self) -> bool:
+        """Whether stage fit makes the encoder."""
+        return self.encoder == "fitted"
 
 
 class TrainConfig(StageConfig):
@@ -211,6 +291,8 @@ class BenchmarkConfig(MeasureConfig):
     that were held out; published ones from folders in SCOT_DATA."""
     queries: Positive = 1000
     """Benchmark mined: queries at most."""
+    max_drop: float | None = Execution(None, ge=0)
+    """A gate: points of the main metric that may be lost against the promoted generation; none compares nothing."""
 
     def of(self, name: PublishedName) -> PublishedConfig:
         """The same measuring, of one published benchmark where it usually lies."""
@@ -238,19 +320,48 @@ class PublishedConfig(MeasureConfig):
 
 
 class Pipeline(Config):
-    """Everything a regeneration needs: one configuration a stage, in the order in which they run."""
+    """Everything a regeneration needs: one configuration a stage, in the order in which they run.
+
+    Those of SEARLE's stages stand where they are asked for, that of fit is read where `embed.encoder` asks for it.
+    """
 
     captions: CaptionsConfig = CaptionsConfig()
     """Captioned images (§4.1)."""
+    invert: InvertConfig | None = None
+    """SEARLE: images to pseudo-words; none leaves it out."""
+    distill: DistillConfig | None = None
+    """SEARLE, Pic2Word or LinCIR: the φ that gives pseudo-words; none leaves it out."""
     seed: SeedConfig = SeedConfig()
     """Triplets from a strong model (§4.2)."""
     finetune: FinetuneConfig = FinetuneConfig()
     """The language model that is tuned on them (§4.2)."""
     generate: GenerateConfig = GenerateConfig()
     """Triplets for every caption, by the tuned model (§4.2)."""
+    fit: FitConfig = FitConfig()
+    """The encoder that is fitted to the captions, where `embed.encoder` asks for it."""
     embed: EmbedConfig = EmbedConfig()
     """Frozen encoders (§3.1)."""
     train: TrainConfig = TrainConfig()
     """The Combiner (§3.2-3.3)."""
     benchmark: BenchmarkConfig = BenchmarkConfig()
     """What it is measured on (§4.3)."""
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Those that are asked for, in the order in which they run."""
+        left_out = () if self.embed.is_to_fit else ("fit",)
+        return tuple(n for n in type(self).model_fields if getattr(self, n) is not None and n not in left_out)
+
+    def asking_for(self, stage: str | None = None) -> Pipeline:
+        """With the stage, where it stands only where it is asked for, and with what it cannot do without."""
+        missing: dict[str, Config] = {}
+        if stage in OPTIONAL and getattr(self, stage) is None:
+            missing[stage] = OPTIONAL[stage]()
+        distill = missing.get("distill", self.distill)
+        if isinstance(distill, DistillConfig) and distill.method == "searle" and self.invert is None:
+            missing["invert"] = InvertConfig()
+        return self.model_copy(update=missing) if missing else self
+
+
+OPTIONAL: dict[str, type[Config]] = {"invert": InvertConfig, "distill": DistillConfig}
+"""Stages that a pipeline may leave out."""

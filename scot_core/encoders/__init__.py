@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from scot_core.encoders.spec import Encoder, EncoderSpec, require_same
 from scot_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from scot_core.lake import Lake
 
 __all__ = ["Encoder", "EncoderSpec", "Precision", "load", "load_as", "names", "spec_of"]
 
@@ -26,9 +29,10 @@ _MODULES: Final = {
 }
 # Which knows its spec, without torch.
 _ROWS: Final = "scot_core.encoders.rows"
-_SPECS: Final = {"catalogue": "scot_core.encoders.catalogue_spec"} | {
-    name: _ROWS for name, module in _MODULES.items() if module == _PRETRAINED
-}
+_SPECS: Final = {
+    "catalogue": "scot_core.encoders.catalogue_spec",
+    "fitted": "scot_core.encoders.fitted_spec",
+} | {name: _ROWS for name, module in _MODULES.items() if module == _PRETRAINED}
 
 
 def names() -> tuple[str, ...]:
@@ -43,6 +47,7 @@ def load(
     pooling: str | None = None,
     precision: Precision | None = None,
     device: str | None = None,
+    lake: Lake | None = None,
 ) -> Encoder:
     """The encoder called `name`, frozen and ready.
 
@@ -52,34 +57,53 @@ def load(
         pooling: how several vectors of an image become one; None is the encoder's default.
         precision: of the vision tower; None is float32.
         device: "cpu", "cuda:0"; None takes the first CUDA device where there is one.
+        lake: where the weights of `fitted:<key>` are.
 
     Raises:
         ConfigError: a name, pooling or precision that does not exist.
         ModelError: weights that are missing, damaged or not those of `revision`.
     """
-    encoder: Encoder = _module(name).load(name, revision=revision, pooling=pooling, precision=precision, device=device)
+    module, where = _module(name, lake)
+    encoder: Encoder = module.load(
+        name, revision=revision, pooling=pooling, precision=precision, device=device, **where
+    )  # fmt: skip
     return encoder
 
 
-def load_as(spec: EncoderSpec, what: str) -> Encoder:
+def load_as(spec: EncoderSpec, what: str, lake: Lake | None = None) -> Encoder:
     """The encoder of a spec, which made `what`.
 
     Raises what `load` raises, and ModelError where what is here would give other vectors.
     """
-    encoder = load(spec.name, revision=spec.revision, pooling=spec.pooling, precision=spec.precision)
+    encoder = load(spec.name, revision=spec.revision, pooling=spec.pooling, precision=spec.precision, lake=lake)
     require_same(spec, encoder.spec, what)
     return encoder
 
 
 def spec_of(
-    name: str, *, revision: str | None = None, pooling: str | None = None, precision: Precision | None = None
+    name: str,
+    *,
+    revision: str | None = None,
+    pooling: str | None = None,
+    precision: Precision | None = None,
+    lake: Lake | None = None,
 ) -> EncoderSpec:
     """The spec of what `load` would give, without loading or downloading weights. Raises what `load` raises."""
-    spec: EncoderSpec = _module(name, _SPECS).spec_of(name, revision=revision, pooling=pooling, precision=precision)
+    module, where = _module(name, lake, _SPECS)
+    spec: EncoderSpec = module.spec_of(name, revision=revision, pooling=pooling, precision=precision, **where)
     return spec
 
 
-def _module(name: str, others: Mapping[str, str] | None = None) -> Any:
+def _module(name: str, lake: Lake | None, others: Mapping[str, str] | None = None) -> tuple[Any, dict[str, Any]]:
+    """The module that knows an encoder, one of `others` before its own, and what else it is told."""
+    kind, sign, _ = name.partition(":")
+    if kind == "fitted":
+        return import_module((others or {}).get(kind, "scot_core.encoders.fitted")), {"lake": lake}
+    if kind == "tower" and sign:
+        return import_module("scot_core.encoders.halves"), {}
     if name not in _MODULES:
-        raise ConfigError(f"no encoder is called {name!r}; there is {', '.join(_MODULES)}")
-    return import_module((others or {}).get(name, _MODULES[name]))
+        raise ConfigError(
+            f"no encoder is called {name!r}; there is {', '.join(_MODULES)}, fitted (to the captions themselves) and "
+            "fitted:<key>, of table encoders"
+        )
+    return import_module((others or {}).get(name, _MODULES[name])), {}

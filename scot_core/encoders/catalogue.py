@@ -64,10 +64,10 @@ class CatalogueEncoder:
         self._spec = spec
 
     @classmethod
-    def from_directory(cls, directory: Path) -> CatalogueEncoder:
+    def from_directory(cls, directory: Path, spec: EncoderSpec | None = None) -> CatalogueEncoder:
         """Raises `ModelError` when the weights are missing or damaged."""
         model = DualEncoder.load(directory)
-        return cls(model, spec_in(directory, model.config))
+        return cls(model, spec or spec_in(directory, model.config))
 
     @property
     def spec(self) -> EncoderSpec:

@@ -8,7 +8,7 @@ weight file, which is the encoder's revision, covers both.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
@@ -59,17 +59,20 @@ def read_config(directory: Path) -> CatalogueConfig:
     return config
 
 
+def described(config: CatalogueConfig) -> dict[str, Any]:
+    """What a spec says of towers of these shapes."""
+    return {
+        "dim": config.dim,
+        "image_size": config.image_size,
+        "preprocessing": f"image: {_IMAGE}; text: {_TEXT}",
+        "pooling": "image: mean and quarter maxima, projected; text: start token, projected",
+    }
+
+
 def spec_in(directory: Path, config: CatalogueConfig | None = None) -> EncoderSpec:
     """The spec of the weights in a directory. Raises what `read_config` raises, unless it is given what that gave."""
     config = config or read_config(directory)
-    return EncoderSpec(
-        name="catalogue",
-        revision=digest((directory / WEIGHTS).read_bytes()),
-        dim=config.dim,
-        image_size=config.image_size,
-        preprocessing=f"image: {_IMAGE}; text: {_TEXT}",
-        pooling="image: mean and quarter maxima, projected; text: start token, projected",
-    )
+    return EncoderSpec(name="catalogue", revision=digest((directory / WEIGHTS).read_bytes()), **described(config))
 
 
 def spec_of(

@@ -57,7 +57,8 @@ class PretrainedEncoder:
     def __init__(self, row: Pretrained, spec: EncoderSpec, model: Any, tokenizer: Any, device: str) -> None:
         """`model` is of the row's family, `tokenizer` a tokenizer of transformers."""
         self.model = model.eval().requires_grad_(False).to(device)
-        self._row, self._spec, self._tokenizer, self._device = row, spec, tokenizer, torch.device(device)
+        self.tokenizer = tokenizer
+        self._row, self._spec, self._device = row, spec, torch.device(device)
         self._preprocessing = sized(row, spec.image_size)
         self._mean, self._std = (
             torch.tensor(numbers, device=device).view(1, 3, 1, 1)
@@ -108,7 +109,7 @@ class PretrainedEncoder:
         return _numpy(functional.normalize(pooled, dim=-1))
 
     def _text_vectors(self, texts: list[str]) -> Vectors:
-        tokens = self._tokenizer(
+        tokens = self.tokenizer(
             texts,
             padding="max_length" if self._row.pad_to_limit else "longest",
             truncation=True,

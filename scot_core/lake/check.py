@@ -17,10 +17,11 @@ from scot_core.lake.names import is_key
 from scot_core.lake.promotion import current
 from scot_core.lake.schema import TABLES
 from scot_core.lake.sealed import unsealed
-from scot_core.lake.views import render_views
+from scot_core.lake.views import is_intact, render_views
 
 SEALED = ("runs", "aliases")  # folders of sealed files, see `generations`
-DERIVED = ("views.sql", MARK)
+VIEWS = "views.sql"
+DERIVED = (VIEWS, MARK)
 WHOLE_BELOW = 1 << 24  # bytes; larger files are read a MB at a time
 REMOTE_THREADS = 16
 
@@ -63,6 +64,10 @@ class Findings:
     files: int
     bytes: int
     damages: tuple[Damage, ...]
+    old: tuple[str, ...] = ()
+    """Derived files that are whole, but of another Scot or of what was committed before: the next commit, or `repair`,
+    writes them anew.
+    """
 
 
 def check(lake: Lake, *, everything: bool = False, tick: Tick = lambda done, total: None) -> Findings:
@@ -102,7 +107,9 @@ def check(lake: Lake, *, everything: bool = False, tick: Tick = lambda done, tot
         Damage(d.file, d.why, d.dataset, tuple(sorted(map(str, made_from(d.dataset)))) if d.dataset else (), d.usd)
         for d in damages
     ]
-    return Findings(len(chosen), len(entries), total, (*found, *_of_the_root(lake, known)))
+    views = _bytes(lake, VIEWS)
+    old = views is not None and views != _views(known) and is_intact(views)
+    return Findings(len(chosen), len(entries), total, (*found, *_of_the_root(lake, known)), (VIEWS,) if old else ())
 
 
 def _newest_and_promoted(lake: Lake, known: Sequence[Dataset]) -> list[Dataset]:
@@ -201,16 +208,21 @@ def _of_the_root(lake: Lake, known: Sequence[Dataset]) -> Iterator[Damage]:
     storage, there = lake.storage, set(lake.storage.names(""))
     if MARK in there and _bytes(lake, MARK) != MARKED:
         yield Damage(MARK, "is not what was written")
-    if known or "views.sql" in there:
-        if "views.sql" not in there:
-            yield Damage("views.sql", "is missing")
-        elif _bytes(lake, "views.sql") != render_views(known, root="").encode():
-            yield Damage("views.sql", "does not show what is committed, or was written by another Scot")
+    if VIEWS in there:
+        views = _bytes(lake, VIEWS)
+        if views is None or not is_intact(views):
+            yield Damage(VIEWS, "is not what was written")
+    elif known:
+        yield Damage(VIEWS, "is missing")
     for name in _files(lake, [folder for folder in SEALED if folder in there]):
         try:
             unsealed(storage.read(name))
         except (LakeError, ValueError) as error:
             yield Damage(name, str(error))
+
+
+def _views(known: Sequence[Dataset]) -> bytes:
+    return render_views(known, root="").encode()
 
 
 def _files(lake: Lake, folders: Iterable[str]) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,8 +43,8 @@ def compare(one: Generation, other: Generation) -> Difference:
     return Difference(
         settings={name: pair for name, pair in settings.items() if pair[0] != pair[1]},
         rows=_pairs(_rows(one), _rows(other)),
-        rejects=_pairs(_rejects(one), _rejects(other)),
-        quality=_pairs(_quality(one), _quality(other)),
+        rejects=_pairs(rejects_of(one), rejects_of(other)),
+        quality=_pairs(quality_of(one), quality_of(other)),
         scores=_pairs(_scores(one), _scores(other)),
     )
 
@@ -55,7 +55,7 @@ def falls(promoted: Generation, candidate: Generation) -> dict[str, float]:
 
     Raises ConfigError where the two were not measured on the same benchmark, of as many queries.
     """
-    before, after = _main_scores(promoted), _main_scores(candidate)
+    before, after = main_scores(promoted.of("benchmarks")), main_scores(candidate.of("benchmarks"))
     if not before or before.keys() != after.keys():
         raise ConfigError(
             f"{candidate.id} ({', '.join(after) or 'not measured'}) cannot be compared with the promoted "
@@ -64,9 +64,12 @@ def falls(promoted: Generation, candidate: Generation) -> dict[str, float]:
     return {name: before[name] - after[name] for name in before}
 
 
-def _main_scores(generation: Generation) -> dict[str, float]:
+def main_scores(measured: Iterable[Dataset]) -> dict[str, float]:
+    """The main metric of the trained method of some benchmarks, over all queries or for each split; none where the
+    targets are hidden.
+    """
     scores: dict[str, float] = {}
-    for dataset in generation.of("benchmarks"):
+    for dataset in measured:
         rows = dataset.read().to_pylist()
         own = [row for row in rows if row["method"] == rows[-1]["method"]]
         main = [row for row in own if row["metric"] == main_metric(row["benchmark"])]
@@ -103,7 +106,8 @@ def _rows(generation: Generation) -> dict[str, int]:
     return {_name(dataset): dataset.rows for dataset in generation.members}
 
 
-def _rejects(generation: Generation) -> dict[str, int]:
+def rejects_of(generation: Generation) -> dict[str, int]:
+    """Rows by stage and reason."""
     counts: Counter[str] = Counter()
     for dataset in generation.of("rejects"):
         for part in dataset.read_parts(["stage", "reason"]):
@@ -112,7 +116,8 @@ def _rejects(generation: Generation) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def _quality(generation: Generation) -> dict[str, float]:
+def quality_of(generation: Generation) -> dict[str, float]:
+    """What was measured of the tuned model, in percent."""
     rows = (row for dataset in generation.of("adapters") for row in dataset.read().to_pylist())
     return {f"{row['metric']} {row['phase']} tuning": row["value"] for row in rows if row["phase"] != "train"}
 

@@ -69,6 +69,11 @@ class Dataset:
         return self.manifest.key
 
     @property
+    def lake_url(self) -> str:
+        """Where the lake is that holds it."""
+        return self._storage.url
+
+    @property
     def reference(self) -> Reference:
         return Reference(self.table, self.key)
 

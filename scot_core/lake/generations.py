@@ -19,8 +19,9 @@ from scot_core.lake.sealed import sealed, unsealed
 from scot_core.lake.table import committed_at
 
 RUNS = "runs"  # the folder of the records
-ROOTS = ("benchmarks", "combiners", "embeddings", "triplets", "adapters", "captions")  # the last of a run comes first
-WITH_REJECTS = ("captions", "triplets")  # tables whose rejects have the same key
+ENDS = ("benchmarks", "combiners", "inverters")  # what a run is for
+ROOTS = (*ENDS, "pseudo_tokens", "embeddings", "triplets", "adapters", "captions")  # the last of a run comes first
+WITH_REJECTS = ("captions", "triplets", "phrases", "pseudo_tokens")  # tables whose rejects have the same key
 
 
 @dataclass(frozen=True)
@@ -82,12 +83,13 @@ def generation_of(root: Dataset, known: Mapping[Reference, Dataset]) -> Generati
 def generations(lake: Lake) -> list[Generation]:
     """Every generation of a lake, by the age of its root, oldest first.
 
-    Their roots are the benchmarks, Combiners that were never measured, and what runs ended in that stopped before.
+    Their roots are the benchmarks, Combiners and φ's that were never measured, and what runs ended in that stopped
+    before.
     Raises LakeError where a record is damaged.
     """
     known = {dataset.reference: dataset for dataset in lake.datasets()}
     used = {reference for dataset in known.values() for reference in dataset.inputs}
-    roots = {d.reference for d in known.values() if d.table in ROOTS[:2] and d.reference not in used}
+    roots = {d.reference for d in known.values() if d.table in ENDS and d.reference not in used}
     roots |= {record.root for record in records(lake).values() if record.root not in used}
     found = [generation_of(known[root], known) for root in roots if root in known]
     return sorted(found, key=lambda generation: committed_at(generation.root))
@@ -118,10 +120,8 @@ def record(lake: Lake, keys: Iterable[str], settings: Mapping[str, Any]) -> list
     Returns:
         The ids of the generations.
     """
-    known = {dataset.reference: dataset for dataset in lake.datasets()}
     ids = []
-    for root in _ended_in(known, list(keys)):
-        made = generation_of(root, known)
+    for made in ended_in(lake, keys):
         content = {
             "format": 1,
             "generation": made.id,
@@ -134,6 +134,12 @@ def record(lake: Lake, keys: Iterable[str], settings: Mapping[str, Any]) -> list
         lake.storage.create(record_file(made.id), sealed(content))
         ids.append(made.id)
     return ids
+
+
+def ended_in(lake: Lake, keys: Iterable[str]) -> list[Generation]:
+    """The generations that a run ended in, by the keys of its last datasets, of whatever tables."""
+    known = {dataset.reference: dataset for dataset in lake.datasets()}
+    return [generation_of(root, known) for root in _roots(known, list(keys))]
 
 
 def record_file(generation: str) -> str:
@@ -165,7 +171,7 @@ def damaged(lake: Lake, file: str, error: Exception) -> LakeError:
     return LakeError(f"{lake.storage.path(file)} is damaged ({error}): `scot check --repair` moves it aside")
 
 
-def _ended_in(known: Mapping[Reference, Dataset], keys: Sequence[str]) -> list[Dataset]:
+def _roots(known: Mapping[Reference, Dataset], keys: Sequence[str]) -> list[Dataset]:
     """The benchmarks among them, else the dataset of the last table, of several the one with most behind it."""
     for table in ROOTS:
         found = [known[reference] for key in keys if (reference := Reference(table, key)) in known]

@@ -22,7 +22,7 @@ from pydantic import (
 from scot_core.errors import LakeError
 from scot_core.lake.fingerprint import KEY_DIGITS, canonical_json
 from scot_core.lake.names import Reference, file_name, is_key, part_name, plain
-from scot_core.lake.sealed import SEAL, plain_json, seal_of, sealed
+from scot_core.lake.sealed import SEAL, is_sealed, plain_json, seal_of, sealed
 
 MANIFEST = "_manifest.json"
 FORMAT = 1
@@ -194,7 +194,7 @@ def _unlike(manifest: Manifest, folder: str, data: bytes) -> str:
     missing = ", ".join(f"usage.{name}" for name in Usage.model_fields if name not in manifest.usage.model_fields_set)
     if missing:
         return f"there is no {missing}"
-    whole = manifest.seal is None or manifest.seal == seal_of(json.loads(data))
+    whole = manifest.seal is None or is_sealed(data, manifest.seal) or manifest.seal == seal_of(json.loads(data))
     return "" if whole else "it is not what was written: its seal differs"
 
 

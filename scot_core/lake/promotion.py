@@ -26,9 +26,15 @@ class Promoted:
 
 
 def promote(lake: Lake, generation: Generation) -> None:
-    """Put a generation into use, at once for every reader. Raises ConfigError where it has no Combiner."""
+    """Put a generation into use, at once for every reader; the one in use stays in use, with nothing written.
+
+    Raises ConfigError where it has no Combiner.
+    """
     if generation.combiners is None:
         raise ConfigError(f"{generation.id} ends in {generation.root.name}, with no Combiner to be used")
+    in_use_now = current(lake)
+    if in_use_now is not None and in_use_now.root == generation.root.reference:
+        return
     entry = {
         "generation": generation.id,
         "root": generation.root.name,

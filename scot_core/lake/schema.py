@@ -29,6 +29,21 @@ def embeddings(dim: int) -> pa.Schema:
     )
 
 
+def pseudo_tokens(dim: int) -> pa.Schema:
+    """Schema of `pseudo_tokens` for word embeddings of `dim` float32 numbers."""
+    return pa.schema(
+        [
+            ("source", pa.string()),
+            ("image_id", pa.string()),
+            ("concepts", pa.string()),  # nearest first, between semicolons; empty where none are looked at
+            ("loss", pa.float64()),  # mean over the last steps
+            ("encoder", pa.string()),
+            ("vector", pa.list_(pa.float32(), dim)),
+            ("key", pa.string()),
+        ]
+    )
+
+
 SCHEMAS: dict[str, pa.Schema] = {
     # captioned images: what everything starts from
     "captions": pa.schema(
@@ -103,6 +118,16 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("key", pa.string()),
         ]
     ),
+    "encoders": pa.schema(
+        [
+            ("source", pa.string()),
+            ("phase", pa.string()),  # train | validation | held-out
+            ("step", pa.int32()),
+            ("metric", pa.string()),
+            ("value", pa.float64()),
+            ("key", pa.string()),
+        ]
+    ),
     "combiners": pa.schema(
         [
             ("source", pa.string()),
@@ -131,8 +156,34 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("key", pa.string()),
         ]
     ),
+    # what is said about a concept of a vocabulary, for SEARLE's L_gpt
+    "phrases": pa.schema(
+        [
+            ("source", pa.string()),
+            ("concept", pa.string()),
+            ("phrase", pa.string()),
+            ("model", pa.string()),
+            ("key", pa.string()),
+        ]
+    ),
+    "pseudo_tokens": pseudo_tokens(0),
+    # training curves of φ's, one number a row; the weights lie beside them as safetensors
+    "inverters": pa.schema(
+        [
+            ("source", pa.string()),
+            ("method", pa.string()),  # searle | pic2word | lincir
+            ("seed", pa.int32()),
+            ("step", pa.int32()),
+            ("metric", pa.string()),
+            ("value", pa.float64()),
+            ("key", pa.string()),
+        ]
+    ),
     "embeddings": embeddings(0),
 }
+
+VECTORS = {"embeddings": embeddings, "pseudo_tokens": pseudo_tokens}
+"""Tables whose schema depends on the length of their vectors."""
 
 TABLES = tuple(SCHEMAS)
 
@@ -144,7 +195,7 @@ def schema_of(table: str, dim: int | None = None) -> pa.Schema:
     """
     if table not in SCHEMAS:
         raise ConfigError(f"there is no table {table!r}; the tables are {', '.join(TABLES)}")
-    return embeddings(dim) if table == "embeddings" and dim is not None else SCHEMAS[table]
+    return VECTORS[table](dim) if table in VECTORS and dim is not None else SCHEMAS[table]
 
 
 def _digest(*parts: str) -> str:

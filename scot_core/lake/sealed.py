@@ -24,6 +24,12 @@ def seal_of(content: Mapping[str, Any]) -> str:
     return digest(plain_json({name: value for name, value in content.items() if name != SEAL}))
 
 
+def is_sealed(data: bytes, seal: str) -> bool:
+    """Whether these are the very bytes that `sealed` gave: the seal is of what stands before it."""
+    end = f',\n "{SEAL}": "{seal}"\n}}'.encode()
+    return data.endswith(end) and digest(data.removesuffix(end) + b"\n}") == seal
+
+
 def sealed(content: Mapping[str, Any]) -> bytes:
     """The file."""
     return plain_json({**content, SEAL: seal_of(content)})

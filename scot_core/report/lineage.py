@@ -9,7 +9,7 @@ from scot_core.errors import LakeError
 from scot_core.lake import Dataset, Lake
 from scot_core.lake.table import committed_at
 
-WITH_REJECTS = ("captions", "triplets")  # tables whose rejects have the same key
+WITH_REJECTS = ("captions", "triplets", "phrases", "pseudo_tokens")  # tables whose rejects have the same key
 
 
 @dataclass(frozen=True)

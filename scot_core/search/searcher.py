@@ -76,7 +76,7 @@ class Searcher:
             embeddings = [images, *_of_benchmark(place, dataset.source, images)]
             weights, self.encoder = first_combiner(dataset), encoder_of(images)
         else:
-            weights, self.encoder = _from_folder(combiner, encoder)
+            weights, self.encoder = _from_folder(place, combiner, encoder)
             if gallery is None:
                 embeddings = _embedded_by(place, self.encoder.spec)
         self.method = method or ByCombiner(weights, self.encoder)
@@ -158,17 +158,18 @@ def _dataset(lake: Lake | None, wanted: Place | None) -> Dataset | None:
     return generation.combiners
 
 
-def _from_folder(place: Place | None, name: str | None) -> tuple[Combiner, Encoder]:
+def _from_folder(lake: Lake | None, place: Place | None, name: str | None) -> tuple[Combiner, Encoder]:
     if place is None:
         raise ConfigError("name a lake, or a folder with a Combiner's weights")
     folder = Path(place).expanduser()
     combiner = Combiner.load(folder)
     if name is not None:
-        encoder = load(name)
+        encoder = load(name, lake=lake)
     elif combiner.encoder is None:
         raise ConfigError(f"the Combiner in {folder} does not say which encoder it was trained on: name it (--encoder)")
     else:
-        encoder = load_as(EncoderSpec.model_validate(combiner.encoder), f"what the Combiner in {folder} was trained on")
+        what = f"what the Combiner in {folder} was trained on"
+        encoder = load_as(EncoderSpec.model_validate(combiner.encoder), what, lake)
     if encoder.spec.dim != combiner.feature_dim:
         raise ConfigError(
             f"the Combiner in {folder} takes vectors of {combiner.feature_dim}, encoder {encoder.spec.name} gives "

@@ -1,8 +1,4 @@
-"""Distillation: φ learns to give the pseudo-words that inversion found, in one pass and for new images.
-
-What happens at a step depends on the seed and the step alone, so a run that is taken up from its last checkpoint ends
-with the weights of one that was never stopped, up to rounding.
-"""
+"""Distillation: φ learns to give the pseudo-words that inversion found, in one pass and for new images."""
 
 from __future__ import annotations
 
@@ -15,18 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from scot_core import checkpoint
-from scot_core.draws import batches, seed_of
+from scot_core.draws import seed_of
 from scot_core.errors import ConfigError, DataError, ShapeError
 from scot_core.searle.objectives import distillation_loss
-from scot_core.searle.oti import REPORT_EVERY, StepListener, phrase_distances
+from scot_core.searle.oti import PhraseFeatures, StepListener
 from scot_core.searle.phi import Phi
 from scot_core.searle.sentences import Phrase
 from scot_core.searle.towers import PseudoWordTower
-
-CHECKPOINT = "checkpoint.safetensors"
-WIDENING = 4
-"""φ's hidden layers are this many times as wide as the image feature."""
+from scot_core.searle.training import Distilled, Schedule, train_phi
 
 
 @dataclass(frozen=True)
@@ -36,6 +28,7 @@ class PhiConfig:
     that cannot be."""
 
     epochs: int = 100
+    steps: int | None = None  # in place of epochs
     batch_size: int = 256
     learning_rate: float = 1e-4
     weight_decay: float = 0.01
@@ -50,19 +43,13 @@ class PhiConfig:
         for name in ("epochs", "batch_size", "learning_rate", "temperature", "concepts", "checkpoint_every"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} of a distillation must be positive, not {getattr(self, name)}")
+        if self.steps is not None and self.steps <= 0:
+            raise ConfigError(f"steps of a distillation must be positive, not {self.steps}")
         for name in ("weight_decay", "lambda_gpt"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} of a distillation must not be negative, not {getattr(self, name)}")
         if self.distance not in ("nt-xent", "l2"):
             raise ConfigError(f"there is no distance {self.distance!r}; choose nt-xent or l2")
-
-
-@dataclass(frozen=True, slots=True)
-class Distilled:
-    """φ in evaluation mode on the CPU, and its curve: (step, loss) every `REPORT_EVERY` steps."""
-
-    phi: Phi
-    curve: list[tuple[int, float]]
 
 
 def distill(
@@ -96,38 +83,24 @@ def distill(
     """
     _check(tower, image_features, oti_tokens, concepts)
     usable = _usable(concepts, phrases, config)
-    device, rows = tower.device, len(image_features)
-    image, target = (t.detach().to(device, torch.float32, copy=True) for t in (image_features, oti_tokens))
-    torch.manual_seed(seed)
-    phi = Phi(image.shape[1], WIDENING * image.shape[1], tower.word_dim, config.dropout).to(device)
-    optimizer = torch.optim.AdamW(
-        phi.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-    )
-    trained = dict(phi.named_parameters())
-    first, record = checkpoint.restore(work / CHECKPOINT, trained, optimizer)
-    curve = [(int(step), float(loss)) for step, loss in record]
-    if curve:
-        on_step(*curve[-1])
-    steps = config.epochs * (rows // min(config.batch_size, rows))
-    phi.train()
-    drawn_batches = batches(rows, config.batch_size, seed, first)
-    for step, batch in zip(range(first, steps), drawn_batches, strict=False):
-        torch.manual_seed(seed_of(seed, step))  # dropout of this step
-        words = phi(image[batch.to(device)])
-        loss = _distance(target[batch.to(device)], words, config)
+    image, target = (t.detach().to(tower.device, torch.float32, copy=True) for t in (image_features, oti_tokens))
+    known = PhraseFeatures(tower)
+
+    def loss_of(phi: Phi, batch: Tensor, step: int) -> Tensor:
+        words = phi(image[batch.to(tower.device)])
+        loss = _distance(target[batch.to(tower.device)], words, config)
         if config.lambda_gpt:
             drawn = _drawn([usable[row] for row in batch.tolist()], phrases, seed, step)
-            loss = loss + config.lambda_gpt * phrase_distances(tower, drawn, words).mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        done = step + 1
-        if done % REPORT_EVERY == 0 or done == steps:
-            curve.append((done, float(loss.detach())))
-            on_step(done, curve[-1][1])
-        if done % config.checkpoint_every == 0 and done < steps:
-            checkpoint.save(work / CHECKPOINT, trained, optimizer, done, record=curve)
-    return Distilled(phi.eval().cpu(), curve)
+            loss = loss + config.lambda_gpt * known.distances(drawn, words).mean()
+        return loss
+
+    rows = len(image)
+    schedule = Schedule(
+        steps=config.steps or config.epochs * (rows // min(config.batch_size, rows)), batch_size=config.batch_size,
+        learning_rate=config.learning_rate, weight_decay=config.weight_decay, dropout=config.dropout,
+        checkpoint_every=config.checkpoint_every,
+    )  # fmt: skip
+    return train_phi((image.shape[1], tower.word_dim), rows, loss_of, schedule, seed, work, tower.device, on_step)
 
 
 def _distance(target: Tensor, words: Tensor, config: PhiConfig) -> Tensor:

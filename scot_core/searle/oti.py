@@ -15,6 +15,7 @@ from scot_core.searle.sentences import TEMPLATES, Phrase
 from scot_core.searle.towers import PseudoWordTower
 
 REPORT_EVERY = 10
+KEPT_FEATURES = 1 << 16  # of phrases; beyond that they are computed anew
 StepListener = Callable[[int, float], None]
 
 
@@ -43,6 +44,14 @@ class OtiConfig:
             raise ConfigError(f"ema_decay of a textual inversion must be in [0, 1), not {self.ema_decay}")
 
 
+@dataclass(frozen=True, slots=True)
+class Inverted:
+    """Pseudo-words (B, W) of images, and the mean of each one's loss over the last `REPORT_EVERY` steps, (B,)."""
+
+    words: Tensor
+    losses: Tensor
+
+
 def invert(
     tower: PseudoWordTower,
     ids: Sequence[str],
@@ -53,7 +62,25 @@ def invert(
     seed: int,
     on_step: StepListener = lambda step, loss: None,
 ) -> Tensor:
-    """Pseudo-words (B, W) for a batch of images: the moving average of each over the steps, on the tower's device.
+    """The pseudo-words (B, W) of `invert_all`. Raises what it raises, and DataError where one does not stay finite."""
+    words = invert_all(tower, ids, image_features, concepts, phrases, config, seed, on_step).words
+    if lost := torch.nonzero(~words.isfinite().all(dim=1)).flatten().tolist():
+        raise DataError(f"the pseudo-word of image {ids[lost[0]]} is not finite; look at the image's feature")
+    return words
+
+
+def invert_all(
+    tower: PseudoWordTower,
+    ids: Sequence[str],
+    image_features: Tensor,
+    concepts: Sequence[Sequence[str]],
+    phrases: Mapping[str, Sequence[Phrase]],
+    config: OtiConfig,
+    seed: int,
+    on_step: StepListener = lambda step, loss: None,
+    known: PhraseFeatures | None = None,
+) -> Inverted:
+    """Pseudo-words for a batch of images: the moving average of each over the steps, on the tower's device.
 
     At each step an image meets one template, drawn at random, and one phrase, drawn from all phrases of its first
     `config.concepts` concepts. L_cos is the cosine distance between image and template with the pseudo-word, L_gpt
@@ -62,7 +89,7 @@ def invert(
 
     What is drawn for an image depends on its id and the seed; losses are summed over the batch and not averaged, so
     that AdamW's epsilon meets the same gradient whatever the batch. So an image has the same pseudo-word in any batch,
-    up to rounding.
+    up to rounding; one whose feature is not finite gives a pseudo-word that is not.
 
     Args:
         ids: of the images.
@@ -70,10 +97,11 @@ def invert(
         concepts: names of each image's concepts, nearest first; those without phrases are passed over.
         phrases: of each concept, from `phrases_of`. Neither is read where `config.lambda_gpt` is 0.
         on_step: called with steps done and mean loss, every `REPORT_EVERY` steps and at the end.
+        known: features of phrases that other batches met.
 
     Raises:
         ShapeError: arguments that do not fit together.
-        DataError: an image without a phrase, or whose pseudo-word does not stay finite.
+        DataError: an image without a phrase.
     """
     if image_features.ndim != 2 or not len(ids) == len(image_features) == len(concepts):
         raise ShapeError(
@@ -86,30 +114,48 @@ def invert(
     draws = [_draw(seed, name, tower.word_dim, len(its), config) for name, its in zip(ids, choices, strict=True)]
     first = torch.stack([draw.first for draw in draws]) if draws else torch.empty(0, tower.word_dim)
     words = first.to(tower.device, dtype).requires_grad_()
-    average = words.detach().clone()
+    average, known = words.detach().clone(), known or PhraseFeatures(tower)
+    last = torch.zeros(len(draws), dtype=dtype, device=tower.device)
     optimizer = torch.optim.AdamW([words], lr=config.learning_rate, weight_decay=config.weight_decay)
     for step in range(config.steps if draws else 0):
         templates = [TEMPLATES[draw.templates[step]] for draw in draws]
         losses = config.lambda_cos * cosine_distances(tower.features(templates, words), image)
         if config.lambda_gpt:
             drawn = [its[draw.phrases[step]] for its, draw in zip(choices, draws, strict=True)]
-            losses = losses + config.lambda_gpt * phrase_distances(tower, drawn, words)
+            losses = losses + config.lambda_gpt * known.distances(drawn, words)
         losses = losses / (config.lambda_cos + config.lambda_gpt)
         optimizer.zero_grad(set_to_none=True)
         losses.sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         average.lerp_(words.detach(), 1 - config.ema_decay)
+        if config.steps - step <= REPORT_EVERY:
+            last += losses.detach() / min(REPORT_EVERY, config.steps)
         if (step + 1) % REPORT_EVERY == 0 or step + 1 == config.steps:
             on_step(step + 1, float(losses.detach().mean()))
-    if lost := torch.nonzero(~average.isfinite().all(dim=1)).flatten().tolist():
-        raise DataError(f"the pseudo-word of image {ids[lost[0]]} is not finite; look at the image's feature")
-    return average
+    return Inverted(average, last)
 
 
-def phrase_distances(tower: PseudoWordTower, phrases: Sequence[Phrase], words: Tensor) -> Tensor:
-    """L_gpt, row by row: 1 - cos between phrase i and phrase i with words[i] for its concept, (B, W) -> (B,)."""
-    known = tower.texts([phrase.text for phrase in phrases])
-    return cosine_distances(tower.features([phrase.sentence for phrase in phrases], words), known)
+class PhraseFeatures:
+    """L_gpt, with the features of phrases as they are computed once: they are the same at every step."""
+
+    def __init__(self, tower: PseudoWordTower) -> None:
+        self._tower = tower
+        self._rows: dict[Phrase, int] = {}
+        self._features: list[Tensor] = []
+
+    def distances(self, phrases: Sequence[Phrase], words: Tensor) -> Tensor:
+        """Row by row 1 - cos between phrase i and phrase i with words[i] for its concept, (B, W) -> (B,)."""
+        known = self._known(phrases)
+        return cosine_distances(self._tower.features([phrase.sentence for phrase in phrases], words), known)
+
+    def _known(self, phrases: Sequence[Phrase]) -> Tensor:
+        new = [phrase for phrase in dict.fromkeys(phrases) if phrase not in self._rows]
+        if len(self._rows) + len(new) > KEPT_FEATURES:
+            return self._tower.texts([phrase.text for phrase in phrases])
+        if new:
+            self._rows.update(zip(new, range(len(self._rows), len(self._rows) + len(new)), strict=True))
+            self._features = [torch.cat([*self._features, self._tower.texts([phrase.text for phrase in new])])]
+        return self._features[0][[self._rows[phrase] for phrase in phrases]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,14 @@ PLACEHOLDER: Final = "$"
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """Plain text before and after one pseudo-word, each read as text by the tokenizer."""
+    """Plain text before and after one pseudo-word, each read as text by the tokenizer.
+
+    Each of `more` follows the same pseudo-word once again: only LinCIR writes it more than once.
+    """
 
     before: str
     after: str
+    more: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Sentence:
@@ -32,7 +36,12 @@ class Sentence:
 
     def with_word(self, word: str) -> str:
         """The sentence with an ordinary word, or several, in the pseudo-word's place."""
-        return f"{self.before}{word}{self.after}"
+        return word.join(self.parts)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The texts between which the pseudo-word stands."""
+        return (self.before, self.after, *self.more)
 
 
 def query_sentence(modification: str) -> Sentence:

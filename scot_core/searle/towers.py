@@ -7,12 +7,16 @@ never by looking for a token: what a user writes cannot be taken for it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from scot_core.errors import DataError, ShapeError
+from scot_core.encoders import Encoder
+from scot_core.encoders.catalogue_spec import MAX_WORDS
+from scot_core.encoders.catalogue_text import words as catalogue_words
+from scot_core.errors import ConfigError, DataError, ShapeError
 from scot_core.searle.sentences import Sentence
 
 
@@ -56,11 +60,12 @@ def text_features(model: Any, input_ids: Tensor, pseudo_tokens: Tensor, placehol
     found = input_ids == placeholder_id
     if missing := torch.nonzero(~found.any(dim=1)).flatten().tolist():
         raise DataError(f"row {missing[0]} of input_ids has no placeholder (token {placeholder_id}) to replace")
-    return _clip_features(model, input_ids, pseudo_tokens, found.int().argmax(dim=1))
+    first = found & (found.cumsum(dim=1) == 1)
+    return _clip_features(model, input_ids, pseudo_tokens, first)
 
 
 def _clip_features(model: Any, input_ids: Tensor, words: Tensor, places: Tensor) -> Tensor:
-    """`text_features` with the places (B,) of the pseudo-words given."""
+    """`text_features` with the places of the pseudo-words given, (B, T) bool."""
     from transformers.masking_utils import create_causal_mask  # seconds to import, and other towers do without
 
     text = model.text_model
@@ -97,15 +102,17 @@ class ClipTower:
     def features(self, sentences: Sequence[Sentence], words: Tensor) -> Tensor:
         if not sentences:
             return self._none()
-        before = self._pieces([sentence.before for sentence in sentences])
-        after = self._pieces([sentence.after for sentence in sentences])
-        for sentence, piece in zip(sentences, before, strict=True):
-            if len(piece) + 3 > self._limit:  # start, pseudo-word, end
-                raise DataError(f"the pseudo-word is beyond the {self._limit} tokens that CLIP reads of {sentence}")
         slot = self._tokenizer.bos_token_id  # what stands in its place is not read; only the end's id may not
-        ids = self._batch([[*first, slot, *rest] for first, rest in zip(before, after, strict=True)])
-        places = torch.tensor([len(piece) + 1 for piece in before], dtype=torch.int64)
-        return _clip_features(self._model, ids, words, places.to(self.device))
+        pieces = iter(self._pieces([part for sentence in sentences for part in sentence.parts]))
+        rows = [[next(pieces) for _ in sentence.parts] for sentence in sentences]
+        for sentence, (first, *_) in zip(sentences, rows, strict=True):
+            if len(first) + 3 > self._limit:  # start, pseudo-word, end
+                raise DataError(f"the pseudo-word is beyond the {self._limit} tokens that CLIP reads of {sentence}")
+        joined = [[*first, *(token for piece in others for token in (slot, *piece))] for first, *others in rows]
+        within = self._limit - 1  # where the end of a sentence that is cut stands
+        places = [[place for place in _places([len(piece) for piece in row]) if place < within] for row in rows]
+        ids = self._batch(joined)
+        return _clip_features(self._model, ids, words, _marked(places, ids.shape[1], ids.device))
 
     @torch.no_grad()
     def texts(self, texts: Sequence[str]) -> Tensor:
@@ -146,12 +153,13 @@ class CatalogueTower:
 
     def features(self, sentences: Sequence[Sentence], words: Tensor) -> Tensor:
         _check_words(words, len(sentences), self.word_dim)
-        # Start token and words before it: the pseudo-word comes next.
-        places = (self._tokenise([sentence.before for sentence in sentences]).index != 0).sum(dim=1)
-        embeddings, mask = self._text.embed_tokens(self._tokenise([s.with_word(" $ ") for s in sentences]))
-        if beyond := torch.nonzero(places >= mask.sum(dim=1)).flatten().tolist():
-            raise DataError(f"the pseudo-word is beyond the words that the encoder reads of {sentences[beyond[0]]}")
-        features: Tensor = self._text.forward_from_embeddings(_put(words, places, embeddings), mask)
+        texts, places = zip(*map(_laid_out, sentences), strict=True) if sentences else ((), ())
+        embeddings, mask = self._text.embed_tokens(self._tokenise(texts))
+        for sentence, (first, *_) in zip(sentences, places, strict=True):
+            if first > MAX_WORDS:
+                raise DataError(f"the pseudo-word is beyond the words that the encoder reads of {sentence}")
+        put = _put(words, _marked(places, embeddings.shape[1], self.device), embeddings)
+        features: Tensor = self._text.forward_from_embeddings(put, mask)
         return features
 
     @torch.no_grad()
@@ -160,10 +168,44 @@ class CatalogueTower:
         return features
 
 
+def tower_of(encoder: Encoder) -> PseudoWordTower:
+    """The text tower of an encoder as `scot_core.encoders.load` gives it.
+
+    Raises ConfigError for an encoder whose text tower takes no word embeddings of a caller's.
+    """
+    if hasattr(encoder, "tokenise") and hasattr(encoder, "text"):
+        return CatalogueTower(encoder)
+    model, tokenizer = getattr(encoder, "model", None), getattr(encoder, "tokenizer", None)
+    if tokenizer is not None and getattr(getattr(model, "config", None), "model_type", None) == "clip":
+        return ClipTower(model, tokenizer)
+    raise ConfigError(
+        f"encoder {encoder.spec.name} does not give its text tower to pseudo-words, which this method writes into "
+        "sentences: embed with clip-b32, clip-l14 or catalogue, or take a method that needs vectors alone"
+    )
+
+
+@lru_cache(maxsize=1 << 16)
+def _laid_out(sentence: Sentence) -> tuple[str, list[int]]:
+    """A sentence as the catalogue's encoder takes it, and where its pseudo-word stands among its words."""
+    return sentence.with_word(" $ "), _places([len(catalogue_words(part)) for part in sentence.parts])
+
+
+def _places(lengths: Sequence[int]) -> list[int]:
+    """Where a pseudo-word stands, behind a start token, between parts of these lengths."""
+    return [1 + number + sum(lengths[: number + 1]) for number in range(len(lengths) - 1)]
+
+
+def _marked(places: Sequence[Sequence[int]], length: int, device: torch.device) -> Tensor:
+    """Bool (B, length), true at the places of each row that are below `length`."""
+    pairs = [(row, place) for row, its in enumerate(places) for place in its if place < length]
+    marked = torch.zeros(len(places), length, dtype=torch.bool)
+    marked[tuple(torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).T)] = True
+    return marked.to(device)
+
+
 def _put(words: Tensor, places: Tensor, embeddings: Tensor) -> Tensor:
-    """Embeddings (B, T, W) with row `places[i]` of text i replaced by words[i]."""
-    here = torch.arange(embeddings.shape[1], device=embeddings.device) == places[:, None]
-    return torch.where(here[..., None], words[:, None].to(embeddings.dtype), embeddings)
+    """Embeddings (B, T, W) with those at `places`, (B, T) bool, replaced by words[i] in row i."""
+    return torch.where(places[..., None], words[:, None].to(embeddings.dtype), embeddings)
 
 
 def _check_words(words: Tensor, rows: int, width: int) -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from scot_core.config import FinetuneConfig
-from scot_core.errors import DataError
+from scot_core.errors import ConfigError, DataError
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.draft import files_of
 from scot_core.llm import Reply
 from scot_core.llm.local.weights import weights_revision
 from scot_core.sources import RIGHT, Judge, judge_of
+from scot_core.stages.gates import require_quality
 from scot_core.stages.replies.read import CAPTION_COLUMNS
 from scot_core.stages.seed.ask import choose
 from scot_core.stages.step import Run, Step, Tick, identities
@@ -24,16 +25,13 @@ EVALUATION_SEED = 1
 
 
 def finetune(run: Run, lake: Lake, config: FinetuneConfig, captions: Dataset, seeds: Dataset) -> Dataset:
-    """Returns the adapter. Raises DataError where the model learned to write nothing that can be kept."""
-    adapters = run(Finetune(lake, config, captions, seeds))["adapters"]
-    rows = adapters.read(["phase", "metric", "value"]).to_pylist()
-    kept = [row["value"] for row in rows if (row["phase"], row["metric"]) == ("after", "share_kept")]
-    if kept and not kept[0]:
-        raise DataError(
-            f"the tuned model {adapters.name} writes no reply that can be kept: tune it longer (finetune.steps), on "
-            "more seeds (seed.count), take a larger one (finetune.base), or none (generate.writer=mined)"
+    """Returns the adapter. Raises GateError where what the model writes is not good enough to go on with."""
+    if config.min_right and judge_of(captions.source) is None:
+        raise ConfigError(
+            f"finetune.min_right cannot be measured: nobody can judge edits of {captions.source}. Use finetune.min_kept"
         )
-    return adapters
+    adapters = run(Finetune(lake, config, captions, seeds))["adapters"]
+    return require_quality(adapters, {"kept": config.min_kept, "right": config.min_right})
 
 
 @dataclass(frozen=True, slots=True)

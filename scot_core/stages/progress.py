@@ -96,6 +96,11 @@ class Meter:
         """Make every later `tick` raise, so that other shards end soon; what they had written stays."""
         self._stopped.set()
 
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopped.is_set()
+
     def tick(self, units: int) -> None:
         """Count units. Safe from any thread. Raises Stopped after `stop`."""
         if self._stopped.is_set():

@@ -27,6 +27,8 @@ class Work(ABC):
     name: str  # what it does, in a few words
     unit: str = "rows"
     parallel: int = 1
+    spreads: bool = False
+    """Whether its shards may be done by copies in other processes, which leave nothing but their parts."""
 
     def __init__(self, lake: Lake) -> None:
         self.lake = lake
@@ -65,14 +67,26 @@ class Work(ABC):
             return False
         started = time.monotonic()
         self.work(shard, tick)
-        with self._lock:
-            self._seconds += time.monotonic() - started
+        self.add_seconds(time.monotonic() - started)
         return True
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy in another process starts from: no lock, and of a subclass no model, pool or server."""
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
 
     @property
     def seconds(self) -> float:
-        """Seconds of work in this process, summed over shards."""
+        """Seconds of work of this run, summed over shards."""
         return round(self._seconds, 3)
+
+    def add_seconds(self, seconds: float) -> None:
+        """Count work that a copy has done."""
+        with self._lock:
+            self._seconds += seconds
 
     def __enter__(self) -> Self:
         return self

@@ -32,6 +32,18 @@ _ADD_PLACE: Final = ("show it {new}", "make it {new}", "{new}")
 _ADD_WORD: Final = ("add {new}", "make it {new}", "{new}")
 _REMOVE: Final = ("remove {the}{old}", "without {the}{old}", "take away {the}{old}", "no {old}")
 
+ASKING: Final = tuple(
+    sorted(
+        {
+            word
+            for form in (*_SWAP, *_ADD_THING, *_ADD_PLACE, *_ADD_WORD, *_REMOVE)
+            for word in form.split()
+            if "{" not in word
+        }
+    )
+)
+"""The words that edits are asked with, whatever comes and goes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Span:

@@ -26,7 +26,7 @@ from scot_core.config import (
 from scot_core.errors import ConfigError, DataError
 from scot_core.lake.fingerprint import canonical_json
 
-CATALOGUE = profile("catalogue")
+CATALOGUE = profile("catalogue").asking_for("distill")
 
 
 def _fields(model: Config, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], bool, Any]]:
@@ -71,6 +71,10 @@ def _using(path: tuple[str, ...]) -> Pipeline:
         return with_overrides(CATALOGUE, ["generate.endpoint.base_url=http://127.0.0.1:1/v1"])
     if path in (("generate", "edits_per_caption"), ("generate", "held_out")):
         return with_overrides(CATALOGUE, ["generate.writer=mined"])
+    if path[:3] == ("invert", "phrases", "endpoint") and path[-1] != "base_url":
+        return with_overrides(CATALOGUE, ["invert.phrases.endpoint.base_url=http://127.0.0.1:1/v1"])
+    if path == ("distill", "noise"):
+        return with_overrides(CATALOGUE, ["distill.method=lincir"])
     source = "coco" if path == ("captions", "captions_per_image") else path[1]
     others = path[0] == "captions" and source in ("folder", "coco", "flickr30k", "abo")
     return with_overrides(CATALOGUE, [f"captions.source={source}"]) if others else CATALOGUE
@@ -171,7 +175,7 @@ def test_overrides_add_up_and_the_last_one_counts() -> None:
     ("override", "message"),
     [
         ("train.steps", r"'train\.steps' is not of the form stage\.key=value"),
-        ("nostage.steps=1", r"there is no 'nostage'; there is: captions, seed"),
+        ("nostage.steps=1", r"there is no 'nostage'; there is: captions, invert, distill, seed"),
         ("train.stepz=1", r"there is no setting 'train\.stepz'; there is: loss"),
         ("train=1", r"there is no setting 'train'"),
         ("steps=1", r"there is no setting 'steps'"),

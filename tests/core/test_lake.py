@@ -541,7 +541,9 @@ def test_the_files_of_a_lake_are_what_other_versions_read(
     assert Path(local_lake.url, ".scot").read_text() == '{"format": 1}\n'
     local_lake.write_views()
     views = Path(local_lake.url, "views.sql").read_text().split("\n")
-    assert views[0] == "-- views over committed data; written by scot, start DuckDB in this folder to use them"
+    said = "-- views over committed data; written by scot, start DuckDB in this folder to use them"
+    body = "\n".join(views[1:])
+    assert views[0] == f"{said}; seal {_blake2b(body.encode())}"
     select = (
         "SELECT * FROM read_parquet(['triplets/shop-seed-0123456789ab/part-00000.parquet'], hive_partitioning=false);"
     )

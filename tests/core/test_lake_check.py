@@ -19,6 +19,7 @@ from scot_core.errors import LakeError
 from scot_core.lake import Dataset, Identity, Lake, Usage, parts
 from scot_core.lake.check import check
 from scot_core.lake.repair import repair
+from scot_core.lake.views import HEADER
 from tests.rows import no_rows
 
 Rows = Callable[..., dict[str, Any]]
@@ -120,10 +121,11 @@ def test_a_damaged_manifest_hides_no_damaged_part(lake: Lake, triplets: Rows, id
         data = bytearray(lake.storage.read(damaged))
         data[place] ^= 1
         lake.storage.write(damaged, bytes(data))
-    manifest, part, views = check(lake).damages
-    assert manifest.is_manifest and part.file == made["replies"].paths[0] and views.file == "views.sql"
+    found = check(lake)
+    manifest, part = found.damages
+    assert manifest.is_manifest and part.file == made["replies"].paths[0] and found.old == ("views.sql",)
     assert manifest.usd == 0 and part.usd is None and manifest.breaks
-    repair(lake, [manifest, part, views])
+    repair(lake, [manifest, part])
     draft = lake.draft(identify("replies"))
     assert [draft.has_part(index) for index in range(2)] == [False, True] and check(lake).damages == ()
 
@@ -148,6 +150,27 @@ def test_the_command_moves_nothing_that_was_paid_for_unless_it_is_told_to(
         command(lake=local_lake.url, repair=True, yes=True)
     assert not path.exists() and local_lake.find(identify("replies")) is None
     command(lake=local_lake.url, all_=True)
+
+
+def test_views_of_before_are_old_and_no_damage(
+    local_lake: Lake, triplets: Rows, identify: Identify, commit: Callable[..., Dataset],
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    fill(local_lake, triplets, identify)
+    path = Path(local_lake.url) / "views.sql"
+    sealed = path.read_bytes()
+    unsealed = b"%b\nCREATE VIEW of_another_scot AS SELECT 1;\n" % HEADER.encode()  # as the first Scots wrote them
+    for old in (sealed, unsealed):
+        path.write_bytes(old)
+        commit(local_lake, identify(version=len(old)), triplets(3))
+        found = check(local_lake)
+        assert found.damages == () and found.old == ("views.sql",)
+        command(lake=local_lake.url)
+        assert "views.sql is old" in capsys.readouterr().out
+        command(lake=local_lake.url, repair=True)
+        assert check(local_lake).old == ()
+    path.write_bytes(sealed.replace(b"VIEW", b"VIEM", 1))
+    assert [damage.file for damage in check(local_lake).damages] == ["views.sql"]
 
 
 def test_manifests_of_the_first_scots_have_no_seal_and_are_read(

@@ -10,7 +10,7 @@ from PIL import Image
 from scot_core.benchmarks.mined import hold_out
 from scot_core.benchmarks.reported import beside
 from scot_core.config import Pipeline, PublishedConfig, with_overrides
-from scot_core.errors import ConfigError, DataError
+from scot_core.errors import ConfigError, DataError, GateError
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.generations import generations, records
 from scot_core.report import write_report
@@ -100,7 +100,7 @@ def test_captions_without_an_edit_stop_before_anything_is_trained(tmp_path: Path
     lines = table.read_text().splitlines()
     table.write_text("\n".join([lines[0], f"{lines[1].split(',')[0]},a lonely violin"]) + "\n")
     walk = recipes.walk(run_here, Lake(tmp_path / "lake"), pipeline_of(table, "generate.held_out=0.001"))
-    with pytest.raises(DataError, match=r"generate\.min_kept.*no_edit"):
+    with pytest.raises(GateError, match=r"generate\.min_kept.*no_edit"):
         list(walk)
     assert not (tmp_path / "lake" / "combiners").exists()
 

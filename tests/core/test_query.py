@@ -12,7 +12,7 @@ import pytest
 
 from scot_core.errors import ConfigError, LakeError
 from scot_core.lake import Dataset, Identity, Lake, Reference, Usage
-from scot_core.lake.schema import SCHEMAS, TABLES
+from scot_core.lake.schema import SCHEMAS, TABLES, VECTORS
 from scot_core.query import connect, query
 
 Rows = Callable[..., dict[str, Any]]
@@ -71,7 +71,7 @@ def test_views_have_the_same_columns_whether_there_are_rows_or_not(
         assert {view: _types(full, view) for view in VIEWS} == types
         for table in TABLES:
             expected = {**_example(table), "key": [identify(table).key]}
-            if table == "embeddings":
+            if table in VECTORS:
                 expected["vector"] = [[1.0, 0.0, 0.0]]
             (row,) = full.sql(f'from "{table}"').to_arrow_table().to_pylist()
             assert row == {name: values[0] for name, values in expected.items()}

@@ -93,7 +93,8 @@ def test_small_pieces_and_scores_that_float32_cannot_tell_apart(dtype: torch.dty
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (("_COUNTED", 1), ("_SEARCHED", 1), ("_QUERY_ROWS", 2)):
             patch.setattr(retrieval, name, {False: value})
-        patch.setattr(retrieval, "TERMS", 100)
+        patch.setattr(retrieval, "_TERMS", {False: 100})
+        patch.setattr(retrieval, "_ROUNDED_FROM", int(rng.integers(1, 6)))
         patch.setattr(retrieval, "_SLACK", 2)
         scores, indices = retrieval.top_k(q, g, int(k))
         found = retrieval.ranks(q, g, asked, exclude=removed)
@@ -336,3 +337,15 @@ def test_a_gpu_orders_as_the_cpu_does(dtype: torch.dtype) -> None:
     for where in ("cuda", "cpu"):
         assert retrieval.ranks(queries.cuda(), gallery.cuda(), targets.to(where)).cpu().equal(expected)
     assert retrieval.top_k(queries.cuda(), gallery.cuda(), 50)[1].cpu().equal(retrieval.top_k(queries, gallery, 50)[1])
+
+
+@pytest.mark.parametrize("spread", [1.0, 1e-2, 1e-4])
+def test_products_of_bfloat16_change_nothing(spread: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all of a gallery lies within their rounding, and where nothing does; on CPUs without them, either way."""
+    rng = np.random.default_rng(11)
+    queries = unit(rng, 70, 33)
+    gallery = queries[0] + F32(spread) * unit(rng, 4100, 33)
+    exact = np.argsort(-(queries.astype(np.float64) @ gallery.astype(np.float64).T), axis=1, kind="stable")
+    for usable in (True, False):
+        monkeypatch.setattr(retrieval, "_multiplies_bfloat16", lambda usable=usable: usable)
+        assert np.array_equal(retrieval.top_k(queries, gallery, 7)[1], exact[:, :7])

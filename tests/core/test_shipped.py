@@ -18,7 +18,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from deployments.lock import EVERYWHERE, added, common, declared, extras
-from scot_core.config import PROFILES, STAGES, Pipeline, with_overrides
+from scot_core.config import PROFILES, Pipeline, with_overrides
 from scot_core.lake.fingerprint import canonical_json
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,7 +43,7 @@ def test_a_profile_survives_json_and_has_an_identity_for_every_stage(name: str) 
     plan = PROFILES[name]
     assert Pipeline.model_validate_json(plan.model_dump_json()) == plan
     assert with_overrides(plan, []) == plan
-    for stage in STAGES:
+    for stage in plan.stages:
         assert canonical_json(getattr(plan, stage).identity())
 
 

@@ -66,6 +66,7 @@ class Server:
     def __init__(self, alive: int = 1000) -> None:
         self.sent: list[ArtifactCreate | ArtifactUpdate] = []
         self._alive = alive
+        self.removed = False
 
     def _take(self, artifact: ArtifactCreate | ArtifactUpdate) -> None:
         self.sent.append(artifact)
@@ -78,6 +79,9 @@ class Server:
 
     def update_artifact(self, artifact_id: object, artifact: ArtifactUpdate) -> None:
         self._take(artifact)
+
+    def delete_artifact(self, artifact_id: object) -> None:
+        self.removed = True
 
 
 def listening(monkeypatch: pytest.MonkeyPatch, server: Server, period_s: float) -> ProgressArtifact:
@@ -97,7 +101,7 @@ def test_a_step_that_ends_soon_has_no_artifact(monkeypatch: pytest.MonkeyPatch) 
     assert server.sent == []
 
 
-def test_what_was_heard_last_is_sent_and_nothing_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_heard_is_sent_once_and_the_artifact_goes_with_its_step(monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server()
     with listening(monkeypatch, server, period_s=0.01) as artifact:
         for done in range(0, 1000, 5):
@@ -105,9 +109,12 @@ def test_what_was_heard_last_is_sent_and_nothing_twice(monkeypatch: pytest.Monke
         while not server.sent:
             pass
         artifact.update(progress(1000))
-    first, *_, last = server.sent
+        while server.sent[-1].data != 100.0:
+            pass
+        assert not server.removed
+    assert server.removed
+    first = server.sent[0]
     assert isinstance(first, ArtifactCreate) and first.key == "generate-write-triplets-try-1"
-    assert isinstance(last, ArtifactUpdate) and last.data == 100.0
     assert all(isinstance(update, ArtifactUpdate) for update in server.sent[1:])
     assert len({update.data for update in server.sent}) == len(server.sent)
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import duckdb
 import pytest
 
 from scot_core.lake import Lake
+from scot_core.lake.generations import generations
 from tests.flows.conftest import Served
+from tests.flows.test_service_schedules import ask, wait_for
 
 TABLES = (
     "captions",
@@ -50,6 +54,46 @@ def test_every_table_is_committed_and_no_row_is_lost(regenerated: Served) -> Non
     assert regenerated.lake.uncommitted() == []
 
 
+def test_a_run_says_what_it_did_and_shows_what_it_made(regenerated: Served) -> None:
+    (made,) = generations(regenerated.lake)
+    runs = ask(regenerated, "flow_runs/filter", {"flows": {"name": {"any_": ["scot"]}}})
+    named = {run["name"]: run["id"] for run in runs if made.id in run["name"]}
+    assert {f"regenerate smoke, {made.id}", f"embed with catalogue, {made.id}"} <= set(named) and len(named) == 7
+    pages = [ask(regenerated, "logs/filter", {"limit": 200, "offset": offset}) for offset in (0, 200, 400)]
+    said = "\n".join(log["message"] for page in pages for log in page)
+    for words in ("rejected (", "rows/s", "tokens", "loss ", "share_right after", "R@1, 120 queries", made.root.name):
+        assert words in said, words
+    artifacts = {found["key"]: found for found in ask(regenerated, "artifacts/filter", {})}
+    assert set(artifacts) == {"triplets", "benchmark", "regeneration"}, "no progress stays"
+    page = artifacts["regeneration"]
+    assert page["flow_run_id"] == named[f"regenerate smoke, {made.id}"]
+    assert all(
+        word in page["data"]
+        for word in (*(d.name for d in made.members), *named.values())
+        if word != page["flow_run_id"]
+    )
+
+
+def test_every_committed_dataset_is_an_asset_with_its_lineage(regenerated: Served) -> None:
+    now = datetime.now(UTC)
+    wanted = {
+        "event": {"prefix": ["prefect.asset.materialization.succeeded"]},
+        "occurred": {"since": (now - timedelta(days=1)).isoformat(), "until": (now + timedelta(days=1)).isoformat()},
+    }
+    (made,) = generations(regenerated.lake)
+
+    def told() -> dict[str, Any]:
+        events = ask(regenerated, "events/filter", {"filter": wanted, "limit": 50})["events"]
+        return {event["payload"].get("key", "") + event["resource"]["prefect.resource.id"]: event for event in events}
+
+    root = f"file://{regenerated.lake.url}"
+    expected = {f"{d.key}{root}/{d.table}/{d.key[:-13]}" for d in made.members}
+    assert wait_for(lambda: set(told()) >= expected), set(told()) ^ expected
+    event = told()[f"{made.root.key}{root}/benchmarks/{made.root.key[:-13]}"]
+    related = {one["prefect.resource.id"] for one in event["related"] if one["prefect.resource.role"] == "asset"}
+    assert related == {f"{root}/{one.table}/{one.key[:-13]}" for one in made.root.inputs}
+
+
 def test_plain_duckdb_reads_the_parquet_files(regenerated: Served) -> None:
     files = f"{regenerated.lake.url}/triplets/*/*.parquet"
     kinds = duckdb.execute(f"select kind, count(*) from read_parquet('{files}') group by 1 order by 1").fetchall()
@@ -84,12 +128,15 @@ def test_one_stage_alone_takes_the_newest_inputs(regenerated: Served) -> None:
     assert "infonce" in {row["method"] for row in rows}
 
 
-def test_stages_run_as_deployments_on_their_pools(regenerated: Served) -> None:
+def test_stages_run_as_deployments_where_there_is_something_to_do(regenerated: Served) -> None:
+    """What is in the lake already is found before a worker is asked to start a process."""
+    before = len(_runs(regenerated))
     run = regenerated.prefect(
-        "deployment", "run", "scot/regenerate", "--watch",
-        "-p", "profile_name=smoke", "-p", "where=deployments", "-p", "until=seed",
+        "deployment", "run", "scot/regenerate", "--watch", "-p", "profile_name=smoke", "-p", "where=deployments",
+        "-p", "until=seed", "-p", 'overrides=["seed.prompt=Write edits, as JSON, now."]',
     )  # fmt: skip
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    assert len(_runs(regenerated)) == before + 2, "scot/regenerate and scot/seed; captions were there"
 
 
 def test_an_unknown_profile_is_refused_at_submission_with_the_names_of_the_profiles(served: Served) -> None:

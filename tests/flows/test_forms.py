@@ -14,16 +14,20 @@ from prefect.exceptions import ParameterTypeError
 
 from flows.benchmark import benchmark
 from flows.captions import captions
+from flows.distill import distill
 from flows.embed import embed
 from flows.finetune import finetune
 from flows.generate import generate
+from flows.invert import invert
 from flows.regenerate import regenerate
 from flows.seed import seed
 from flows.train import train
 from scot_core.config import PROFILES, STAGES, Config
 from scot_core.errors import ConfigError
 
-FLOWS: list[Flow[..., Any]] = [captions, seed, finetune, generate, embed, train, benchmark, regenerate]
+FLOWS: list[Flow[..., Any]] = [
+    captions, invert, distill, seed, finetune, generate, embed, train, benchmark, regenerate,
+]  # fmt: skip
 
 
 def form(flow: Flow[..., Any]) -> dict[str, Any]:
@@ -64,6 +68,9 @@ def test_a_regeneration_calls_the_stages_in_their_order(monkeypatch: pytest.Monk
 
     monkeypatch.setattr("flows.regenerate.Stages", Stages)
     regenerate.fn("smoke", lake=str(tmp_path / "lake"))
+    assert called == list(PROFILES["smoke"].stages)
+    called.clear()
+    regenerate.fn("smoke", ["distill.method=searle"], lake=str(tmp_path / "lake"))
     assert called == list(STAGES)
 
 

@@ -1,4 +1,6 @@
-"""Runs that fail, crash or are not taken are told to a webhook; a real server calls it."""
+"""Runs that fail, crash, are not taken or end at a gate, and no new generation for long, are told to a webhook; a real
+server calls it.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 
+from tests.captioned import picture
 from tests.flows.conftest import ROOT, Served
 from tests.flows.test_service_schedules import ask, wait_for
 
@@ -18,7 +22,7 @@ import asyncio, sys
 from prefect.blocks.webhook import Webhook
 from deployments import automations
 Webhook(url=sys.argv[1]).save("scot-alerts", overwrite=True)
-asyncio.run(automations.set_up(late_s=15))
+asyncio.run(automations.set_up(late_s=15, stale_h=20 / 3600))
 """
 
 
@@ -74,3 +78,26 @@ def test_a_run_that_nobody_takes_is_told(served: Served, told: list[str]) -> Non
     create(served, "embed-lavis", {"type": "SCHEDULED"})
     assert wait_for(lambda: says(told, "alert-embed-lavis is Late")), told
     assert served.prefect("work-pool", "resume", "scot-lavis").returncode == 0
+
+
+def test_a_run_that_ends_at_a_gate_is_told_with_its_figures(served: Served, told: list[str], tmp_path: Path) -> None:
+    (tmp_path / "red.png").write_bytes(picture())
+    table = tmp_path / "photos.csv"
+    table.write_text("image,caption\nred.png,a red mug\ngone.png,a blue mug\n")
+    gated = {"source": "folder", "path": str(table), "min_kept": 0.9}
+    run = create(served, "captions", {"type": "SCHEDULED"}, {"config": gated, "lake": str(tmp_path / "lake")})
+    words = ("is Gate", "keeps 1 of 2 entries", "under the 90% of captions.min_kept", "image_missing 1")
+    assert wait_for(lambda: says(told, *words)), told
+    assert ask(served, f"flow_runs/{run}")["state_type"] == "FAILED"
+
+
+def test_no_new_generation_for_long_is_told(served: Served, told: list[str]) -> None:
+    assert wait_for(lambda: says(told, "no new generation for 0.00555556 hours")), told
+
+
+def test_automations_that_are_as_they_should_be_stay_as_they_are(served: Served, told: list[str]) -> None:
+    """What one waits for would begin anew, at every start of `make serve`."""
+    before = {one["id"]: one["updated"] for one in ask(served, "automations/filter", {})}
+    command = [sys.executable, "-c", SET_UP, "http://127.0.0.1:1"]
+    assert subprocess.run(command, env=served.environment, cwd=ROOT, capture_output=True).returncode == 0
+    assert {one["id"]: one["updated"] for one in ask(served, "automations/filter", {})} == before

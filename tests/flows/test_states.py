@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
-from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prefect.client.schemas.objects import State
-from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
 
-from scot_core.errors import EndpointError, ScotError
+from scot_core.errors import BudgetReached, EndpointError, GateError, ScotError
 from scot_core.lake import Lake
 from scot_core.stages.progress import Meter, Stopped
 from scot_core.stages.step import Tick, Work
-from tasks.states import completed, failure_of, handing_on, is_cached, keys_of
-from tasks.steps import raise_first_failure, run_step
+from tasks.spread import Hands
+from tasks.states import GATE, completed, failure_of, gated, handing_on, is_cached, keys_of
+from tasks.steps import TASK_RUNS, run_shards, run_step
 
 
 @given(st.dictionaries(st.text(), st.text()), st.booleans())
@@ -44,58 +45,106 @@ def test_a_failed_run_is_not_cached_whatever_its_name() -> None:
     assert "Failed: gone" in str(failure_of(Failed(message="gone", data="no exception")))
 
 
-@dataclass
-class Ended:
-    """A future that is done."""
+@pytest.mark.parametrize("kind", [GateError, BudgetReached])
+def test_a_gate_ends_a_flow_in_a_failed_state_of_its_name_with_its_words(kind: type[GateError]) -> None:
+    error = kind("47.5 of 50")
 
-    state: State
+    @gated
+    def flow(stop: bool) -> State:
+        if stop:
+            raise error
+        return completed("", cached=False)
 
-    def wait(self) -> None:
-        return None
-
-
-def futures(*states: State) -> list[PrefectFuture[State | None]]:
-    return [cast("PrefectFuture[State | None]", Ended(state)) for state in states]
-
-
-def test_what_failed_first_is_raised_before_shards_that_were_told_to_stop() -> None:
-    first, second = EndpointError("Stopped answering: Stopped"), EndpointError("later")
-    told: State = Failed(data=Stopped("told to"))
-    done = completed("", cached=False)
-    with pytest.raises(EndpointError) as raised:
-        raise_first_failure(futures(told, done, Failed(data=first), Failed(data=second)))
-    assert raised.value is first
-    with pytest.raises(Stopped):
-        raise_first_failure(futures(told, done))
-    raise_first_failure(futures(done))
+    ended = flow(stop=True)
+    assert (ended.name, ended.message, ended.is_failed()) == (GATE, "47.5 of 50", True)
+    assert failure_of(ended) is error and flow(stop=False).is_completed()
 
 
 class Shards(Work):
-    """Three shards of nothing."""
+    """Shards of nothing, or of what is told to be raised."""
 
     stage, name, folder = "captions", "nothing", "captions/nothing"
 
+    def __init__(self, lake: Lake, count: int = 3, parallel: int = 1, fails: Mapping[int, BaseException] = {}) -> None:
+        super().__init__(lake)
+        self.count, self.parallel, self.fails = count, parallel, fails
+        self.done: list[int] = []
+        self.at_once: set[int] = set()
+
     def shards(self) -> Sequence[int]:
-        return [1, 1, 1]
+        return [1] * self.count
 
     def work(self, shard: int, tick: Tick) -> None:
+        self.at_once.add(threading.get_ident())
+        if shard in self.fails:
+            raise self.fails[shard]
         tick(1)
+        self.done.append(shard)
 
 
-def test_ctrl_c_while_shards_are_handed_out_stops_those_that_are(
+@pytest.fixture
+def task_runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of task runs, which are called as they are, without Prefect."""
+    names = []
+
+    def call(hands: Hands, shards: range, name: str, which: str, meter: Meter, return_state: bool) -> State:
+        names.append(which)
+        try:
+            return run_shards.fn(hands, shards, name, which, meter) or completed("", cached=False)
+        except Exception as error:
+            return Failed(data=error)
+
+    monkeypatch.setattr("tasks.steps.run_shards", call)
+    return names
+
+
+@pytest.mark.parametrize(("count", "parallel"), [(0, 1), (1, 8), (100, 1), (3000, 3)])
+def test_every_shard_is_done_once_by_no_more_threads_and_task_runs_than_are_needed(
+    count: int, parallel: int, tmp_path: Path, task_runs: list[str]
+) -> None:
+    step = Shards(Lake(tmp_path), count, parallel)
+    run_step(step)
+    assert sorted(step.done) == list(range(count))
+    assert len(step.at_once) <= parallel and len(task_runs) == len(set(task_runs)) <= TASK_RUNS
+    assert task_runs[:1] == {0: [], 1: ["shard 0"], 100: ["shards 0-1"], 3000: ["shards 0-46"]}[count]
+
+
+def test_what_failed_first_is_raised_and_no_shard_is_begun_after_it(tmp_path: Path, task_runs: list[str]) -> None:
+    error = EndpointError("stopped answering")
+    step = Shards(Lake(tmp_path), 9, 1, {4: error})
+    with pytest.raises(EndpointError) as raised:
+        run_step(step)
+    assert raised.value is error and step.done == [0, 1, 2, 3] and len(task_runs) == 5
+
+
+def test_shards_that_were_only_told_to_stop_are_not_what_is_raised(tmp_path: Path, task_runs: list[str]) -> None:
+    error, both = EndpointError("stopped answering"), threading.Barrier(2)
+
+    class Together(Shards):
+        def work(self, shard: int, tick: Tick) -> None:
+            both.wait()
+            if shard == 1:
+                time.sleep(0.05)  # so that the other one fails first
+            super().work(shard, tick)
+
+    with pytest.raises(EndpointError) as raised:
+        run_step(Together(Lake(tmp_path), 2, 2, {0: Stopped("told to"), 1: error}))
+    assert raised.value is error
+    with pytest.raises(Stopped):
+        run_step(Shards(Lake(tmp_path), 2, 1, {0: Stopped("told to")}))
+
+
+def test_ctrl_c_while_shards_are_worked_on_stops_those_that_are(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    handed_out: list[Meter] = []
+    meters: list[Meter] = []
 
-    class Interrupted:
-        @staticmethod
-        def submit(step: Work, shard: int, name: str, meter: Meter, room: object) -> None:
-            if shard == 1:
-                raise KeyboardInterrupt
-            handed_out.append(meter)
+    def interrupted(hands: Hands, step: Work, meter: Meter, threads: Executor) -> None:
+        meters.append(meter)
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr("tasks.steps.run_shard", Interrupted)
+    monkeypatch.setattr("tasks.steps.run_all", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_step(Shards(Lake(tmp_path)))
     with pytest.raises(Stopped):
-        handed_out[0].tick(1)
+        meters[0].tick(1)

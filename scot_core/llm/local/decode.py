@@ -48,9 +48,23 @@ def pick(logits: torch.Tensor, uniform: torch.Tensor, temperature: float) -> tor
     return drawn.clamp(max=logits.shape[1] - 1)
 
 
+def without_repeated_bigrams(logits: torch.Tensor, history: torch.Tensor) -> torch.Tensor:
+    """Logits (B, V) with what would repeat a pair of neighbours of a row's tokens (B, T) at minus infinity."""
+    rows, places = (history[:, :-1] == history[:, -1:]).nonzero(as_tuple=True)
+    logits = logits.clone()
+    logits[rows, history[rows, places + 1]] = -torch.inf
+    return logits
+
+
 @torch.inference_mode()
 def decode(
-    model: Any, rows: Sequence[SeededPrompt], *, end: int, temperature: float, max_new_tokens: int
+    model: Any,
+    rows: Sequence[SeededPrompt],
+    *,
+    end: int,
+    temperature: float,
+    max_new_tokens: int,
+    repeat_bigrams: bool = True,
 ) -> list[list[int]]:
     """Continue all rows together.
 
@@ -60,6 +74,7 @@ def decode(
         end: id of the end-of-sequence token.
         temperature: see `pick`.
         max_new_tokens: bound on each row.
+        repeat_bigrams: False keeps two neighbouring tokens, prompt included, from standing in a row again.
 
     Returns:
         New token ids of each row, with the end token where it was reached.
@@ -70,7 +85,7 @@ def decode(
     mask = torch.tensor([[0] * (longest - len(r.prompt)) + [1] * len(r.prompt) for r in rows], device=device)
     uniform = torch.from_numpy(np.stack([uniforms(r.seed, max_new_tokens) for r in rows])).to(device)
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    cache = DynamicCache()
+    cache, prompts = DynamicCache(), tokens
     alive = torch.arange(len(rows), device=device)
     written = torch.full((len(rows), max_new_tokens), end, device=device)
     running = torch.ones(len(rows), dtype=torch.bool, device=device)
@@ -83,6 +98,9 @@ def decode(
             use_cache=True,
             logits_to_keep=1,
         ).logits[:, -1]
+        if not repeat_bigrams:
+            history = torch.cat([prompts[alive], written[alive, :step]], dim=1)
+            logits = without_repeated_bigrams(logits, history)
         drawn = pick(logits, uniform[alive, step], temperature)
         written[alive[running], step] = drawn[running]
         running = running & (drawn != end)

@@ -181,6 +181,7 @@ class Generator:
         temperature: float = 0.8,
         max_new_tokens: int = 64,
         batch_size: int,
+        repeat_bigrams: bool = True,
         progress: Callable[[int], object] | None = None,
     ) -> list[Reply]:
         """Continue each prompt until the end-of-sequence token or `max_new_tokens`.
@@ -196,6 +197,7 @@ class Generator:
             temperature: of the softmax; 0 takes the likeliest token.
             max_new_tokens: bound on each reply.
             batch_size: rows decoded together.
+            repeat_bigrams: False keeps two neighbouring tokens from standing in a text again.
             progress: called after each batch with its number of rows.
 
         Returns:
@@ -213,7 +215,10 @@ class Generator:
         end = int(self.tokenizer.eos_token_id)
 
         def write(rows: Sequence[SeededPrompt]) -> list[list[int]]:
-            return decode(self.model, rows, end=end, temperature=temperature, max_new_tokens=max_new_tokens)
+            return decode(
+                self.model, rows, end=end, temperature=temperature, max_new_tokens=max_new_tokens,
+                repeat_bigrams=repeat_bigrams,
+            )  # fmt: skip
 
         # The size that fits is found anew in each call: what a shard says may not depend on the shards before it.
         size = batch_size

@@ -53,8 +53,9 @@ def pinned(name: str, revision: str | None) -> str:
         return revision
     given = "has no revision" if revision is None else f"has the revision {revision!r}, which is no commit"
     raise ConfigError(
-        f"the language model {name} is on a hub and {given}: set finetune.revision to the 40 hex digits of a commit "
-        f"(`hf models info {name}` prints the newest as sha), or finetune.base to the folder of a download"
+        f"the language model {name} is on a hub and {given}: set finetune.revision (or invert.phrases.revision) to the "
+        f"40 hex digits of a commit (`hf models info {name}` prints the newest as sha), or the base to the folder of a "
+        "download"
     )
 
 

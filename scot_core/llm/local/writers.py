@@ -34,11 +34,12 @@ class Job:
     temperature: float
     max_new_tokens: int
     batch_size: int
+    repeat_bigrams: bool = True
 
     def answer(self, generator: Any, progress: Callable[[int], object]) -> list[Reply]:
         replies: list[Reply] = generator.generate(
             self.prompts, self.seeds, temperature=self.temperature, max_new_tokens=self.max_new_tokens,
-            batch_size=self.batch_size, progress=progress,
+            batch_size=self.batch_size, repeat_bigrams=self.repeat_bigrams, progress=progress,
         )  # fmt: skip
         return replies
 

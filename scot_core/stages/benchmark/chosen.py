@@ -49,7 +49,7 @@ def choose_combiner(lake: Lake, wanted: str | None, encoder: EmbedConfig | None)
         ModelError: weights, of the Combiner or the encoder, that are not here, damaged or no longer the same.
     """
     if wanted is not None and lake.table("combiners").find(wanted) is None:
-        return _from_folder(wanted, encoder)
+        return _from_folder(lake, wanted, encoder)
     known = _newest_last(lake) if wanted is None else [lake.table("combiners").latest(key=wanted)]
     if encoder is None:
         if not known:
@@ -57,7 +57,7 @@ def choose_combiner(lake: Lake, wanted: str | None, encoder: EmbedConfig | None)
                 f"{lake.url} holds no Combiner: run `scot run` first, or name an encoder to measure baselines"
             )
         return _of_lake(known[-1]), trained_on(lake, known[-1])
-    spec = spec_for(encoder)
+    spec = spec_for(encoder, lake)
     fitting = [dataset for dataset in known if made_by(embeddings_of(lake, dataset)) == spec]
     if fitting:
         return _of_lake(fitting[-1]), encoder
@@ -89,7 +89,7 @@ def trained_on(lake: Lake, combiners: Dataset) -> EmbedConfig:
     embeddings = embeddings_of(lake, combiners)
     found = {name: embeddings.config[name] for name in EmbedConfig().identity() if name in embeddings.config}
     used = validated(EmbedConfig, {**found, "revision": made_by(embeddings).revision})
-    require_made_by(embeddings, spec_for(used))
+    require_made_by(embeddings, spec_for(used, lake))
     return used
 
 
@@ -101,17 +101,17 @@ def _of_lake(dataset: Dataset) -> Chosen:
     return Chosen(str(dataset.config["loss"]), dataset.key, dataset.fingerprint, load, dataset)
 
 
-def _from_folder(place: str, encoder: EmbedConfig | None) -> tuple[Chosen, EmbedConfig]:
+def _from_folder(lake: Lake, place: str, encoder: EmbedConfig | None) -> tuple[Chosen, EmbedConfig]:
     from scot_core.combiner import CONFIG_FILE, Combiner
 
     folder = Path(place).expanduser().absolute()
     if not folder.is_dir():
         raise LakeError(f"{place!r} is neither a key of table `combiners` nor a folder with a Combiner's weights")
     combiner = Combiner.load(folder)
-    encoder = encoder or _named_by(combiner, f"what the Combiner in {folder} was trained on")
+    encoder = encoder or _named_by(lake, combiner, f"what the Combiner in {folder} was trained on")
     if encoder is None:
         raise ConfigError(f"the Combiner in {folder} does not say which encoder it was trained on: name it (--encoder)")
-    if combiner.feature_dim != (dim := spec_for(encoder).dim):
+    if combiner.feature_dim != (dim := spec_for(encoder, lake).dim):
         raise ConfigError(
             f"the Combiner in {folder} takes vectors of {combiner.feature_dim}, encoder {encoder.encoder} gives {dim}: "
             "choose the encoder that it was trained on (--encoder)"
@@ -120,14 +120,14 @@ def _from_folder(place: str, encoder: EmbedConfig | None) -> tuple[Chosen, Embed
     return Chosen("combiner", f"{folder.name}-{print_[:12]}", print_, lambda: {folder.name: combiner}), encoder
 
 
-def _named_by(combiner: Combiner, what: str) -> EmbedConfig | None:
+def _named_by(lake: Lake, combiner: Combiner, what: str) -> EmbedConfig | None:
     """The encoder that the Combiner's own configuration names. Raises ModelError where it is another one here."""
     if combiner.encoder is None:
         return None
     spec = EncoderSpec.model_validate(combiner.encoder)
     usual = EmbedConfig(encoder=spec.name, revision=spec.revision)  # its own vectors may be in the lake already
-    if spec_for(usual) == spec:
+    if spec_for(usual, lake) == spec:
         return usual
     embed = validated(EmbedConfig, {**usual.identity(), "pooling": spec.pooling, "precision": spec.precision})
-    require_same(spec, spec_for(embed), what)
+    require_same(spec, spec_for(embed, lake), what)
     return embed

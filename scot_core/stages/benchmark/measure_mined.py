@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from scot_core.benchmarks import Benchmark
 from scot_core.benchmarks.mined import NAME, build
 from scot_core.config import BenchmarkConfig
+from scot_core.encoders.fitted_spec import PREFIX
 from scot_core.errors import ConfigError
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.lineage import parents
 from scot_core.stages.benchmark.measure import Measure, Measured, Method
 from scot_core.stages.benchmark.measure_catalogue import WEIGHT_SAMPLE, methods_of, query_vectors
+from scot_core.stages.fit.recalled import label_of
 from scot_core.stages.generate.mined import held_out
 from scot_core.stages.step import identities
 
@@ -33,12 +35,13 @@ class MeasureMined(Measure):
         texts: Dataset,
     ) -> None:  # fmt: skip
         """Raises ConfigError for triplets from which no captions were held out."""
-        super().__init__(lake, Measured(NAME, str(images.config["encoder"]), config.resamples, config.seed))
+        super().__init__(lake, Measured(NAME, label_of(lake, images), config.resamples, config.seed))
         if "held_out" not in triplets.config:
             raise ConfigError(
                 f"benchmark mined asks for captions that training never saw, and {triplets.name} has seen all of them: "
                 "mine the triplets (generate.writer=mined), or leave mined out of benchmark.names"
             )
+        _require_unseen(lake, images, triplets)
         self.config, self._combiners, self._triplets = config, combiners, triplets
         self._images, self._texts = images, texts
 
@@ -65,3 +68,17 @@ class MeasureMined(Measure):
         images, texts, gallery = query_vectors(benchmark, self._images)
         for method in methods_of(self._combiners, (self._triplets, self._images, self._texts), images, texts):
             yield benchmark, gallery, method
+
+
+def _require_unseen(lake: Lake, images: Dataset, triplets: Dataset) -> None:
+    """Raises ConfigError where the encoder was fitted to captions that the benchmark asks for."""
+    encoder = str(images.config["encoder"])
+    fitted = lake.table("encoders").find(encoder.removeprefix(PREFIX)) if encoder.startswith(PREFIX) else None
+    if fitted is None or parents(lake, fitted)[0].name != parents(lake, images)[0].name:
+        return
+    kept = fitted.config.get("held_out"), fitted.config.get("held_out_seed")
+    if kept != (triplets.config["held_out"], triplets.config["seed"]):
+        raise ConfigError(
+            f"{fitted.name} was fitted to captions that benchmark mined asks for ({triplets.name} holds out others): "
+            "fit it again with these settings (embed.encoder=fitted)"
+        )

@@ -19,6 +19,7 @@ from scot_core.stages.benchmark.measure import Measure, Measured, Method, compos
 from scot_core.stages.benchmark.measure_catalogue import WEIGHT_SAMPLE, text_weight
 from scot_core.stages.embed.benchmarks import Published
 from scot_core.stages.embed.vectors import vectors_by_id
+from scot_core.stages.fit.recalled import label_of
 from scot_core.stages.step import Tick
 
 if TYPE_CHECKING:  # loads torch
@@ -35,8 +36,9 @@ class MeasurePublished(Measure):
         self, lake: Lake, config: PublishedConfig, published: Published, images: Dataset, texts: Dataset,
         chosen: Chosen | None,
     ) -> None:  # fmt: skip
-        encoder = str(images.config["encoder"])
-        super().__init__(lake, Measured(config.name, encoder, config.resamples, config.seed, published.hidden))
+        super().__init__(
+            lake, Measured(config.name, label_of(lake, images), config.resamples, config.seed, published.hidden)
+        )
         self.config, self.published, self._chosen = config, published, chosen
         self._images, self._texts = images, texts
         self.name = f"measure {config.name}"
@@ -57,7 +59,7 @@ class MeasurePublished(Measure):
         ]
         identity = fingerprint("benchmark", PublishedConfig.STAGE_VERSION, config, prints)
         method = self._chosen.method if self._chosen else "baselines"
-        stage = f"benchmark-{self._measured.encoder}-{method}"
+        stage = f"benchmark-{self._images.config['encoder']}-{method}"
         references = [d.reference for d in inputs]
         tables = ("rejects", "benchmarks") if self._is_own else ("benchmarks",)
         return {table: Identity(table, self.config.name, stage, identity, config, references) for table in tables}

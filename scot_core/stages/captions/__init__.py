@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from scot_core.config import CaptionsConfig
 from scot_core.lake import Dataset, Lake
+from scot_core.stages.gates import require_kept
 from scot_core.stages.step import Run
 
 
@@ -18,7 +19,7 @@ class CaptionedImages:
 
 
 def captions(run: Run, lake: Lake, config: CaptionsConfig) -> CaptionedImages:
-    """Draws the catalogue, or reads what lies in files."""
+    """Draws the catalogue, or reads what lies in files. Raises GateError where too few entries can be used."""
     if config.is_drawn:
         from scot_core.stages.captions.catalogue import draw_captions, draw_gallery
 
@@ -26,4 +27,7 @@ def captions(run: Run, lake: Lake, config: CaptionsConfig) -> CaptionedImages:
         return CaptionedImages(drawn, run(draw_gallery(lake, config))["galleries"])
     from scot_core.stages.captions.read import ReadCaptions
 
-    return CaptionedImages(run(ReadCaptions(lake, config))["captions"], None)
+    read = run(ReadCaptions(lake, config))["captions"]
+    advice = "look at the commonest reasons first"
+    require_kept(lake, read, config.min_kept, "captions.min_kept", what="entries", advice=advice)
+    return CaptionedImages(read, None)

@@ -27,7 +27,7 @@ class ReadCaptions(Step):
     An image with several captions is stored once, with the first of them; they always lie in one part.
     """
 
-    stage, name, unit = "captions", "read captioned images", "pairs"
+    stage, name, unit, spreads = "captions", "read captioned images", "pairs", True
 
     def __init__(self, lake: Lake, config: CaptionsConfig) -> None:
         """Raises ConfigError where the source needs a setting that is not there."""
@@ -120,6 +120,9 @@ class ReadCaptions(Step):
     def _pool(self) -> ThreadPoolExecutor:
         # threads: reading waits, and Pillow decodes without the interpreter's lock
         return ThreadPoolExecutor(self.config.workers, thread_name_prefix="captions")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name != "_pool"}
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -8,6 +8,7 @@ from scot_core.config import EmbedConfig
 from scot_core.lake import Dataset, Lake
 from scot_core.stages.captions import CaptionedImages
 from scot_core.stages.embed.images import embed_images
+from scot_core.stages.embed.projected import project_images
 from scot_core.stages.embed.texts import embed_texts
 from scot_core.stages.step import Run
 
@@ -23,7 +24,8 @@ class Embeddings:
 
 def embed(run: Run, lake: Lake, config: EmbedConfig, pictures: CaptionedImages, triplets: Dataset) -> Embeddings:
     """Every image and every different text once."""
-    images = run(embed_images(lake, config, pictures.captions))["embeddings"]
+    known = project_images(lake, config, pictures.captions)
+    images = run(known or embed_images(lake, config, pictures.captions))["embeddings"]
     texts = run(embed_texts(lake, config, triplets))["embeddings"]
     if pictures.galleries is None:
         return Embeddings(images, texts, None)

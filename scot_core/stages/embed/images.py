@@ -74,6 +74,7 @@ class EmbedImages(Embed):
     def __init__(self, lake: Lake, config: EmbedConfig, name: str, identify: Identify, images: Images) -> None:
         super().__init__(lake, config, name, identify)
         self._images = images
+        self.spreads = images.refusal is None  # else broken ones are gathered here
         self._broken: dict[int, list[str]] = {}
 
     def __enter__(self) -> Self:
@@ -122,21 +123,29 @@ class EmbedImages(Embed):
 
 
 def embed_images(lake: Lake, config: EmbedConfig, given: Dataset) -> EmbedImages:
-    """The images of a dataset of `captions` or `galleries`; a shard is a part of it.
+    """The images of a dataset of `captions` or `galleries`; a shard is a part of it."""
+    what = "images" if given.table == "captions" else "gallery"
+    return EmbedImages(lake, config, f"embed {given.table}", of_dataset(config, given, what), images_of(given))
+
+
+def images_of(given: Dataset, altered: Callable[[Image.Image, str], Image.Image] | None = None) -> Images:
+    """The images of a dataset of `captions` or `galleries`, or what is made of each of them and its id.
 
     An image with several captions lies once in its part: its first row holds the bytes, the others none.
     """
+
+    def opened(row: Mapping[str, Any]) -> Image.Image:
+        picture = stored_picture(row)
+        return picture if altered is None else altered(picture, row["image_id"])
 
     def shard(index: int) -> Shard:
         table = given.read_part(index, ["source", "image_id", "image"])
         rows = table.filter(pc.is_valid(pc.struct_field(table["image"], "bytes"))).to_pylist()
         _check_once(table.select(["source", "image_id"]), rows, f"{given.name}, part {index}")
-        items = [Item(row["source"], row["image_id"], partial(stored_picture, row)) for row in rows]
+        items = [Item(row["source"], row["image_id"], partial(opened, row)) for row in rows]
         return Shard(items, others=len(table) - len(rows))
 
-    what = "images" if given.table == "captions" else "gallery"
-    images = Images(lambda: [part.rows for part in given.parts], shard)
-    return EmbedImages(lake, config, f"embed {given.table}", of_dataset(config, given, what), images)
+    return Images(lambda: [part.rows for part in given.parts], shard)
 
 
 def stored_picture(row: Mapping[str, Any]) -> Image.Image:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +25,7 @@ Identify = Callable[[EncoderSpec], Mapping[str, Identity]]  # what is made with 
 class Embed(Step):
     """Rows of `embeddings`. Their key is known from the encoder's spec; its weights are loaded for the first shard."""
 
-    stage, unit = "embed", "vectors"
+    stage, unit, spreads = "embed", "vectors", True
 
     def __init__(self, lake: Lake, config: EmbedConfig, name: str, identify: Identify) -> None:
         super().__init__(lake)
@@ -37,12 +37,15 @@ class Embed(Step):
 
     @cached_property
     def spec(self) -> EncoderSpec:
-        return spec_for(self.config)
+        return spec_for(self.config, self.lake)
 
     @cached_property
     def encoder(self) -> Encoder:
-        c = self.config
-        return load(c.encoder, revision=c.revision, pooling=c.pooling, precision=c.precision, device=c.device)
+        c, at = self.config, self.lake
+        return load(c.encoder, revision=c.revision, pooling=c.pooling, precision=c.precision, device=c.device, lake=at)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name != "encoder"}
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -11,7 +11,7 @@ from scot_core.config import EmbedConfig
 from scot_core.encoders import Encoder, EncoderSpec, load, spec_of
 from scot_core.encoders.spec import require_same
 from scot_core.errors import DataError
-from scot_core.lake import Dataset
+from scot_core.lake import Dataset, Lake
 
 if TYPE_CHECKING:  # loads torch
     from scot_core.vectors import Vectors
@@ -31,9 +31,10 @@ def vectors_by_id(datasets: Sequence[Dataset]) -> tuple[dict[str, int], Vectors]
     return {item: row for row, item in enumerate(ids)}, np.concatenate(blocks)
 
 
-def spec_for(config: EmbedConfig) -> EncoderSpec:
+def spec_for(config: EmbedConfig, lake: Lake) -> EncoderSpec:
     """The spec of the encoder that a configuration names. Raises what `scot_core.encoders.spec_of` raises."""
-    return spec_of(config.encoder, revision=config.revision, pooling=config.pooling, precision=config.precision)
+    c = config
+    return spec_of(c.encoder, revision=c.revision, pooling=c.pooling, precision=c.precision, lake=lake)
 
 
 def made_by(dataset: Dataset) -> EncoderSpec:
@@ -58,6 +59,7 @@ def encoder_of(dataset: Dataset, *, device: str | None = None) -> Encoder:
         pooling=config.get("pooling"),
         precision=config.get("precision"),
         device=device,
+        lake=Lake(dataset.lake_url),
     )
     require_made_by(dataset, encoder.spec)
     return encoder

@@ -7,11 +7,14 @@ from pydantic import SecretStr
 from scot_core.config import GenerateConfig
 from scot_core.errors import ConfigError
 from scot_core.lake import Dataset, Lake
+from scot_core.stages.gates import require_kept
 from scot_core.stages.generate.local import Write
 from scot_core.stages.generate.mined import MineTriplets
 from scot_core.stages.generate.remote import WriteRemotely
-from scot_core.stages.replies.read import ReadReplies, require_kept
+from scot_core.stages.replies.read import ReadReplies
 from scot_core.stages.step import Run
+
+OTHERS = "what is trained on them learns nothing of the others. Another writer may do (generate.writer=mined)"
 
 
 def generate(
@@ -20,11 +23,11 @@ def generate(
 ) -> Dataset:  # fmt: skip
     """Returns the generated triplets: a first try for every caption, further ones for rejects.
 
-    Raises ConfigError where a model is to write and there is no adapter, DataError where too little is kept.
+    Raises ConfigError where a model is to write and there is no adapter, GateError where too little is kept.
     """
     if config.is_mined:
         mined = run(MineTriplets(lake, config, captions))["triplets"]
-        return require_kept(lake, mined, config.min_kept, "generate.min_kept", of=captions.rows)
+        return _kept(lake, mined, config, of=captions.rows)
     if adapters is None:
         raise ConfigError("generate.writer is adapter, but no adapter is given")
     attempts: list[Dataset] = []
@@ -35,5 +38,9 @@ def generate(
             write = Write(lake, config, captions, adapters, tuple(attempts))
         attempts.append(run(write)["replies"])
     reading = ReadReplies(lake, "generate", "generated", "lines", captions, attempts, config.filter)
-    triplets = run(reading)["triplets"]
-    return require_kept(lake, triplets, config.min_kept, "generate.min_kept")
+    return _kept(lake, run(reading)["triplets"], config)
+
+
+def _kept(lake: Lake, triplets: Dataset, config: GenerateConfig, of: int | None = None) -> Dataset:
+    floor, setting = config.min_kept, "generate.min_kept"
+    return require_kept(lake, triplets, floor, setting, what="captions", advice=OTHERS, of=of)

@@ -29,7 +29,7 @@ class Write(Step):
     interrupted ends with the same bytes as one that was not, whichever of several devices of one kind wrote a shard.
     """
 
-    stage, unit = "generate", "replies"
+    stage, unit, spreads = "generate", "replies", True
 
     def __init__(
         self, lake: Lake, config: GenerateConfig, captions: Dataset, adapters: Dataset,
@@ -101,6 +101,14 @@ class Write(Step):
                 weights = Weights(config["base"], adapter, config["revision"])
                 self._writers = self._held.enter_context(Writers(weights, self._devices))
             return self._writers
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name not in ("_held", "_writers")}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        super().__setstate__(state)
+        self._devices = tuple(devices_here())  # of the machine it has come to
+        self._held, self._writers = ExitStack(), None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

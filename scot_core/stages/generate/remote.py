@@ -9,11 +9,12 @@ from typing import Final
 from pydantic import SecretStr
 
 from scot_core.config import GenerateConfig
+from scot_core.errors import BudgetReached
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.fingerprint import fingerprint
 from scot_core.llm.remote.chat import Sampling, TextRequest
 from scot_core.stages.generate.local import Write, row_seed
-from scot_core.stages.replies.ask import ask_and_keep, key_or
+from scot_core.stages.replies.ask import ask_and_keep, kept_records, key_or
 from scot_core.stages.replies.read import reply_columns
 from scot_core.stages.step import Tick
 from scot_core.triplets import local_prompt
@@ -28,6 +29,8 @@ class WriteRemotely(Write):
     Replies are journalled as they arrive. Their key holds the server's name and model beside the adapter they are
     said to come from; that the server serves that adapter is for whoever starts it.
     """
+
+    spreads = False  # the server does the work, and the key stays here
 
     def __init__(
         self, lake: Lake, config: GenerateConfig, captions: Dataset, adapters: Dataset,
@@ -53,7 +56,20 @@ class WriteRemotely(Write):
             TextRequest(row["pair_id"], local_prompt(row["caption"]), sampling[row["pair_id"]], STOP) for row in rows
         ]
         draft = self.drafts["replies"]
-        kept = ask_and_keep(draft, shard, self.config.endpoint, key_or(self._key), requests, tick)
+        server, most = self.config.endpoint, self.config.max_usd
+        spent = 0.0 if most is None else self._spent()
+        try:
+            kept = ask_and_keep(draft, shard, server, key_or(self._key), requests, tick, max_usd=most, spent_usd=spent)
+        except BudgetReached as error:
+            raise BudgetReached(f"generate.max_usd: {error}") from error
         merged = [{**row, **kept[row["pair_id"]], "seed": seeds[row["pair_id"]]} for row in rows]
         model = f"{self._adapters.config['base']}+{self._adapters.key}"
         draft.write_part(shard, reply_columns(merged, "generate", model, self.attempt))
+
+    def _spent(self) -> float:
+        """Dollars that all tries have cost until now."""
+        draft, spent = self.drafts["replies"], sum(dataset.usage.usd for dataset in self._earlier)
+        for shard in range(len(self.shards())):
+            rows = draft.read_part(shard).to_pylist() if draft.has_part(shard) else kept_records(draft, shard).values()
+            spent += sum(row["usd"] for row in rows)
+        return spent

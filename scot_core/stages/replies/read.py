@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import pyarrow as pa
 
-from scot_core.errors import DataError
 from scot_core.lake import Dataset, Identity, Lake, Usage
 from scot_core.stages.step import Step, Tick, identities
 from scot_core.triplets import PARSER_VERSION, Filter, Rejection, Style, duplicates, read_reply
@@ -121,27 +119,6 @@ class ReadReplies(Step):
             "raw": [r.raw for r in readings],
             "tries": [r.tries for r in readings],
         }
-
-
-def require_kept(lake: Lake, triplets: Dataset, floor: float, setting: str, of: int | None = None) -> Dataset:
-    """The triplets, where they are worth going on with.
-
-    `of`: captions that were worked on; None for one a row of triplets and rejects. Raises DataError, naming the
-    commonest reasons, where fewer of them than `floor` have a triplet.
-    """
-    rejects = lake.table("rejects").find(triplets.key)
-    refused = 0 if rejects is None else rejects.rows
-    asked = triplets.rows + refused if of is None else of
-    kept = triplets.rows if of is None else len(set(triplets.read(["pair_id"])["pair_id"].to_pylist()))
-    if not asked or (kept and kept >= floor * asked):
-        return triplets
-    reasons = Counter([] if rejects is None else rejects.read(["reason"])["reason"].to_pylist())
-    why = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common(3))
-    raise DataError(
-        f"{triplets.name} has triplets for {kept:,} of {asked:,} captions, {kept / asked:.1%}, under the "
-        f"{floor:.0%} of {setting} ({why}): what is trained on them would learn nothing of these captions. The "
-        "captions need another writer, such as --set generate.writer=mined; `scot query` shows table rejects"
-    )
 
 
 def reply_columns(rows: Sequence[Mapping[str, Any]], stage: str, model: str, attempt: int) -> dict[str, Any]:

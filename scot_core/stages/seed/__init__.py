@@ -6,7 +6,8 @@ from pydantic import SecretStr
 
 from scot_core.config import SeedConfig
 from scot_core.lake import Dataset, Lake
-from scot_core.stages.replies.read import ReadReplies, require_kept
+from scot_core.stages.gates import require_kept
+from scot_core.stages.replies.read import ReadReplies
 from scot_core.stages.seed.ask import AskForSeeds, require_whole
 from scot_core.stages.seed.batch import batch_rounds
 from scot_core.stages.step import Run
@@ -16,7 +17,7 @@ def seed(run: Run, lake: Lake, config: SeedConfig, captions: Dataset, api_key: S
     """Returns the seed triplets; `api_key` is that of the environment where none is given.
 
     Raises BudgetReached where `max_usd` ended before the captions did, unless the configuration accepts that; what
-    was paid for is committed all the same; and DataError where next to none of the replies is a triplet.
+    was paid for is committed all the same; and GateError where too few of the replies are triplets.
     """
     if config.mode == "batch":
         for work in batch_rounds(lake, config, captions, api_key):
@@ -24,4 +25,5 @@ def seed(run: Run, lake: Lake, config: SeedConfig, captions: Dataset, api_key: S
     replies = run(AskForSeeds(lake, config, captions, api_key))["replies"]
     triplets = run(ReadReplies(lake, "seed", "seed", "json", captions, [replies], config.filter))["triplets"]
     require_whole(replies, triplets, config)
-    return require_kept(lake, triplets, config.min_kept, "seed.min_kept")
+    advice = "whoever is asked does not do what seed.prompt wants; try another model (seed.endpoint.model)"
+    return require_kept(lake, triplets, config.min_kept, "seed.min_kept", what="replies", advice=advice)

@@ -1,0 +1,96 @@
+"""Training a φ: what every way of learning one shares. What it learns from is for its loss to say.
+
+What happens at a step depends on the seed and the step alone, so a run that is taken up from its last checkpoint ends
+with the weights of one that was never stopped, up to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from scot_core import checkpoint
+from scot_core.draws import batches, seed_of
+from scot_core.errors import ConfigError
+from scot_core.searle.oti import REPORT_EVERY, StepListener
+from scot_core.searle.phi import Phi
+
+CHECKPOINT = "checkpoint.safetensors"
+WIDENING = 4
+"""φ's hidden layers are this many times as wide as the image feature."""
+
+Loss = Callable[[Phi, Tensor, int], Tensor]
+"""A scalar from φ in training mode, row numbers (B,) int64 and the number of the step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How a φ is trained, by AdamW. Raises ConfigError for a value that cannot be."""
+
+    steps: int
+    batch_size: int = 256
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.01
+    dropout: float = 0.5
+    checkpoint_every: int = 500
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "learning_rate", "checkpoint_every"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} of the training of φ must be positive, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Distilled:
+    """φ in evaluation mode on the CPU, and its curve: (step, loss) every `REPORT_EVERY` steps."""
+
+    phi: Phi
+    curve: list[tuple[int, float]]
+
+
+def train_phi(
+    sizes: tuple[int, int],
+    rows: int,
+    loss_of: Loss,
+    schedule: Schedule,
+    seed: int,
+    work: Path,
+    device: torch.device,
+    on_step: StepListener = lambda step, loss: None,
+) -> Distilled:
+    """Train a φ between features and word embeddings of these `sizes`, checkpointing into the folder `work`, from
+    whose checkpoint it goes on.
+
+    An epoch is a permutation of the rows; a last batch that would be smaller is left out. `on_step` is called with
+    steps done and loss, every `REPORT_EVERY` steps, at the end, and first where a checkpoint is taken up.
+    """
+    torch.manual_seed(seed)
+    width, word_dim = sizes
+    phi = Phi(width, WIDENING * width, word_dim, schedule.dropout).to(device)
+    optimizer = torch.optim.AdamW(
+        phi.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True
+    )
+    trained = dict(phi.named_parameters())
+    first, record = checkpoint.restore(work / CHECKPOINT, trained, optimizer)
+    curve = [(int(step), float(loss)) for step, loss in record]
+    if curve:
+        on_step(*curve[-1])
+    phi.train()
+    drawn = batches(rows, schedule.batch_size, seed, first)
+    for step, batch in zip(range(first, schedule.steps), drawn, strict=False):
+        torch.manual_seed(seed_of(seed, step))  # dropout of this step
+        loss = loss_of(phi, batch, step)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        done = step + 1
+        if done % REPORT_EVERY == 0 or done == schedule.steps:
+            curve.append((done, float(loss.detach())))
+            on_step(done, curve[-1][1])
+        if done % schedule.checkpoint_every == 0 and done < schedule.steps:
+            checkpoint.save(work / CHECKPOINT, trained, optimizer, done, record=curve)
+    return Distilled(phi.eval().cpu(), curve)
