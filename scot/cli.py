@@ -28,6 +28,10 @@ COMMANDS: Final = {  # each with the first paragraph of its own help
         "scot.work:benchmark",
         "Measure a Combiner and the baselines on FashionIQ, CIRR or CIRCO, or on queries of one's own.",
     ),
+    "methods": (
+        "scot.methods:methods",
+        "Every way of composing a query, on the same queries: values, paired differences, and what each costs.",
+    ),
     "status": (
         "scot.look:status",
         "What is in the lake: datasets, rows, cost, and work that was begun but not committed.",
@@ -43,6 +47,10 @@ COMMANDS: Final = {  # each with the first paragraph of its own help
         "scot.check:check",
         "Compare a lake with what was committed: digests, footers and row counts of its newest datasets, views, "
         "records.",
+    ),
+    "backfill": (
+        "scot.backfill:backfill",
+        "Do those shards of a table again, and only those, that hold rows of which a condition is true.",
     ),
     "runs": (
         "scot.generations:runs",

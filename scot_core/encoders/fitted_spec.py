@@ -6,12 +6,11 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
+from scot_core.encoders.names import FITTED, TO_FIT, fitted_by
 from scot_core.encoders.spec import EncoderSpec
 from scot_core.errors import ConfigError, ModelError
 from scot_core.lake import Dataset, Lake
 
-NAME: Final = "fitted"  # the encoder that stage fit makes of these captions
-PREFIX: Final = "fitted:"  # and a key: one that it made
 FOLDER: Final = "fitted"  # of its files
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
@@ -62,10 +61,10 @@ def weights_of(dataset: Dataset) -> str:
 
 
 def dataset_of(name: str, lake: Lake | None) -> Dataset:
-    key = name.removeprefix(PREFIX)
-    if lake is None or key == name:
-        raise ConfigError(f"encoder {name!r} is none by itself: `{PREFIX}<key>` names one of a lake's table encoders")
-    found = lake.table("encoders").find(key)
+    if lake is None or not name.startswith(FITTED):
+        raise ConfigError(f"encoder {name!r} is none by itself: `{FITTED}<key>` names one of a lake's table encoders")
+    found = fitted_by(lake, name)
     if found is None:
-        raise ModelError(f"{lake.url} holds no encoder {key}: `scot/fit` makes one (embed.encoder={NAME})")
+        key = name.removeprefix(FITTED)
+        raise ModelError(f"{lake.url} holds no encoder {key}: `scot/fit` makes one (embed.encoder={TO_FIT})")
     return found
