@@ -46,7 +46,7 @@ def check_pairs(image: Vectors, text: Vectors, weight: float) -> None:
         raise ShapeError(f"image vectors are {image.shape}, text vectors {text.shape}; they must be pairs")
 
 
-Blend = Callable[[Vectors, Vectors, float], Vectors]
+Blend = Callable[["Vectors", "Vectors", float], "Vectors"]
 """Images and texts (N, D), and the text's weight in [0, 1] -> normalised (N, D)."""
 
 BASELINES: dict[str, Callable[[Vectors, Vectors], Vectors]] = {
