@@ -85,9 +85,10 @@ def text_weight(triplets: Dataset, images: Dataset, texts: Dataset) -> float:
 
 def examples(triplets: Dataset, images: Dataset, texts: Dataset) -> Examples:
     """The first training triplets as vectors, and all training images."""
-    data = training_set(triplets, images, texts)
-    columns = (data.image, data.modification, data.modified_caption)
-    image, text, target = (vectors[:WEIGHT_SAMPLE].numpy() for vectors in columns)
+    with tempfile.TemporaryDirectory() as folder:
+        data = training_set(triplets, images, texts, Path(folder), WEIGHT_SAMPLE)
+        columns = (data.image, data.modification, data.modified_caption)
+        image, text, target = (vectors[:WEIGHT_SAMPLE].numpy() for vectors in columns)
     return Examples(image, text, target, vectors_by_id([images])[1])
 
 
