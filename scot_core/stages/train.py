@@ -164,7 +164,8 @@ def text_share(lake: Lake, combiners: Dataset) -> float:
     """How much the first Combiner lets the text weigh, between 0 and 1, on average over triplets it learned from."""
     import torch
 
+    triplets, images, texts = parents(lake, combiners)
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
-        data = training_set(*parents(lake, combiners), Path(folder), WEIGHED)
+        data = training_set(triplets, images, texts, Path(folder), WEIGHED)
         weights = first_combiner(combiners).modality_weight(data.image[:WEIGHED], data.modification[:WEIGHED])
         return float(weights.mean())
