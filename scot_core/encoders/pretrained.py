@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -31,12 +31,11 @@ from scot_core.encoders.preprocessing import (
     blip_caption,
     lower_case,
 )
-from scot_core.encoders.spec import EncoderSpec
+from scot_core.encoders.spec import EncoderSpec, Precision
 from scot_core.encoders.towers import BLIP, BLIP2, CLIP, SIGLIP, Family
 from scot_core.errors import ConfigError, ModelError
 from scot_core.vectors import Vectors
 
-Precision = Literal["float32", "bfloat16", "float16"]
 _HALF: Final = (0.5, 0.5, 0.5)
 _IMAGES_AT_ONCE, _TEXTS_AT_ONCE = 1024, 512  # at most; what does not fit the device is halved
 _DTYPES: Final = {"bfloat16": torch.bfloat16, "float16": torch.float16}
