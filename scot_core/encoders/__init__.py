@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
-from scot_core.encoders.spec import Encoder, EncoderSpec, require_same
+from scot_core.encoders.spec import Encoder, EncoderSpec, Precision, require_same
 from scot_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from scot_core.lake import Lake
 
 __all__ = ["Encoder", "EncoderSpec", "Precision", "load", "load_as", "names", "spec_of"]
-
-Precision = Literal["float32", "bfloat16", "float16"]
 
 # Which module knows which encoder; torch loads only when one is asked for.
 _PRETRAINED: Final = "scot_core.encoders.pretrained"

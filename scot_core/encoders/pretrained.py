@@ -21,8 +21,8 @@ from torch.nn import functional
 from scot_core.encoders import weights
 from scot_core.encoders.fitting import Fitting
 from scot_core.encoders.preprocessing import Pixels
-from scot_core.encoders.rows import Precision, Pretrained, meant, shapes, sized
-from scot_core.encoders.spec import EncoderSpec
+from scot_core.encoders.rows import Pretrained, meant, shapes, sized
+from scot_core.encoders.spec import EncoderSpec, Precision
 from scot_core.errors import ModelError
 from scot_core.vectors import Vectors
 

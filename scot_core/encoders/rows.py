@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from scot_core.encoders import weights
 from scot_core.encoders.preprocessing import (
@@ -17,11 +17,10 @@ from scot_core.encoders.preprocessing import (
     blip_caption,
     lower_case,
 )
-from scot_core.encoders.spec import EncoderSpec
+from scot_core.encoders.spec import EncoderSpec, Precision
 from scot_core.encoders.towers import BLIP, BLIP2, CLIP, SIGLIP, Family
 from scot_core.errors import ConfigError, ModelError
 
-Precision = Literal["float32", "bfloat16", "float16"]
 _HALF: Final = (0.5, 0.5, 0.5)
 
 

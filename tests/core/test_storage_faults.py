@@ -58,7 +58,10 @@ def fill(lake: Path) -> None:
 
 
 def _remount(how: str) -> Fault:
-    return lambda lake: subprocess.run(["mount", "-o", f"remount,{how}", str(lake.parent)], check=True) and None
+    def fault(lake: Path) -> None:
+        subprocess.run(["mount", "-o", f"remount,{how}", str(lake.parent)], check=True)
+
+    return fault
 
 
 def _part(lake: Path, number: int = 1) -> Path:
