@@ -14,7 +14,7 @@ from tasks.artifacts import samples_artifact
 from tasks.states import gated
 
 
-@flow(name="scot", flow_run_name="generate, up to {config.attempts} tries")
+@flow(name="scot", flow_run_name="generate, {config.how}")
 @gated
 def generate(
     config: GenerateConfig = GenerateConfig(),

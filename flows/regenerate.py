@@ -62,20 +62,20 @@ def regenerate(
         check_lake(place)
     stage = Stages(where, lake, last=last)
     try:
-        _run(stage, plan)
+        _figure_2(stage, plan)
         named = {"profile": profile_name, "overrides": overrides or [], "until": until}
         made = record(place, stage.keys, {**named, **plan.model_dump(mode="json")})
         if promote:
             put_into_use(place, find(place, made[0]))
         name_runs([ran.run for ran in stage.ran], made[0])
-        if last == last_stage(None) and not stage.cached:
+        if last == last_stage(None, profile_name) and not stage.cached:
             tell_of(made[0])
         return stage.ended()
     finally:
         summary_artifact(place, stage.ran, stage.keys)
 
 
-def _run(stage: Stages, plan: Pipeline) -> None:
+def _figure_2(stage: Stages, plan: Pipeline) -> None:
     pictures = stage(captions, plan.captions)
     words: dict[str, str] = {}
     if plan.invert is not None:

@@ -45,7 +45,7 @@ def check(
         With --repair: move replies that were paid for, too. They are asked for, and paid, again.
     """
     place = lake_at(lake)
-    found = _examined(place, all_)
+    found = examined(place, everything=all_)
     paid = [damage for damage in found.damages if damage.usd != 0]
     moved: list[str] = []
     if repair and (found.damages or found.old) and (yes or not paid):
@@ -64,8 +64,8 @@ def check(
         raise SystemExit(1)
 
 
-def _examined(place: Lake, everything: bool) -> Findings:
-    """`examine`, with a bar where it takes its time."""
+def examined(place: Lake, *, everything: bool) -> Findings:
+    """What is wrong with a lake, with a bar where it takes its time."""
     bar = Progress(
         TextColumn("  checking"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(),
         console=err, transient=True,

@@ -11,9 +11,11 @@ from importlib.metadata import version
 
 from cyclopts import App
 
+from scot.backfill import backfill
 from scot.check import check
 from scot.generations import diff, gc, promote, rollback, runs
 from scot.look import doctor, query, report, search, settings_, status
+from scot.methods import methods
 from scot.options import err
 from scot.terminal import say
 from scot.work import benchmark, merge, plan, run
@@ -30,12 +32,14 @@ for command in (
     run,
     plan,
     benchmark,
+    methods,
     status,
     query,
     search,
     report,
     merge,
     check,
+    backfill,
     runs,
     diff,
     promote,

@@ -23,20 +23,34 @@ from runs order by created_at
 """
 
 
-def status(*, lake: LakeOption = None, json_: JsonOption = False) -> None:
-    """What is in the lake: datasets, rows, cost, and work that was begun but not committed."""
+def status(
+    *, check: Annotated[bool, Parameter(negative="")] = False, lake: LakeOption = None, json_: JsonOption = False
+) -> None:
+    """What is in the lake: datasets, rows, cost, and work that was begun but not committed.
+
+    Parameters
+    ----------
+    check
+        Verify every byte of the newest datasets, too, as `scot check` does; exit code 1 where something is damaged.
+    """
+    from scot.check import examined
     from scot_core.query import query as ask
 
     place = lake_at(lake)
     runs = ask(place, RUNS)
     begun, damaged = place.uncommitted(), show_damaged(place)
+    flaws = [f"{flaw.file}: {flaw.why}" for flaw in examined(place, everything=False).damages] if check else []
     if json_:
         datasets = json.loads(as_json(runs))
-        print(json.dumps({"lake": place.url, "datasets": datasets, "uncommitted": begun, "damaged": damaged}))
-        return
-    show_table(out, runs, title=f"lake {place.url}")
-    for name in begun:
-        say(out, f"begun, not committed: {name} (the next run goes on with it)")
+        print(json.dumps({"lake": place.url, "datasets": datasets, "uncommitted": begun, "damaged": damaged + flaws}))
+    else:
+        show_table(out, runs, title=f"lake {place.url}")
+        for name in begun:
+            say(out, f"begun, not committed: {name} (the next run goes on with it)")
+        for flaw in flaws:
+            say(out, ("✗ ", "red"), f"{flaw} (`scot check --repair`)")
+    if flaws:
+        raise SystemExit(1)
 
 
 def show_damaged(lake: Lake) -> list[str]:
@@ -75,6 +89,7 @@ def search(
     combiner: str | None = None,
     encoder: str | None = None,
     with_reference: Annotated[bool, Parameter(negative="")] = False,
+    method: str | None = None,
     lake: LakeOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -101,10 +116,12 @@ def search(
         Of a Combiner's folder that does not name its own.
     with_reference
         Let the reference image itself be an answer, where the lake holds it.
+    method
+        How the query is composed, such as tuned-sum or searle; default the Combiner. `scot methods` lists all.
     """
     from scot_core.search import Searcher
 
-    searcher = Searcher(lake_at(lake), gallery, combiner=combiner, encoder=encoder)
+    searcher = Searcher(lake_at(lake), gallery, combiner=combiner, encoder=encoder, method=method)
     for image_id, why in searcher.left_out.items():
         say(err, ("left out: ", "yellow"), f"{image_id}: {why}")
     answer = searcher.search(image, text, k, with_reference=with_reference)
@@ -117,8 +134,9 @@ def search(
         weight, unknown = answer.modality_weight, list(answer.unknown_words)
         print(json.dumps({"modality_weight": weight, "unknown_words": unknown, "hits": answer.hits}))
         return
+    by = "" if method is None else f" by {method}"
     weighed = "" if answer.modality_weight is None else f" (modality weight of the text {answer.modality_weight:.2f})"
-    title = f"{text!r}{weighed}"
+    title = f"{text!r}{by}{weighed}"
     show_table(out, pa.Table.from_pylist(answer.hits), title)
 
 

@@ -138,6 +138,11 @@ class GenerateConfig(StageConfig):
         return bool(self.endpoint.base_url)
 
     @property
+    def how(self) -> str:
+        """In a few words."""
+        return "mined from the captions" if self.is_mined else f"up to {self.attempts} tries"
+
+    @property
     def is_mined(self) -> bool:
         """Whether no language model is needed, so that nothing is seeded and nothing tuned."""
         return self.writer == "mined"
@@ -168,7 +173,7 @@ class FitConfig(StageConfig):
     """Times that the image tower sees each picture anew, cut, turned and lit a little differently, against overfit."""
     dim: Positive = 256
     """Length of the encoder's vectors."""
-    image_hidden: Positive = 1024
+    image_hidden: Positive = 512
     """Width of the layer between the image tower's features and the vectors."""
     text_hidden: Positive = 512
     """Width of the layer between the text tower's features and the vectors."""
@@ -176,7 +181,7 @@ class FitConfig(StageConfig):
     """Share of picture features, and of that layer, that are dropped in training."""
     text_dropout: Share = 0.1
     """Share of text features, and of that layer, that are dropped in training."""
-    steps: Positive = 1500
+    steps: Positive = 1000
     """Steps of the optimiser at most."""
     batch_size: Positive = 512
     """Captioned images in a step, which are each other's negatives."""
@@ -319,6 +324,17 @@ class PublishedConfig(MeasureConfig):
         return Variant.parse(self.name)
 
 
+class MethodsConfig(StageConfig):
+    """Every way of composing a query, measured on the same queries (`scot_core.methods`)."""
+
+    names: tuple[str, ...] = ()
+    """Methods that are measured, such as scot,searle,tuned-sum; none for every one."""
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(min_length=1)] = (0, 1, 2)
+    """Of methods that draw something when they are asked, such as searle-oti; those that are trained have their own."""
+    timed: int = Execution(30, gt=0)
+    """Queries that are timed one by one, at most."""
+
+
 class Pipeline(Config):
     """Everything a regeneration needs: one configuration a stage, in the order in which they run.
 
@@ -353,13 +369,22 @@ class Pipeline(Config):
         return tuple(n for n in type(self).model_fields if getattr(self, n) is not None and n not in left_out)
 
     def asking_for(self, stage: str | None = None) -> Pipeline:
-        """With the stage, where it stands only where it is asked for, and with what it cannot do without."""
+        """With the stage, where it stands only where it is asked for, and with what it cannot do without.
+
+        Raises ConfigError for SEARLE's stages with an encoder that is to be fitted, whose text tower reads no
+        pseudo-words.
+        """
         missing: dict[str, Config] = {}
         if stage in OPTIONAL and getattr(self, stage) is None:
             missing[stage] = OPTIONAL[stage]()
         distill = missing.get("distill", self.distill)
         if isinstance(distill, DistillConfig) and distill.method == "searle" and self.invert is None:
             missing["invert"] = InvertConfig()
+        if self.embed.is_to_fit and (missing or self.invert or self.distill):
+            raise ConfigError(
+                "stages invert and distill need a text tower that reads pseudo-words, and embed.encoder=fitted has none "
+                "of that kind: take clip-b32, clip-l14 or catalogue, or leave these stages out"
+            )
         return self.model_copy(update=missing) if missing else self
 
 

@@ -17,9 +17,10 @@ from scot_core.lake.names import is_key
 from scot_core.lake.promotion import current
 from scot_core.lake.schema import TABLES
 from scot_core.lake.sealed import unsealed
+from scot_core.lake.succession import BACKFILLS
 from scot_core.lake.views import is_intact, render_views
 
-SEALED = ("runs", "aliases")  # folders of sealed files, see `generations`
+SEALED = ("runs", "aliases", BACKFILLS)  # folders of sealed files, see `generations`
 VIEWS = "views.sql"
 DERIVED = (VIEWS, MARK)
 WHOLE_BELOW = 1 << 24  # bytes; larger files are read a MB at a time
@@ -102,7 +103,7 @@ def check(lake: Lake, *, everything: bool = False, tick: Tick = lambda done, tot
             if why is not None:
                 usd = _share_of_costs(dataset, entry)
                 damages.append(Damage(f"{dataset.name}/{entry.name}", why, dataset.reference, usd=usd))
-    made_from = _followers(known)
+    made_from = followers(known)
     found = [
         Damage(d.file, d.why, d.dataset, tuple(sorted(map(str, made_from(d.dataset)))) if d.dataset else (), d.usd)
         for d in damages
@@ -185,13 +186,14 @@ def _share_of_costs(dataset: Dataset, entry: Part | File) -> float:
     return dataset.usage.usd * entry.rows / dataset.rows
 
 
-def _followers(datasets: Sequence[Dataset]) -> Callable[[Reference], set[Reference]]:
+def followers(datasets: Sequence[Dataset]) -> Callable[[Reference], set[Reference]]:
+    """What was made from a dataset, directly or not, among those of a lake."""
     children: dict[Reference, set[Reference]] = {}
     for dataset in datasets:
         for reference in dataset.inputs:
             children.setdefault(reference, set()).add(dataset.reference)
 
-    def followers(root: Reference) -> set[Reference]:
+    def of(root: Reference) -> set[Reference]:
         found: set[Reference] = set()
         waiting = [root]
         while waiting:
@@ -200,7 +202,7 @@ def _followers(datasets: Sequence[Dataset]) -> Callable[[Reference], set[Referen
             waiting += new
         return found
 
-    return followers
+    return of
 
 
 def _of_the_root(lake: Lake, known: Sequence[Dataset]) -> Iterator[Damage]:

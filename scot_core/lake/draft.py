@@ -38,10 +38,7 @@ class Draft:
 
     def has_part(self, index: int) -> bool:
         """True where this part is whole, was written for this very fingerprint, and its files are there."""
-        name = f"{self.folder}/{part_name(index)}"
-        if not self.storage.exists(name):
-            return False
-        footer = parts.footer_of(self.storage, name)
+        footer = parts.footer_if_there(self.storage, f"{self.folder}/{part_name(index)}")
         if footer is None or footer.fingerprint != self.identity.fingerprint:
             return False
         return all(self.storage.exists(f"{self.folder}/{file}") for file in footer.files)
@@ -148,7 +145,7 @@ class Draft:
         return Path(tempfile.gettempdir()) / "scot" / self.identity.fingerprint
 
     def _write(self, name: str, data: bytes) -> None:
-        if not self.storage.exists(f"{self.folder}/{MANIFEST}"):  # else another run was first
+        if self.storage.read_if_there(f"{self.folder}/{MANIFEST}") is None:  # else another run was first
             self.storage.write(f"{self.folder}/{name}", data)
 
     def _as_table(self, rows: Mapping[str, Any]) -> pa.Table:

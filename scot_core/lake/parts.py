@@ -65,7 +65,16 @@ def read_footer(data: bytes) -> Footer | None:
 
 def footer_of(storage: Storage, name: str) -> Footer | None:
     """The footer of a file, without reading the rest of it."""
-    end = storage.read(name, last=FOOTER_BYTES)
+    return _footer_at(storage, name, storage.read(name, last=FOOTER_BYTES))
+
+
+def footer_if_there(storage: Storage, name: str) -> Footer | None:
+    """The same; None, too, where there is no such file."""
+    end = storage.read_if_there(name, last=FOOTER_BYTES)
+    return None if end is None else _footer_at(storage, name, end)
+
+
+def _footer_at(storage: Storage, name: str, end: bytes) -> Footer | None:
     size = _footer_size(end)
     if size > FOOTER_BYTES and end.endswith(b"PAR1"):
         end = storage.read(name, last=size)

@@ -12,12 +12,13 @@ import logging
 import os
 import stat
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from io import BufferedWriter
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -27,6 +28,9 @@ from scot_core.errors import LakeError
 logger = logging.getLogger(__name__)
 
 TEMPORARY = ".tmp"  # how the name of a file ends while it is written
+REMOTE_THREADS = 16
+T = TypeVar("T")
+R = TypeVar("R")
 PLACE = "; SCOT_LAKE must name a folder or an object store"
 
 
@@ -41,6 +45,8 @@ class Storage:
             raise LakeError(f"cannot open the lake {url!r}: {error}") from error
         self.root = self.root.rstrip("/")
         self.url = self.root if self.is_local else url.rstrip("/")
+        # one call for a whole object: s3fs asks for its size first, to read large ones in pieces side by side
+        self._whole = {"max_concurrency": 1} if "s3" in self.fs.protocol else {}
 
     @property
     def is_local(self) -> bool:
@@ -110,6 +116,14 @@ class Storage:
             found.append(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
         return max(found, default=None)
 
+    def each(self, what: Callable[[T], R], names: Iterable[T]) -> list[R]:
+        """Call something that reads for each name: of an object store, some at once."""
+        names = list(names)
+        if self.is_local or len(names) < 2:
+            return [what(name) for name in names]
+        with ThreadPoolExecutor(min(REMOTE_THREADS, len(names))) as threads:
+            return list(threads.map(what, names))
+
     def _below(self, folder: str) -> dict[str, dict[str, Any]]:
         path = self.path(folder).rstrip("/")
         with _failing_as(f"list {path}", PLACE):
@@ -119,7 +133,20 @@ class Storage:
         """The bytes of a file, or only the `last` of them. Raises LakeError where there is none."""
         self.require_plain(name)
         with _failing_as(f"read {self.path(name)}"):
-            return bytes(self.fs.cat_file(self.path(name), start=None if last is None else -last))
+            return self._read(name, last)
+
+    def read_if_there(self, name: str, last: int | None = None) -> bytes | None:
+        """`read`; None where there is no such file, which costs no call of its own."""
+        self.require_plain(name)
+        with _failing_as(f"read {self.path(name)}", PLACE):
+            try:
+                return self._read(name, last)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def _read(self, name: str, last: int | None) -> bytes:
+        limits: dict[str, int] = self._whole if last is None else {"start": -last}
+        return bytes(self.fs.cat_file(self.path(name), **limits))
 
     def open(self, name: str) -> AbstractContextManager[Any]:
         """A file to read from anywhere in it. Raises LakeError where there is none."""
@@ -139,8 +166,6 @@ class Storage:
 
     def create(self, name: str, data: bytes) -> bool:
         """`write` a file that is not there yet; returns False, and changes nothing, where it is."""
-        if self.exists(name):
-            return False
         if not self.is_local:
             try:
                 self.fs.pipe_file(self.path(name), data, mode="create")
@@ -149,6 +174,8 @@ class Storage:
                 return False
             except Exception as error:  # a store that knows no conditional put says so in its own way
                 logger.debug("no conditional put of %s: %r", self.path(name), error)
+        if self.exists(name):
+            return False
         self.write(name, data)
         return True
 

@@ -70,14 +70,14 @@ def _select(table: str, schema: pa.Schema, datasets: Sequence[Dataset], root: st
         return f"SELECT {nothing} WHERE false"
     if table in VECTORS:  # widths differ from encoder to encoder: read as lists of any length
         fields = ", ".join('"vector"::FLOAT[] AS "vector"' if f.name == "vector" else f'"{f.name}"' for f in schema)
-        return " UNION ALL ".join(f"SELECT {fields} FROM {_parquet(paths)}" for paths in sets)
-    return f"SELECT * FROM {_parquet([path for paths in sets for path in paths])}"
+        return " UNION ALL ".join(f"SELECT {fields} FROM {parquet(paths)}" for paths in sets)
+    return f"SELECT * FROM {parquet([path for paths in sets for path in paths])}"
 
 
-def _parquet(paths: Sequence[str]) -> str:
+def parquet(paths: Sequence[str], *options: str) -> str:
     """Exactly these files: DuckDB would expand wildcards in a folder's name, and read `a=b` as a column."""
     names = ", ".join(_text(re.sub(r"([*?[])", r"[\1]", path)) for path in paths)
-    return f"read_parquet([{names}], hive_partitioning=false)"
+    return f"read_parquet([{names}], {', '.join(('hive_partitioning=false', *options))})"
 
 
 def _runs(datasets: Sequence[Dataset], newest: Mapping[tuple[str, str, str], str]) -> str:

@@ -110,7 +110,7 @@ class Step(Work):
 
     @property
     def folder(self) -> str:
-        return list(self.outputs.values())[-1].folder
+        return list(self.drafts.values())[-1].folder
 
     @cached_property
     def drafts(self) -> Mapping[str, Draft]:

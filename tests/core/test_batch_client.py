@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from scot_core.catalogue.teacher import serve
+from scot_core.catalogue.teacher_batches import _Batch
 from scot_core.errors import ConfigError, EndpointError
 from scot_core.llm import Reply
 from scot_core.llm.remote import batch as batch_module
@@ -80,7 +81,11 @@ def test_a_batch_whose_making_was_not_heard_of_is_found_again() -> None:
     assert (first.id, again.id, other.id) == ("batch_0000", "batch_0000", "batch_0001")
 
 
-def test_it_is_found_on_the_second_page() -> None:
+@pytest.mark.parametrize("says_when", [True, False])
+def test_it_is_found_on_the_second_page(says_when: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = _Batch.as_json
+    if not says_when:
+        monkeypatch.setattr(_Batch, "as_json", lambda made: {k: v for k, v in said(made).items() if k != "created_at"})
     with serve() as url:
         client = open_client(url)
         file_id = client.upload("x.jsonl", requests(1))

@@ -192,7 +192,10 @@ async def _find(client: openai.AsyncOpenAI, label: Mapping[str, str]) -> Batch |
         for found in page["data"]:
             if found.get("metadata") == dict(label):
                 return _read(found)
-        if not page.get("has_more") or not page["data"] or page["data"][-1].get("created_at", 0) < oldest:
+        if not page.get("has_more") or not page["data"]:
+            return None
+        made = page["data"][-1].get("created_at")  # not every server says
+        if isinstance(made, (int, float)) and made < oldest:
             return None
         after = f"&after={_identifier(page['data'][-1]['id'])}"
     raise ValueError("a list of batches without an end")

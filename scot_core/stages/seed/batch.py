@@ -99,7 +99,7 @@ class SubmitBatches(_Batches):
         tick(len(requests))
 
     def _submit(self, client: BatchClient, entry: BatchEntry, requests: Sequence[ChatRequest]) -> None:
-        key = self._seeds.identity.key
+        key = self._seeds.draft.identity.key
         label = {"scot_dataset": f"replies/{key}", "scot_shard": str(entry.shard), "scot_round": str(entry.round)}
         facts = {"ids": [request.id for request in requests], "usd": self._highest(requests)}
         made = client.find(label)  # made in the moment of a kill, or for a lake that is gone
