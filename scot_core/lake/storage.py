@@ -34,6 +34,9 @@ R = TypeVar("R")
 PLACE = "; SCOT_LAKE must name a folder or an object store"
 
 
+Mark = tuple[int, int, int]  # of a file: bytes, inode, nanosecond of its last change
+
+
 class Storage:
     """Files under one root URL; every name is relative to the root, with forward slashes."""
 
@@ -89,6 +92,14 @@ class Storage:
         self.require_plain(name)
         with _failing_as(f"look for {self.path(name)}", PLACE):
             return int(self.fs.size(self.path(name)))
+
+    def mark(self, name: str) -> Mark | None:
+        """What tells the file of a local disk from any that was or will be in its place; None where there is none."""
+        with _failing_as(f"look for {self.path(name)}", PLACE):
+            try:
+                return _mark(os.stat(self.path(name))) if self.is_local else None  # noqa: PTH116 - a lake has many
+            except FileNotFoundError:
+                return None
 
     def names(self, folder: str) -> list[str]:
         """Names of the entries directly in a folder, sorted; empty where there is no such folder."""
@@ -155,14 +166,14 @@ class Storage:
             opened: AbstractContextManager[Any] = self.fs.open(self.path(name), "rb")
             return opened
 
-    def write(self, name: str, data: bytes) -> None:
-        """Put a whole file in place, atomically. Raises LakeError where the lake cannot be written."""
+    def write(self, name: str, data: bytes) -> Mark | None:
+        """Put a whole file in place, atomically; returns its `mark`. Raises LakeError where that cannot be done."""
         self.require_inside(name.rpartition("/")[0])
         with _writing(self.path(name)):
             if self.is_local:
-                _write_local(Path(self.path(name)), data)
-            else:
-                self.fs.pipe_file(self.path(name), data)
+                return _write_local(Path(self.path(name)), data)
+            self.fs.pipe_file(self.path(name), data)
+        return None
 
     def create(self, name: str, data: bytes) -> bool:
         """`write` a file that is not there yet; returns False, and changes nothing, where it is."""
@@ -325,7 +336,11 @@ def _mode(path: str, *, follow: bool) -> int | None:
             return None
 
 
-def _write_local(path: Path, data: bytes) -> None:
+def _mark(found: os.stat_result) -> Mark:
+    return found.st_size, found.st_ino, found.st_mtime_ns
+
+
+def _write_local(path: Path, data: bytes) -> Mark:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{TEMPORARY}")
     try:
@@ -333,6 +348,7 @@ def _write_local(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+            mark = _mark(os.fstat(file.fileno()))
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -341,3 +357,4 @@ def _write_local(path: Path, data: bytes) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+    return mark
