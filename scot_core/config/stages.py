@@ -382,7 +382,7 @@ class Pipeline(Config):
             missing["invert"] = InvertConfig()
         if self.embed.is_to_fit and (missing or self.invert or self.distill):
             raise ConfigError(
-                "stages invert and distill need a text tower that reads pseudo-words, and embed.encoder=fitted has none "
+                "invert and distill need a text tower that reads pseudo-words, and embed.encoder=fitted has none "
                 "of that kind: take clip-b32, clip-l14 or catalogue, or leave these stages out"
             )
         return self.model_copy(update=missing) if missing else self
