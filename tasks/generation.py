@@ -63,7 +63,7 @@ def _stages(ran: Sequence[Ran]) -> Iterator[str]:
     yield from ("| stage | ended as | run |", "| --- | --- | --- |")
     for one in ran:
         link = None if one.run is None else url_for("flow-run", one.run)
-        shown = "" if one.run is None else f"[{one.run}]({link})" if link else str(one.run)
+        shown = "" if one.run is None else f"[its run]({link})" if link else str(one.run)
         said = "" if one.state.is_completed() or not one.state.message else f": {one.state.message}"
         ended = "Cached" if is_cached(one.state) else f"{one.state.name}{said}"
         yield f"| {one.stage} | {markdown(ended)} | {shown} |"
@@ -72,8 +72,10 @@ def _stages(ran: Sequence[Ran]) -> Iterator[str]:
 def _page(generation: Generation) -> Iterator[str]:
     yield from ("", f"## {generation.id}", "")
     yield f"Ends in {generation.root.name}; {generation.usd:.2f} USD were paid for its replies."
-    yield from ("", "| dataset | rows in | out | rejected | seconds | tokens | USD | made from |", f"|{' --- |' * 8}")
+    yield from ("", "| dataset | rows in | out | rejected | seconds | tokens | USD |", f"|{' --- |' * 7}")
     yield from map(_row, generation.members)
+    yield from ("", "Made from:", "")
+    yield from (f"- {d.name} from {', '.join(map(str, d.inputs))}" for d in generation.members if d.inputs)
     figures = {
         **{f"{name}, percent": f"{value:.2f}" for name, value in main_scores(generation.of("benchmarks")).items()},
         **{f"{name}, percent": f"{value:.1f}" for name, value in quality_of(generation).items()},
@@ -87,4 +89,4 @@ def _row(dataset: Dataset) -> str:
     rows, usage = dataset.manifest.rows, dataset.usage
     tokens = usage.prompt_tokens + usage.completion_tokens
     counts = f"{rows.given:,} | {rows.out:,} | {rows.rejected:,} | {usage.seconds:,.1f} | {tokens:,} | {usage.usd:.2f}"
-    return f"| {dataset.name} | {counts} | {', '.join(map(str, dataset.inputs))} |"
+    return f"| {dataset.name} | {counts} |"

@@ -57,6 +57,8 @@ def test_a_regeneration_calls_the_stages_in_their_order(monkeypatch: pytest.Monk
 
     class Stages:
         keys: tuple[str, ...] = ()
+        ran: tuple[str, ...] = ()
+        cached = True
 
         def __init__(self, *_: object, **__: object) -> None: ...
 
