@@ -35,10 +35,10 @@ class Ran:
 @cosmetic
 def name_runs(runs: Sequence[UUID | None], generation: str) -> None:
     """The generation into the names of the run that this is called in, and of others."""
-    context = FlowRunContext.get()
-    own = None if context is None or context.flow_run is None else context.flow_run.id
+    if (own := FlowRunContext.get()) is None or own.flow_run is None:
+        return
     with get_client(sync_client=True) as client:
-        for run in (own, *runs):
+        for run in (own.flow_run.id, *runs):
             if run is not None and generation not in (name := client.read_flow_run(run).name):
                 client.update_flow_run(run, name=f"{name}, {generation}")
 
@@ -53,6 +53,8 @@ def tell_of(generation: str) -> None:
 @cosmetic
 def summary_artifact(lake: Lake, ran: Sequence[Ran], keys: Sequence[str]) -> None:
     """One page for the run that this is called in: stages, rows, cost, rejects, scores, lineage."""
+    if FlowRunContext.get() is None:
+        return
     made = ended_in(lake, keys)
     text = "\n".join([*_stages(ran), *(line for generation in made for line in _page(generation))])
     words = ", ".join(generation.id for generation in made) or "nothing was made"
