@@ -114,7 +114,7 @@ def queries(emoji: Sequence[Emoji]) -> list[dict[str, str]]:
     pairs = [(picture, each.caption) for each in emoji for picture in each.pictures]
     held = hold_out(pairs, settings.held_out, settings.seed)
     rows = []
-    for kind, found in _pairs(emoji, rng).items():
+    for kind, found in pairs_of(emoji, rng).items():
         unseen = [pair for pair in found if held.holds(pair[1].caption)]
         for reference, target, text in rng.sample(unseen, min(MOST, len(unseen))):
             answers = "|".join(target.pictures)
@@ -124,7 +124,7 @@ def queries(emoji: Sequence[Emoji]) -> list[dict[str, str]]:
     return rows
 
 
-def _pairs(emoji: Sequence[Emoji], rng: random.Random) -> dict[str, list[Pair]]:
+def pairs_of(emoji: Sequence[Emoji], rng: random.Random) -> dict[str, list[Pair]]:
     """Every pair of one difference, by what differs."""
     of = {each.points: each for each in emoji}
     found: dict[str, list[Pair]] = {kind: [] for kind in KINDS}

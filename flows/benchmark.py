@@ -6,7 +6,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.common import Recorder, ended, open_lake
-from scot_core.config import EmbedConfig, PublishedConfig
+from scot_core.config import EmbedConfig, MethodsConfig, PublishedConfig
 from scot_core.stages import recipes
 from tasks.artifacts import benchmark_artifact
 from tasks.states import in_words
@@ -18,6 +18,7 @@ def benchmark(
     config: PublishedConfig,
     combiner: str | None = None,
     encoder: EmbedConfig | None = None,
+    methods: MethodsConfig | None = None,
     lake: str | None = None,
 ) -> State:
     """Embed what the benchmark needs and write table `benchmarks`, or the files for its evaluation server.
@@ -26,9 +27,13 @@ def benchmark(
         config: the benchmark, and where its files are.
         combiner: a key of table combiners or a folder of weights, by default the newest Combiner.
         encoder: by default the one that the Combiner was trained on.
+        methods: measure these ways of composing a query, into table `scores`, in place of the Combiner and baselines.
         lake: path or URL of the lake, by default SCOT_LAKE of the worker.
     """
     place, run = open_lake(lake), Recorder()
+    if methods is not None:
+        sitting = recipes.published_methods(run, place, config, combiner, encoder, methods)
+        return ended(run, **sitting.scores)
     rows = recipes.published(run, place, config, combiner, encoder)
     benchmark_artifact(rows)
     return ended(run, benchmarks=rows)

@@ -62,7 +62,7 @@ def regenerate(
         check_lake(place)
     stage = Stages(where, lake, last=last)
     try:
-        _run(stage, plan)
+        _figure_2(stage, plan)
         named = {"profile": profile_name, "overrides": overrides or [], "until": until}
         made = record(place, stage.keys, {**named, **plan.model_dump(mode="json")})
         for generation in made[:1]:  # of several benchmarks, one: they measure the same Combiner
@@ -76,7 +76,7 @@ def regenerate(
         summary_artifact(place, stage.ran, stage.keys)
 
 
-def _run(stage: Stages, plan: Pipeline) -> None:
+def _figure_2(stage: Stages, plan: Pipeline) -> None:
     pictures = stage(captions, plan.captions)
     words: dict[str, str] = {}
     if plan.invert is not None:

@@ -15,6 +15,7 @@ from scot.backfill import backfill
 from scot.check import check
 from scot.generations import diff, gc, promote, rollback, runs
 from scot.look import doctor, query, report, search, settings_, status
+from scot.methods import methods
 from scot.options import err
 from scot.terminal import say
 from scot.work import benchmark, merge, plan, run
@@ -31,6 +32,7 @@ for command in (
     run,
     plan,
     benchmark,
+    methods,
     status,
     query,
     search,

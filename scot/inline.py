@@ -1,4 +1,4 @@
-"""Flows run in this process, with a server of their own where none is configured: `scot run`, `scot benchmark`."""
+"""Flows run in this process, with a server of their own where none is configured: for `scot run` and its like."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scot.embedded import embedded_server
-from scot_core.config import EmbedConfig, PublishedConfig
+from scot_core.config import EmbedConfig, MethodsConfig, PublishedConfig
 from scot_core.lake import Dataset
 from scot_core.stages.progress import LISTENERS, Listener, Progress, Stopped
 from scot_core.stages.step import Work
@@ -63,21 +63,33 @@ def benchmark_inline(
     config: PublishedConfig,
     combiner: str | None,
     encoder: EmbedConfig | None,
+    methods: MethodsConfig | None = None,
     *,
     lake: str,
     listeners: Sequence[Listener],
-) -> str:
-    """The flow `benchmark`. Returns the key of its rows. Raises what a step raised."""
+) -> dict[str, str]:
+    """The flow `benchmark`. Returns the keys of its datasets. Raises what a step raised."""
 
     def load() -> Callable[[], State]:
         from flows.benchmark import benchmark
 
-        return lambda: benchmark(config, combiner, encoder, lake, return_state=True)
+        return lambda: benchmark(config, combiner, encoder, methods, lake, return_state=True)
 
     state = _run(load, listeners)
     from tasks.states import keys_of
 
-    return keys_of(state)["benchmarks"]
+    return keys_of(state)
+
+
+def methods_inline(config: MethodsConfig, *, lake: str, listeners: Sequence[Listener]) -> None:
+    """The flow `methods`. Raises what a step raised."""
+
+    def load() -> Callable[[], State]:
+        from flows.methods import methods
+
+        return lambda: methods(config, lake=lake, return_state=True)
+
+    _run(load, listeners)
 
 
 def _run(load: Callable[[], Callable[[], State]], listeners: Sequence[Listener]) -> State:

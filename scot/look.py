@@ -89,6 +89,7 @@ def search(
     combiner: str | None = None,
     encoder: str | None = None,
     with_reference: Annotated[bool, Parameter(negative="")] = False,
+    method: str | None = None,
     lake: LakeOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -115,10 +116,12 @@ def search(
         Of a Combiner's folder that does not name its own.
     with_reference
         Let the reference image itself be an answer, where the lake holds it.
+    method
+        How the query is composed, such as tuned-sum or searle; default the Combiner. `scot methods` lists all.
     """
     from scot_core.search import Searcher
 
-    searcher = Searcher(lake_at(lake), gallery, combiner=combiner, encoder=encoder)
+    searcher = Searcher(lake_at(lake), gallery, combiner=combiner, encoder=encoder, method=method)
     for image_id, why in searcher.left_out.items():
         say(err, ("left out: ", "yellow"), f"{image_id}: {why}")
     answer = searcher.search(image, text, k, with_reference=with_reference)
@@ -131,8 +134,9 @@ def search(
         weight, unknown = answer.modality_weight, list(answer.unknown_words)
         print(json.dumps({"modality_weight": weight, "unknown_words": unknown, "hits": answer.hits}))
         return
+    by = "" if method is None else f" by {method}"
     weighed = "" if answer.modality_weight is None else f" (modality weight of the text {answer.modality_weight:.2f})"
-    title = f"{text!r}{weighed}"
+    title = f"{text!r}{by}{weighed}"
     show_table(out, pa.Table.from_pylist(answer.hits), title)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from scot.terminal import console
 from scot_core.config.settings import settings
+from scot_core.errors import ConfigError
 from scot_core.lake import Lake
 
 LakeOption = Annotated[
@@ -26,3 +28,9 @@ def lake_at(url: str | None, *, to_write: bool = False) -> Lake:
     if to_write:
         lake.check_writable()
     return lake
+
+
+def require_prefect() -> None:
+    """Raises ConfigError where the library is installed without what runs stages."""
+    if find_spec("prefect") is None:
+        raise ConfigError("running stages needs Prefect: install Scot with its extra, scot[flows]")

@@ -24,6 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from scot.values import rows
+from scot_core.encoders.names import FITTED
 from scot_core.printable import printable
 from scot_core.report.results import Results
 from scot_core.stages.progress import Progress as Reading
@@ -108,7 +109,7 @@ def done_line(step: Work, cached: bool, last: Reading | None) -> tuple[str | tup
 
 def show_table(to: Console, table: pa.Table, title: str | None = None) -> None:
     """Print an Arrow table; long cells are cut, bytes are named by their size."""
-    shown = _table(title)
+    shown = bare_table(title)
     for field in table.schema:
         number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
         shown.add_column(plain(printable(field.name)), justify="right" if number else "left")
@@ -117,7 +118,7 @@ def show_table(to: Console, table: pa.Table, title: str | None = None) -> None:
     to.print(shown)
 
 
-def _table(title: str | None, caption: str | None = None) -> Table:
+def bare_table(title: str | None, caption: str | None = None) -> Table:
     return Table(
         title=None if title is None else plain(title), title_justify="left", header_style="bold",
         caption=None if caption is None else plain(caption), caption_justify="left",
@@ -142,9 +143,11 @@ def benchmark_table(measured: Sequence[dict[str, Any]]) -> Table:
     own = str(measured[-1]["method"])
     results = Results(measured, own)
     weakest = results.weakest
-    table = _table(
-        f"{results.main} on {measured[0]['benchmark']}, percent (95 % interval over queries)",
-        f"{own} is weakest on split {weakest} ({results.cell(own, weakest).value:.1f})" if weakest else None,
+    notes = [f"{own} is weakest on split {weakest} ({results.cell(own, weakest).value:.1f})"] if weakest else []
+    if (encoder := str(measured[0].get("encoder"))).startswith(FITTED):
+        notes.append(f"encoder {encoder}")
+    table = bare_table(
+        f"{results.main} on {measured[0]['benchmark']}, percent (95 % interval over queries)", "\n".join(notes) or None
     )
     table.add_column("method")
     for split in results.splits:
@@ -157,7 +160,7 @@ def benchmark_table(measured: Sequence[dict[str, Any]]) -> Table:
 def reported_table(lines: Sequence[Line]) -> Table:
     """What was measured beside what the paper reports; in brackets the points over text-only on the same encoder."""
     metrics = [metric for metric in lines[0].values if "/" not in metric]
-    table = _table("beside the paper, percent (points over text-only on the same encoder)")
+    table = bare_table("beside the paper, percent (points over text-only on the same encoder)")
     for name in ("method", "encoder", *metrics, "source"):
         table.add_column(name, justify="right" if name in metrics else "left")
     for line in lines:
@@ -181,6 +184,10 @@ def show_plan(to: Console, plan: Plan, profile: str) -> None:
             say(to, f"{state.stage}: {state.detail}")
     if plan.prompts:
         _show_prompts(to, plan)
+    if plan.methods:
+        say(to, ("\nmethods", "bold"))
+    for sentence in plan.methods:
+        say(to, f"  - {sentence}")
     say(to, ("\nmissing on this machine", "bold") if plan.missing else "\nnothing is missing on this machine")
     for sentence in plan.missing:
         say(to, f"  - {sentence}")
@@ -196,7 +203,7 @@ def _show_prompts(to: Console, plan: Plan) -> None:
 
 
 def _plan_table(plan: Plan, profile: str) -> Table:
-    table = _table(
+    table = bare_table(
         f"profile {profile}",
         "GPU time is arithmetic at the peak of one GPU: nothing is faster, expect several times as much",
     )

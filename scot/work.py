@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +12,8 @@ from cyclopts import Parameter
 
 from scot.chosen import Chosen, Part
 from scot.lines import progress_on
-from scot.options import JsonOption, LakeOption, err, lake_at, out
+from scot.methods import AgainstOption, MethodOption, measure_published
+from scot.options import JsonOption, LakeOption, err, lake_at, out, require_prefect
 from scot.terminal import benchmark_table, reported_table, say, show_plan
 from scot_core.config import (
     PROFILES,
@@ -87,7 +87,7 @@ def run(
     last_stage(until, profile)
     place = lake_at(lake, to_write=True)
     say(out, "scot run, profile ", (profile, "bold"), f", lake {place.url}")
-    _require_prefect()
+    require_prefect()
     overrides = [*chosen.overrides, *_checked(chosen, place, pipeline, anyway=anyway).overrides]
     from scot.inline import Measured, run_inline
 
@@ -147,13 +147,16 @@ def benchmark(
     encoder: str | None = None,
     allow_missing: Annotated[bool, Parameter(negative="")] = False,
     submission: Path | None = None,
+    method: MethodOption = None,
+    against: AgainstOption = "tuned-sum",
     lake: LakeOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Measure a Combiner and the baselines on FashionIQ, CIRR or CIRCO, or on queries of one's own.
 
     Images that are not embedded yet are embedded into the lake; stop with Ctrl-C at any time, the same command
-    goes on. What the paper reports stands beside what was measured. `scot doctor` says which files belong where.
+    goes on. What the paper reports stands beside what was measured. `scot doctor` says which files belong where. With
+    --method it compares ways of composing queries, as `scot methods` does on the lake's own benchmarks.
 
     Parameters
     ----------
@@ -189,11 +192,14 @@ def benchmark(
     if submission is not None and config.variant.split == VALIDATION:
         raise ConfigError(f"the targets of {name} are public: --submission goes with cirr-test1 and circo-test")
     place = lake_at(lake, to_write=True)
-    _require_prefect()
+    require_prefect()
+    if method is not None:
+        measure_published(config, combiner, embed, place, method, against, submission, json_=json_)
+        return
     from scot.inline import benchmark_inline
 
     with progress_on(err if json_ else out) as bars:
-        key = benchmark_inline(config, combiner, embed, lake=place.url, listeners=[bars])
+        key = benchmark_inline(config, combiner, embed, lake=place.url, listeners=[bars])["benchmarks"]
     measured = place.table("benchmarks").latest(key=key)
     if measured.config["combiner"] is None:
         say(err, f"no Combiner in {place.url} was trained on this encoder: baselines alone")
@@ -283,11 +289,6 @@ def _tried(place: Lake, pipeline: Pipeline) -> tuple[Chosen, Sequence[str]]:
 def _show_parts(parts: Sequence[Part]) -> None:
     for part in parts:
         say(out, f"  {part.name:<9} ", (part.choice, "bold"), f"  {part.why}")
-
-
-def _require_prefect() -> None:
-    if find_spec("prefect") is None:
-        raise ConfigError("running stages needs Prefect: install Scot with its extra, scot[flows]")
 
 
 def _show_benchmark(place: Lake, rows: Sequence[dict[str, Any]]) -> None:

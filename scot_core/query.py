@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -87,18 +88,21 @@ class CommittedFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec is unt
     def __init__(self, storage: Storage, datasets: Sequence[Dataset]) -> None:
         super().__init__()
         self._storage = storage
-        self._names = {f"{dataset.name}/{part.name}" for dataset in datasets for part in dataset.parts}
+        self._names = {f"{d.name}/{part.name}": part.bytes for d in datasets for part in d.parts}
         self.refused = ""
 
     def glob(self, path: str, **_: Any) -> list[str]:
         pattern = self._strip_protocol(path)
+        exact = re.sub(r"\[([*?[])\]", r"\1", pattern)  # as the views name a part
+        if exact in self._names:
+            return [exact]
         return sorted(name for name in self._names if fnmatchcase(name, pattern))
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
         name = self._strip_protocol(path)
         if name not in self._names:
             raise FileNotFoundError(name)
-        return {"name": name, "size": self._storage.size(name), "type": "file"}
+        return {"name": name, "size": self._names[name], "type": "file"}  # where it has another, reading it fails
 
     def open(self, path: str, mode: str = "rb", **_: Any) -> Any:
         name = self._strip_protocol(path)

@@ -1,7 +1,8 @@
 """Training the Combiner on frozen embeddings (§3.2-3.3).
 
-The whole training set lies on the device. What happens at a step depends on the seed and the step alone, so
-a run that is taken up from its last checkpoint ends with the same weights as one that was never stopped.
+The training set lies on the device, or in files of which a step reads its own rows. What happens at a step depends on
+the seed and the step alone, so a run that is taken up from its last checkpoint ends with the same weights as one that
+was never stopped.
 """
 
 from __future__ import annotations
@@ -25,25 +26,56 @@ REPORT_EVERY = 10
 StepListener = Callable[[int, float], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """The table (N, D) of these rows (N,) of vectors (M, D); these may lie in a file, which is read row by row."""
+
+    vectors: Tensor
+    rows: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.rows), self.vectors.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: Tensor | slice) -> Tensor:
+        return self.vectors[self.rows[rows]]
+
+
 @dataclass(frozen=True)
 class TrainingSet:
     """Embeddings of N triplets, each (N, D) float32 and L2-normalised: V, T, T_m and T_u of §3.2."""
 
-    image: Tensor
-    caption: Tensor
-    modification: Tensor
-    modified_caption: Tensor
+    image: Tensor | Gathered
+    caption: Tensor | Gathered
+    modification: Tensor | Gathered
+    modified_caption: Tensor | Gathered
 
     def __post_init__(self) -> None:
-        shapes = {tuple(t.shape) for t in (self.image, self.caption, self.modification, self.modified_caption)}
+        shapes = {tuple(part.shape) for part in self._parts}
         if len(shapes) != 1:
             raise ShapeError(f"the four embeddings of the triplets differ in shape: {sorted(shapes)}")
         if not len(self.image):
             raise DataError("there is no triplet to train on; look at the table `rejects` for the reasons")
 
+    @property
+    def _parts(self) -> tuple[Tensor | Gathered, ...]:
+        return self.image, self.caption, self.modification, self.modified_caption
+
     def to(self, device: torch.device) -> TrainingSet:
-        parts = (self.image, self.caption, self.modification, self.modified_caption)
-        return TrainingSet(*(part.to(device) for part in parts))
+        """On another device, every vector once."""
+        moved: dict[int, Tensor] = {}
+
+        def move(vectors: Tensor) -> Tensor:
+            return moved.setdefault(id(vectors), moved.get(id(vectors), vectors).to(device))
+
+        parts = (
+            Gathered(move(part.vectors), part.rows.to(device)) if isinstance(part, Gathered) else part.to(device)
+            for part in self._parts
+        )
+        return TrainingSet(*parts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,12 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from scot_core.lake import Dataset
+from scot_core.lake import Dataset, Lake
 from scot_core.printable import printable
 from scot_core.report.results import Results
+from scot_core.stages.methods import Sitting
+from scot_core.stages.methods.measure import ALL
+from scot_core.stages.methods.table import compare
 
 logger = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -46,8 +49,26 @@ def benchmark_artifact(rows: Dataset) -> None:
     shown = [
         {"method": method, **dict(zip(results.splits, map(str, cells), strict=True))} for method, cells in results.table
     ]
-    words = f"{results.main} on {measured[0]['benchmark']} in percent, 95 % bootstrap interval over queries"
+    first, interval = measured[0], "95 % bootstrap interval over queries"
+    words = f"{results.main} on {first['benchmark']} in percent, {interval}; encoder {first['encoder']}"
     create_table_artifact(shown, key="benchmark", description=words)
+
+
+@task(task_run_name="show the methods", cache_policy=NO_CACHE)
+@cosmetic
+def methods_artifact(lake: Lake, sitting: Sitting, against: str) -> None:
+    """The first metric of every method, splits across, with the paired difference over all queries; and what is
+    missing, with the command that makes it."""
+    made = compare(lake, sitting.scores, against, sitting.missing)
+    metric = made.metrics[0]
+    shown = [
+        {"method": one.shown}
+        | {split: f"{cells[metric].value:.1f}" for split, cells in one.cells.items()}
+        | {f"all, against {made.against}": one.cells[ALL][metric].shown_difference}
+        for one in made.standings
+    ]
+    shown += [{"method": one.method, "all": f"missing: {one.made_by or one.why}"} for one in made.missing]
+    create_table_artifact(shown, key="methods", description=f"{metric} on {made.benchmark} in percent")
 
 
 @task(task_run_name="show sample triplets", cache_policy=NO_CACHE)

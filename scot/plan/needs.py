@@ -14,8 +14,8 @@ from scot_core.config import PUBLISHED, STAGES, EmbedConfig, FinetuneConfig, Fit
 from scot_core.config.settings import settings
 from scot_core.encoders import spec_of
 from scot_core.encoders import weights as encoder_weights
-from scot_core.encoders.fitted import NAME
 from scot_core.encoders.halves import folders
+from scot_core.encoders.names import TO_FIT
 from scot_core.encoders.pretrained import ROWS
 from scot_core.errors import ScotError
 from scot_core.llm.local import weights as llm_weights
@@ -100,7 +100,7 @@ def towers_missing(fit: FitConfig) -> str | None:
 
 def encoder_missing(embed: EmbedConfig) -> str | None:
     """What an encoder lacks on this machine, and the command that gets it; None where it is here."""
-    if embed.encoder.startswith(NAME):  # of the lake; its towers are asked for when they are needed
+    if embed.encoder.startswith(TO_FIT):  # of the lake; its towers are asked for when they are needed
         return None
     try:
         spec_of(embed.encoder, revision=embed.revision, pooling=embed.pooling, precision=embed.precision)

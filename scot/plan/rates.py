@@ -64,7 +64,7 @@ CATALOGUE_PER_SECOND: Final = {  # profile catalogue on two cores: rows or steps
     "distill": 8.0,
 }
 
-FITTED_PER_SECOND: Final = {"images": 70.0, "steps": 20.0, "from nothing": 3.5}  # stage fit, EfficientNet-Lite0, a core
+FITTED_PER_SECOND: Final = {"images": 55.0, "steps": 10.0, "from nothing": 3.5}  # stage fit, EfficientNet-Lite0, a core
 FEATURES: Final = 3056  # numbers that it gives for a picture
 
 # ---- published sizes: images with captions and GB of the archives, from each data set's own site ----

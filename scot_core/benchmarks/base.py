@@ -181,6 +181,11 @@ class Benchmark(ABC):
         """Labels (Q,) whose plain mean makes the value of a split; None for the mean over its queries."""
         return None
 
+    def strata(self, split: str) -> list[str]:
+        """For each query of a split the stratum whose plain mean counts in the split's value; "" where there is one."""
+        groups = self._groups(split)
+        return [""] * len(self.splits[split]) if groups is None else [str(group) for group in groups]
+
     def _tables(self, query_vectors: Any, gallery_vectors: Any) -> tuple[Any, Any]:
         for what, table, rows in (
             ("query", query_vectors, len(self.queries)),

@@ -32,12 +32,20 @@ def weighted(image: Vectors, text: Vectors, weight: float) -> Vectors:
 
     Raises ShapeError where the tables differ in shape, ConfigError for a weight outside [0, 1].
     """
+    check_pairs(image, text, weight)
+    return _unit("sum", weight * _unit("text", text) + (1 - weight) * _unit("image", image))
+
+
+def check_pairs(image: Vectors, text: Vectors, weight: float) -> None:
+    """Raises ShapeError where the tables differ in shape, ConfigError for a weight outside [0, 1]."""
     if not 0.0 <= weight <= 1.0:
         raise ConfigError(f"the weight of the text must be in [0, 1], not {weight}")
     if image.shape != text.shape:
         raise ShapeError(f"image vectors are {image.shape}, text vectors {text.shape}; they must be pairs")
-    return _unit("sum", weight * _unit("text", text) + (1 - weight) * _unit("image", image))
 
+
+Blend = Callable[[Vectors, Vectors, float], Vectors]
+"""Images and texts (N, D), and the text's weight in [0, 1] -> normalised (N, D)."""
 
 BASELINES: dict[str, Callable[[Vectors, Vectors], Vectors]] = {
     "image-only": image_only,
@@ -49,9 +57,10 @@ WEIGHTS = tuple(round(0.05 * step, 2) for step in range(21))
 
 
 def choose_weight(
-    image: Vectors, text: Vectors, target: Vectors, gallery: Vectors, grid: Sequence[float] = WEIGHTS
-) -> float:
-    """The text weight whose sums best find, among training images, the one nearest to the modified caption.
+    image: Vectors, text: Vectors, target: Vectors, gallery: Vectors, blend: Blend = weighted,
+    grid: Sequence[float] = WEIGHTS,
+) -> float:  # fmt: skip
+    """The text weight whose blends best find, among training images, the one nearest to the modified caption.
 
     image, text, target: (N, D) of training triplets; gallery: (G, D) of training images, so no benchmark is looked at.
     Images are searched, as in retrieval: with captions as the gallery, the gap between the modalities alone would
@@ -61,7 +70,7 @@ def choose_weight(
         raise ConfigError("choose_weight needs at least one weight to try")
     images = _unit("gallery", gallery)
     nearest = retrieval.top_k(_unit("target", target), images, 1)[1][:, 0]
-    recalls = [recall_at(retrieval.ranks(weighted(image, text, w), images, nearest), 1).mean() for w in grid]
+    recalls = [recall_at(retrieval.ranks(blend(image, text, w), images, nearest), 1).mean() for w in grid]
     return float(grid[int(np.argmax(recalls))])
 
 

@@ -173,7 +173,7 @@ class FitConfig(StageConfig):
     """Times that the image tower sees each picture anew, cut, turned and lit a little differently, against overfit."""
     dim: Positive = 256
     """Length of the encoder's vectors."""
-    image_hidden: Positive = 1024
+    image_hidden: Positive = 512
     """Width of the layer between the image tower's features and the vectors."""
     text_hidden: Positive = 512
     """Width of the layer between the text tower's features and the vectors."""
@@ -181,7 +181,7 @@ class FitConfig(StageConfig):
     """Share of picture features, and of that layer, that are dropped in training."""
     text_dropout: Share = 0.1
     """Share of text features, and of that layer, that are dropped in training."""
-    steps: Positive = 1500
+    steps: Positive = 1000
     """Steps of the optimiser at most."""
     batch_size: Positive = 512
     """Captioned images in a step, which are each other's negatives."""
@@ -322,6 +322,17 @@ class PublishedConfig(MeasureConfig):
     def variant(self) -> Variant:
         """Benchmark and split."""
         return Variant.parse(self.name)
+
+
+class MethodsConfig(StageConfig):
+    """Every way of composing a query, measured on the same queries (`scot_core.methods`)."""
+
+    names: tuple[str, ...] = ()
+    """Methods that are measured, such as scot,searle,tuned-sum; none for every one."""
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(min_length=1)] = (0, 1, 2)
+    """Of methods that draw something when they are asked, such as searle-oti; those that are trained have their own."""
+    timed: int = Execution(30, gt=0)
+    """Queries that are timed one by one, at most."""
 
 
 class Pipeline(Config):

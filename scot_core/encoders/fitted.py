@@ -22,6 +22,7 @@ from torch.nn import functional
 from scot_core.encoders import halves
 from scot_core.encoders.catalogue import CatalogueEncoder
 from scot_core.encoders.halves.pictures import ImageTower
+from scot_core.encoders.names import FITTED, TO_FIT, fitted_by
 from scot_core.encoders.preprocessing import Pixels
 from scot_core.encoders.spec import Encoder, EncoderSpec
 from scot_core.errors import ConfigError, ModelError
@@ -29,8 +30,6 @@ from scot_core.lake import Dataset, Lake
 from scot_core.lake.fingerprint import digest
 from scot_core.vectors import Vectors
 
-NAME: Final = "fitted"  # the encoder that stage fit makes of these captions
-PREFIX: Final = "fitted:"  # and a key: one that it made
 FOLDER: Final = "fitted"  # of its files
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
@@ -201,12 +200,12 @@ def weights_of(dataset: Dataset) -> str:
 
 
 def _dataset(name: str, lake: Lake | None) -> Dataset:
-    key = name.removeprefix(PREFIX)
-    if lake is None or key == name:
-        raise ConfigError(f"encoder {name!r} is none by itself: `{PREFIX}<key>` names one of a lake's table encoders")
-    found = lake.table("encoders").find(key)
+    if lake is None or not name.startswith(FITTED):
+        raise ConfigError(f"encoder {name!r} is none by itself: `{FITTED}<key>` names one of a lake's table encoders")
+    found = fitted_by(lake, name)
     if found is None:
-        raise ModelError(f"{lake.url} holds no encoder {key}: `scot/fit` makes one (embed.encoder={NAME})")
+        key = name.removeprefix(FITTED)
+        raise ModelError(f"{lake.url} holds no encoder {key}: `scot/fit` makes one (embed.encoder={TO_FIT})")
     return found
 
 

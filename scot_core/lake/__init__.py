@@ -54,8 +54,13 @@ class Lake:
 
     def read(self) -> tuple[list[Dataset], list[LakeError]]:
         """Every committed dataset of every table, oldest first, and why others cannot be read."""
-        found, damaged = zip(*(self.table(name).read() for name in TABLES), strict=True)
-        return sorted(chain.from_iterable(found), key=committed_at), list(chain.from_iterable(damaged))
+        if self.storage.is_local:
+            read = [self.table(name).read() for name in TABLES]
+        else:
+            there = self._listed()
+            read = self.storage.each(lambda name: self.table(name).read(there[name]), [t for t in TABLES if there[t]])
+        found, damaged = (chain.from_iterable(of_tables) for of_tables in zip(*read, strict=True)) if read else ((), ())
+        return sorted(found, key=committed_at), list(damaged)
 
     def datasets(self) -> list[Dataset]:
         """Every committed dataset that can be read, oldest first."""
@@ -67,8 +72,20 @@ class Lake:
 
     def uncommitted(self) -> list[str]:
         """`<table>/<key>` of what was begun but has no manifest yet."""
-        folders = [f"{table}/{key}" for table in TABLES for key in self.storage.names(table)]
-        return [folder for folder in folders if not self.storage.exists(f"{folder}/{MANIFEST}")]
+        if self.storage.is_local:
+            folders = [f"{table}/{key}" for table in TABLES for key in self.storage.names(table)]
+            return [folder for folder in folders if not self.storage.exists(f"{folder}/{MANIFEST}")]
+        return [f"{table}/{key}" for table, keys in self._listed(committed=False).items() for key in keys]
+
+    def _listed(self, committed: bool = True) -> dict[str, list[str]]:
+        """Keys of each table of an object store, which lists a thousand files a call, whatever folders they are in."""
+        files = self.storage.sizes("")
+        folders = sorted({tuple(name.split("/")[:2]) for name in files if name.count("/") > 1})
+        keys: dict[str, list[str]] = {table: [] for table in TABLES}
+        for table, key in folders:
+            if table in keys and (f"{table}/{key}/{MANIFEST}" in files) == committed:
+                keys[table].append(key)
+        return keys
 
     def write_views(self) -> None:
         """Refresh `views.sql` at the root, for any DuckDB started there."""

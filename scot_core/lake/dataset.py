@@ -167,11 +167,12 @@ class Dataset:
 
     def check(self) -> None:
         """Every file is there with its committed size. Raises LakeError naming the first that is not."""
+        sizes = self._storage.sizes(self.name)
+        self._storage.require_plain(*self.paths)
         for file in self._entries:
-            name = f"{self.name}/{file.name}"
-            if not self._storage.exists(name):
+            if file.name not in sizes:
                 raise self._damaged(file.name, "is missing")
-            if self._storage.size(name) != file.bytes:
+            if sizes[file.name] != file.bytes:
                 raise self._damaged(file.name, "does not have the size that was committed")
 
     def files_in(self, folder: Path, below: str = "") -> Path:
@@ -186,10 +187,9 @@ class Dataset:
         return folder
 
     def _checked(self, file: Part | File) -> bytes:
-        name = f"{self.name}/{file.name}"
-        if not self._storage.exists(name):
+        data = self._storage.read_if_there(f"{self.name}/{file.name}")
+        if data is None:
             raise self._damaged(file.name, "is missing")
-        data = self._storage.read(name)
         if digest(data) != file.digest:
             raise self._damaged(file.name, "is not what was committed (its digest differs)")
         return data

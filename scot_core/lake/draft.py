@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,8 +21,17 @@ from scot_core.lake.fingerprint import digest
 from scot_core.lake.manifest import MANIFEST, File, Manifest, Part, Rows, Usage, library_versions, problems
 from scot_core.lake.names import file_name, part_name
 from scot_core.lake.schema import TABLES, schema_of
-from scot_core.lake.storage import TEMPORARY, Journal, Storage
+from scot_core.lake.storage import TEMPORARY, Journal, Mark, Storage
 from scot_core.lake.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What this process wrote: where the mark is still the file's, it need not be read again to be committed."""
+
+    mark: Mark
+    entry: Part | File
+    files: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -31,6 +40,7 @@ class Draft:
 
     storage: Storage
     identity: Identity
+    _written: dict[str, Written] = field(default_factory=dict)
 
     @property
     def folder(self) -> str:
@@ -38,11 +48,8 @@ class Draft:
 
     def has_part(self, index: int) -> bool:
         """True where this part is whole, was written for this very fingerprint, and its files are there."""
-        name = f"{self.folder}/{part_name(index)}"
-        if not self.storage.exists(name):
-            return False
-        footer = parts.footer_of(self.storage, name)
-        if footer is None or footer.fingerprint != self.identity.fingerprint:
+        footer = parts.footer_if_there(self.storage, f"{self.folder}/{part_name(index)}")
+        if not self._is_mine(footer):
             return False
         return all(self.storage.exists(f"{self.folder}/{file}") for file in footer.files)
 
@@ -63,9 +70,22 @@ class Draft:
         """
         table, files = self._as_table(rows), files or {}
         for name, data in files.items():
-            self._write(self._checked(name), data)
-        self._write(part_name(index), parts.encode(table, self.identity.fingerprint, sorted(files)))
+            mark = self._write(self._checked(name), data)
+            self._remember(mark, File(name=name, bytes=len(data), digest=digest(data)))
+        name, data = part_name(index), parts.encode(table, self.identity.fingerprint, sorted(files))
+        mark, footer = self._write(name, data), parts.read_footer(data)
+        assert footer is not None, "it was encoded a moment ago"
+        self._remember(mark, parts.part_of(name, data, footer), footer.files)
         return int(table.num_rows)
+
+    def _remember(self, mark: Mark | None, entry: Part | File, files: tuple[str, ...] = ()) -> None:
+        if mark is not None:  # else another run was first, or the store has no such thing
+            self._written[entry.name] = Written(mark, entry, files)
+
+    def _remembered(self, name: str) -> Written | None:
+        written = self._written.get(name)
+        whole = written is not None and self.storage.mark(f"{self.folder}/{name}") == written.mark
+        return written if whole else None
 
     def journal(self, shard: int) -> Journal:
         """The journal of one shard; it outlives a kill, and goes with the commit's clean-up."""
@@ -147,9 +167,10 @@ class Draft:
             return Path(self.storage.path(f"{self.folder}/_work"))
         return Path(tempfile.gettempdir()) / "scot" / self.identity.fingerprint
 
-    def _write(self, name: str, data: bytes) -> None:
-        if not self.storage.exists(f"{self.folder}/{MANIFEST}"):  # else another run was first
-            self.storage.write(f"{self.folder}/{name}", data)
+    def _write(self, name: str, data: bytes) -> Mark | None:
+        if self.storage.read_if_there(f"{self.folder}/{MANIFEST}") is not None:  # another run was first
+            return None
+        return self.storage.write(f"{self.folder}/{name}", data)
 
     def _as_table(self, rows: Mapping[str, Any]) -> pa.Table:
         count = len(next(iter(rows.values())))
@@ -175,15 +196,29 @@ class Draft:
         listed: list[Part] = []
         names: set[str] = set()
         for name in map(part_name, range(count)):
+            written = self._remembered(name)
+            if written is not None and isinstance(written.entry, Part):
+                listed.append(written.entry)
+                names.update(written.files)
+                continue
             data = self.storage.read(f"{self.folder}/{name}")
             footer = parts.read_footer(data)
-            if footer is None or footer.fingerprint != self.identity.fingerprint:
+            if not self._is_mine(footer) or not parts.has_whole_pages(data):
                 raise self._unusable(f"{self.folder}/{name}", "is damaged, or was written for another dataset")
             listed.append(parts.part_of(name, data, footer))
             names.update(footer.files)
         return tuple(listed), tuple(self._file(name) for name in sorted(names))
 
+    def _is_mine(self, footer: parts.Footer | None) -> TypeGuard[parts.Footer]:
+        """Whether a part was written for this dataset: a step's datasets share a fingerprint, but no columns."""
+        if footer is None or footer.fingerprint != self.identity.fingerprint:
+            return False
+        return footer.columns == tuple(schema_of(self.identity.table).names)
+
     def _file(self, name: str) -> File:
+        written = self._remembered(name)
+        if written is not None and isinstance(written.entry, File):
+            return written.entry
         data = self.storage.read(f"{self.folder}/{name}")
         return File(name=name, bytes=len(data), digest=digest(data))
 

@@ -179,6 +179,22 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("key", pa.string()),
         ]
     ),
+    # a metric of one query by one run (seed) of a method, in percent, or `ms`, the query's milliseconds
+    "scores": pa.schema(
+        [
+            ("source", pa.string()),
+            ("benchmark", pa.string()),
+            ("split", pa.string()),  # a query stands in each of its splits
+            ("stratum", pa.string()),  # the split's value is the mean of its strata's means; empty where there is one
+            ("query_id", pa.string()),
+            ("method", pa.string()),
+            ("run", pa.string()),
+            ("metric", pa.string()),
+            ("value", pa.float64()),
+            ("encoder", pa.string()),
+            ("key", pa.string()),
+        ]
+    ),
     "embeddings": embeddings(0),
 }
 

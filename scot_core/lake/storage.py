@@ -12,12 +12,13 @@ import logging
 import os
 import stat
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from io import BufferedWriter
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -27,7 +28,13 @@ from scot_core.errors import LakeError
 logger = logging.getLogger(__name__)
 
 TEMPORARY = ".tmp"  # how the name of a file ends while it is written
+REMOTE_THREADS = 16
+T = TypeVar("T")
+R = TypeVar("R")
 PLACE = "; SCOT_LAKE must name a folder or an object store"
+
+
+Mark = tuple[int, int, int]  # of a file: bytes, inode, nanosecond of its last change
 
 
 class Storage:
@@ -41,6 +48,8 @@ class Storage:
             raise LakeError(f"cannot open the lake {url!r}: {error}") from error
         self.root = self.root.rstrip("/")
         self.url = self.root if self.is_local else url.rstrip("/")
+        # one call for a whole object: s3fs asks for its size first, to read large ones in pieces side by side
+        self._whole = {"max_concurrency": 1} if "s3" in self.fs.protocol else {}
 
     @property
     def is_local(self) -> bool:
@@ -84,6 +93,14 @@ class Storage:
         with _failing_as(f"look for {self.path(name)}", PLACE):
             return int(self.fs.size(self.path(name)))
 
+    def mark(self, name: str) -> Mark | None:
+        """What tells the file of a local disk from any that was or will be in its place; None where there is none."""
+        with _failing_as(f"look for {self.path(name)}", PLACE):
+            try:
+                return _mark(os.stat(self.path(name))) if self.is_local else None  # noqa: PTH116 - a lake has many
+            except FileNotFoundError:
+                return None
+
     def names(self, folder: str) -> list[str]:
         """Names of the entries directly in a folder, sorted; empty where there is no such folder."""
         with _failing_as(f"list {self.path(folder)}", PLACE):
@@ -110,6 +127,14 @@ class Storage:
             found.append(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
         return max(found, default=None)
 
+    def each(self, what: Callable[[T], R], names: Iterable[T]) -> list[R]:
+        """Call something that reads for each name: of an object store, some at once."""
+        names = list(names)
+        if self.is_local or len(names) < 2:
+            return [what(name) for name in names]
+        with ThreadPoolExecutor(min(REMOTE_THREADS, len(names))) as threads:
+            return list(threads.map(what, names))
+
     def _below(self, folder: str) -> dict[str, dict[str, Any]]:
         path = self.path(folder).rstrip("/")
         with _failing_as(f"list {path}", PLACE):
@@ -119,7 +144,20 @@ class Storage:
         """The bytes of a file, or only the `last` of them. Raises LakeError where there is none."""
         self.require_plain(name)
         with _failing_as(f"read {self.path(name)}"):
-            return bytes(self.fs.cat_file(self.path(name), start=None if last is None else -last))
+            return self._read(name, last)
+
+    def read_if_there(self, name: str, last: int | None = None) -> bytes | None:
+        """`read`; None where there is no such file, which costs no call of its own."""
+        self.require_plain(name)
+        with _failing_as(f"read {self.path(name)}", PLACE):
+            try:
+                return self._read(name, last)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def _read(self, name: str, last: int | None) -> bytes:
+        limits: dict[str, int] = self._whole if last is None else {"start": -last}
+        return bytes(self.fs.cat_file(self.path(name), **limits))
 
     def open(self, name: str) -> AbstractContextManager[Any]:
         """A file to read from anywhere in it. Raises LakeError where there is none."""
@@ -128,19 +166,17 @@ class Storage:
             opened: AbstractContextManager[Any] = self.fs.open(self.path(name), "rb")
             return opened
 
-    def write(self, name: str, data: bytes) -> None:
-        """Put a whole file in place, atomically. Raises LakeError where the lake cannot be written."""
+    def write(self, name: str, data: bytes) -> Mark | None:
+        """Put a whole file in place, atomically; returns its `mark`. Raises LakeError where that cannot be done."""
         self.require_inside(name.rpartition("/")[0])
         with _writing(self.path(name)):
             if self.is_local:
-                _write_local(Path(self.path(name)), data)
-            else:
-                self.fs.pipe_file(self.path(name), data)
+                return _write_local(Path(self.path(name)), data)
+            self.fs.pipe_file(self.path(name), data)
+        return None
 
     def create(self, name: str, data: bytes) -> bool:
         """`write` a file that is not there yet; returns False, and changes nothing, where it is."""
-        if self.exists(name):
-            return False
         if not self.is_local:
             try:
                 self.fs.pipe_file(self.path(name), data, mode="create")
@@ -149,6 +185,8 @@ class Storage:
                 return False
             except Exception as error:  # a store that knows no conditional put says so in its own way
                 logger.debug("no conditional put of %s: %r", self.path(name), error)
+        if self.exists(name):
+            return False
         self.write(name, data)
         return True
 
@@ -298,7 +336,11 @@ def _mode(path: str, *, follow: bool) -> int | None:
             return None
 
 
-def _write_local(path: Path, data: bytes) -> None:
+def _mark(found: os.stat_result) -> Mark:
+    return found.st_size, found.st_ino, found.st_mtime_ns
+
+
+def _write_local(path: Path, data: bytes) -> Mark:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{TEMPORARY}")
     try:
@@ -306,6 +348,7 @@ def _write_local(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+            mark = _mark(os.fstat(file.fileno()))
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -314,3 +357,4 @@ def _write_local(path: Path, data: bytes) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+    return mark

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from scot_core.errors import LakeError
@@ -20,15 +21,11 @@ class Table:
         schema_of(name)
         self._storage, self.name = storage, name
 
-    def read(self) -> tuple[list[Dataset], list[LakeError]]:
-        """Every committed dataset, oldest first, and why others cannot be read."""
-        found, damaged = [], []
-        for key in self._storage.names(self.name):
-            try:
-                found.append(self.find(key))
-            except LakeError as error:
-                damaged.append(error)
-        return sorted((dataset for dataset in found if dataset is not None), key=committed_at), damaged
+    def read(self, keys: Sequence[str] | None = None) -> tuple[list[Dataset], list[LakeError]]:
+        """Every committed dataset, oldest first, and why others cannot be read. `keys` are all, where that is known."""
+        read = self._storage.each(self._find_or_why, self._storage.names(self.name) if keys is None else keys)
+        found = sorted((dataset for dataset in read if isinstance(dataset, Dataset)), key=committed_at)
+        return found, [error for error in read if isinstance(error, LakeError)]
 
     def datasets(self) -> list[Dataset]:
         """Every committed dataset that can be read, oldest first; `read` says which cannot."""
@@ -37,12 +34,18 @@ class Table:
     def find(self, key: str) -> Dataset | None:
         """The dataset of a key, or None where it was never committed. Raises LakeError where it is damaged."""
         name = f"{self.name}/{key}/{MANIFEST}"
-        if not is_key(key) or not self._storage.exists(name):
+        data = self._storage.read_if_there(name) if is_key(key) else None
+        if data is None:
             return None
-        data = self._storage.read(name)
         dataset = Dataset(self._storage, parse(data, self._storage.path(name), f"{self.name}/{key}"), digest(data))
         self._storage.require_plain(*dataset.paths)  # DuckDB opens them by itself
         return dataset
+
+    def _find_or_why(self, key: str) -> Dataset | LakeError | None:
+        try:
+            return self.find(key)
+        except LakeError as error:
+            return error
 
     def matching(self, *, source: str | None = None, stage: str | None = None) -> list[Dataset]:
         """Committed datasets of a source and stage, oldest first.

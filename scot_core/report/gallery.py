@@ -15,11 +15,11 @@ from scot_core.benchmarks.catalogue import from_queries
 from scot_core.catalogue.queries import CatalogueQueries, DrawnQuery, make
 from scot_core.catalogue.world import ATTRIBUTES, Product
 from scot_core.lake import Dataset
+from scot_core.methods.combiners import composed
 from scot_core.report.choice import shuffled
 from scot_core.report.images import images_of
 from scot_core.report.lineage import Lineage
 from scot_core.retrieval import top_k
-from scot_core.stages.benchmark.measure import composed
 from scot_core.stages.benchmark.measure_catalogue import query_vectors
 from scot_core.stages.train import combiners_in
 

@@ -10,6 +10,9 @@ import torch
 
 from scot_core.combiner import Combiner
 from scot_core.encoders import Encoder
+from scot_core.errors import LakeError
+from scot_core.methods import Queries, method
+from scot_core.stages.methods.ground import Ground, LakeKnown
 from scot_core.vectors import Vectors
 
 
@@ -41,3 +44,25 @@ class ByCombiner:
             text = torch.from_numpy(self._encoder.embed_texts(texts))
             vectors = self._combiner(image, text)
             return Composed(vectors.numpy(), self._combiner.modality_weight(image, text).numpy())
+
+
+class ByName:
+    """A method of `scot_core.methods` with what a lake knows; of several runs (seeds) the first.
+
+    Raises ConfigError for a method that there is not or whose sentences the encoder does not read, and LakeError, with
+    the command that makes it, for what the lake lacks.
+    """
+
+    def __init__(self, name: str, ground: Ground) -> None:
+        known, one = LakeKnown(ground, seeds=(0,)), method(name)
+        try:
+            self._compose = next(iter(one.ready(known).runs.values()))
+        except LakeError as error:
+            raise LakeError(f"{name} has {error}; make it: {'; '.join(need.made_by for need in one.needs)}") from error
+        self.encoder = known.encoder
+
+    def compose(self, images: Vectors, texts: Sequence[str]) -> Composed:
+        """Of each pair; texts are read by methods that look at them."""
+        ids = [str(row) for row in range(len(images))]
+        asked = Queries(ids, images, [(text,) for text in texts], lambda: self.encoder.embed_texts(texts))
+        return Composed(self._compose(asked))

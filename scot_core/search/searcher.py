@@ -20,9 +20,10 @@ from scot_core.lake.promotion import combiners_in_use
 from scot_core.retrieval import top_k
 from scot_core.search.answer import Answer
 from scot_core.search.images import FolderImages, LakeImages, Searched
-from scot_core.search.methods import ByCombiner, Method
+from scot_core.search.methods import ByCombiner, ByName, Method
 from scot_core.stages.benchmark.chosen import embeddings_of
 from scot_core.stages.embed.vectors import encoder_of, made_by
+from scot_core.stages.methods.ground import Ground
 from scot_core.stages.train import first_combiner
 from scot_core.vectors import Vectors
 
@@ -50,7 +51,8 @@ class Searcher:
             kept (`SCOT_CACHE`); a file that changed is seen when the next Searcher is made.
         combiner: a key of table `combiners`, a generation (`scot runs`), or a folder that `Combiner.save` wrote.
         encoder: the name of the encoder, for a folder whose config.json does not say it.
-        method: what composes queries in place of a Combiner, made for the encoder.
+        method: what composes queries in place of a Combiner: a name of `scot_core.methods`, which learned from the
+            lake, or what was made for the encoder.
 
     Attributes:
         encoder: the frozen encoder of images and texts.
@@ -66,20 +68,23 @@ class Searcher:
 
     def __init__(
         self, lake: Lake | Place | None = None, gallery: Place | None = None, *, combiner: Place | None = None,
-        encoder: str | None = None, method: Method | None = None,
+        encoder: str | None = None, method: Method | str | None = None,
     ) -> None:  # fmt: skip
         place = lake if isinstance(lake, Lake) or lake is None else Lake(lake)
         embeddings: list[Dataset] = []
-        dataset = _dataset(place, combiner)
-        if dataset is not None and place is not None:
-            images = embeddings_of(place, dataset)
-            embeddings = [images, *_of_benchmark(place, dataset.source, images)]
-            weights, self.encoder = first_combiner(dataset), encoder_of(images)
+        if isinstance(method, str):
+            self.method, self.encoder, embeddings = _by_name(place, combiner, method)
         else:
-            weights, self.encoder = _from_folder(place, combiner, encoder)
-            if gallery is None:
-                embeddings = _embedded_by(place, self.encoder.spec)
-        self.method = method or ByCombiner(weights, self.encoder)
+            dataset = _dataset(place, combiner)
+            if dataset is not None and place is not None:
+                images = embeddings_of(place, dataset)
+                embeddings = [images, *_of_benchmark(place, dataset.source, images)]
+                weights, self.encoder = first_combiner(dataset), encoder_of(images)
+            else:
+                weights, self.encoder = _from_folder(place, combiner, encoder)
+                if gallery is None:
+                    embeddings = _embedded_by(place, self.encoder.spec)
+            self.method = method or ByCombiner(weights, self.encoder)
         self._images: Searched
         if gallery is not None:
             self._images = FolderImages(Path(gallery), self.encoder)
@@ -156,6 +161,20 @@ def _dataset(lake: Lake | None, wanted: Place | None) -> Dataset | None:
     if generation.combiners is None:
         raise LakeError(f"generation {generation.id} ends in {generation.root.name}: no Combiner was trained yet")
     return generation.combiners
+
+
+def _by_name(lake: Lake | None, wanted: Place | None, name: str) -> tuple[Method, Encoder, list[Dataset]]:
+    """A method by its name, over the images of the Combiner that is wanted or in use, else the newest ones."""
+    dataset = None if wanted is None else _dataset(lake, wanted)
+    if lake is None or (wanted is not None and dataset is None):
+        raise ConfigError(f"method {name!r} learns from a lake: name one, and a Combiner of it by its key, if any")
+    ground = Ground.of(lake, None if dataset is None else dataset.key)
+    embeddings = [ground.images, *_of_benchmark(lake, ground.images.source, ground.images)]
+    if ground.combiners is not None and ground.combiners.config["loss"] == name:
+        encoder = encoder_of(ground.images)
+        return ByCombiner(first_combiner(ground.combiners), encoder), encoder, embeddings
+    found = ByName(name, ground)
+    return found, found.encoder, embeddings
 
 
 def _from_folder(lake: Lake | None, place: Place | None, name: str | None) -> tuple[Combiner, Encoder]:

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from scot_core.errors import ShapeError
-from scot_core.searle.sentences import join_captions, query_sentence
+from scot_core.searle.sentences import Sentence, join_captions, query_sentence
 from scot_core.searle.towers import PseudoWordTower
 
+Ask = Callable[[str], Sentence]
+"""The sentence of a modification text."""
 _AT_ONCE = 256
 
 
-def compose(tower: PseudoWordTower, words: Tensor, modifications: Sequence[str]) -> Tensor:
+def compose(
+    tower: PseudoWordTower, words: Tensor, modifications: Sequence[str], ask: Ask = query_sentence
+) -> Tensor:  # fmt: skip
     """Query vectors (B, D), L2-normalised, float32 or float64, of pseudo-words (B, W) and their modification texts.
 
     Raises ShapeError where the two do not fit together.
     """
     if len(words) != len(modifications):
         raise ShapeError(f"{len(words)} pseudo-words, but {len(modifications)} modifications; they must be pairs")
-    sentences = [query_sentence(text) for text in modifications]
+    sentences = [ask(text) for text in modifications]
     with torch.no_grad():
         chunks = [
             tower.features(sentences[start : start + _AT_ONCE], words[start : start + _AT_ONCE].to(tower.device))
@@ -32,9 +36,11 @@ def compose(tower: PseudoWordTower, words: Tensor, modifications: Sequence[str])
         return functional.normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=1)
 
 
-def compose_both_orders(tower: PseudoWordTower, words: Tensor, captions: Sequence[tuple[str, str]]) -> Tensor:
+def compose_both_orders(
+    tower: PseudoWordTower, words: Tensor, captions: Sequence[tuple[str, str]], ask: Ask = query_sentence
+) -> Tensor:  # fmt: skip
     """FashionIQ's queries, (B, D): the mean of the two orders of a query's captions, each normalised before and the
     mean after. Raises what `compose` raises."""
-    one = compose(tower, words, [join_captions(first, second) for first, second in captions])
-    other = compose(tower, words, [join_captions(second, first) for first, second in captions])
+    one = compose(tower, words, [join_captions(first, second) for first, second in captions], ask)
+    other = compose(tower, words, [join_captions(second, first) for first, second in captions], ask)
     return functional.normalize((one + other) / 2, dim=1)

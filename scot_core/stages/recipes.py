@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from scot_core.config import EmbedConfig, Pipeline
-from scot_core.encoders.fitted import PREFIX
+from scot_core.encoders.names import FITTED
 from scot_core.lake import Dataset, Lake
 from scot_core.stages.benchmark import benchmark, published
 from scot_core.stages.captions import CaptionedImages, captions
@@ -16,6 +16,7 @@ from scot_core.stages.fit import fit
 from scot_core.stages.gates import require_no_fall
 from scot_core.stages.generate import generate
 from scot_core.stages.invert import Inversion, invert
+from scot_core.stages.methods import methods, published_methods
 from scot_core.stages.seed import seed
 from scot_core.stages.step import Run
 from scot_core.stages.train import train
@@ -33,7 +34,9 @@ __all__ = [
     "fit",
     "generate",
     "invert",
+    "methods",
     "published",
+    "published_methods",
     "require_no_fall",
     "seed",
     "train",
@@ -44,7 +47,7 @@ __all__ = [
 
 def using(config: EmbedConfig, key: str) -> EmbedConfig:
     """The configuration of embed with an encoder of table `encoders` in place of `fitted`."""
-    return config.model_copy(update={"encoder": f"{PREFIX}{key}"})
+    return config.model_copy(update={"encoder": f"{FITTED}{key}"})
 
 
 def walk(run: Run, lake: Lake, pipeline: Pipeline) -> Iterator[Dataset | None]:

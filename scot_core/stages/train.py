@@ -8,6 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from scot_core.combiner import Combiner
@@ -18,9 +21,9 @@ from scot_core.lake.draft import files_of
 from scot_core.lake.lineage import parents
 from scot_core.lake.schema import text_id
 from scot_core.stages.embed import Embeddings
-from scot_core.stages.embed.vectors import vectors_by_id
+from scot_core.stages.embed.vectors import vectors_in_file
 from scot_core.stages.step import Run, Step, Tick, identities
-from scot_core.train import TrainingSet, train_combiner
+from scot_core.train import Gathered, TrainingSet, train_combiner
 
 WEIGHED = 2000  # triplets that the weight of the text is averaged over
 
@@ -54,7 +57,7 @@ class TrainCombiner(Step):
 
     @cached_property
     def data(self) -> TrainingSet:
-        return training_set(self._triplets, self._images, self._texts)
+        return training_set(self._triplets, self._images, self._texts, self.drafts["combiners"].work_folder())
 
     def work(self, shard: int, tick: Tick) -> None:
         draft = self.drafts["combiners"]
@@ -87,25 +90,46 @@ class TrainCombiner(Step):
         }
 
 
-def training_set(triplets: Dataset, images: Dataset, texts: Dataset) -> TrainingSet:
-    """Embeddings of every triplet, in the triplets' order. Raises LakeError for an id without a vector."""
-    rows = triplets.read(["image_id", "caption", "modification", "modified_caption"]).to_pydict()
-    image_row, image_vectors = vectors_by_id([images])
-    text_row, text_vectors = vectors_by_id([texts])
+def training_set(
+    triplets: Dataset, images: Dataset, texts: Dataset, work: Path, first: int | None = None
+) -> TrainingSet:
+    """Embeddings of every triplet, or of the first ones, in the triplets' order.
 
-    def gather(vectors: Any, index: dict[str, int], ids: Sequence[str], dataset: Dataset) -> torch.Tensor:
-        missing = next((i for i in ids if i not in index), None)
-        if missing is not None:
+    Every vector lies once in a file in `work`, however many triplets have it, and is read when it is needed; in memory
+    are ids and row numbers. Raises LakeError for an id without a vector.
+    """
+    image_ids, image_vectors = _in_file(images, work)
+    text_ids, text_vectors = _in_file(texts, work)
+    names = ("image_id", "caption", "modification", "modified_caption")
+    wanted: dict[str, list[pa.Array]] = {name: [] for name in names}
+    left = triplets.rows if first is None else first
+    for part in triplets.read_parts(names):
+        part = part.slice(0, left)
+        left -= len(part)
+        wanted["image_id"] += part["image_id"].chunks
+        for name in names[1:]:
+            wanted[name].append(pa.array([text_id(text) for text in part[name].to_pylist()], pa.string()))
+        if left == 0:
+            break
+
+    def gathered(vectors: torch.Tensor, there: pa.ChunkedArray, name: str, dataset: Dataset) -> Gathered:
+        ids = pa.chunked_array(wanted.pop(name), pa.string())
+        rows = pc.index_in(ids, value_set=there)
+        if rows.null_count:
+            missing = ids.filter(pc.is_null(rows))[0].as_py()
             raise LakeError(
                 f"{dataset.name} has no vector for {missing}, which {triplets.name} needs; run scot/embed again"
             )
-        return torch.from_numpy(vectors[[index[i] for i in ids]])
+        return Gathered(vectors, torch.from_numpy(rows.to_numpy().astype(np.int64)))
 
-    columns = [
-        gather(text_vectors, text_row, [text_id(text) for text in rows[name]], texts)
-        for name in ("caption", "modification", "modified_caption")
-    ]
-    return TrainingSet(gather(image_vectors, image_row, rows["image_id"], images), *columns)
+    columns = [gathered(text_vectors, text_ids, name, texts) for name in names[1:]]
+    return TrainingSet(gathered(image_vectors, image_ids, "image_id", images), *columns)
+
+
+def _in_file(dataset: Dataset, work: Path) -> tuple[pa.ChunkedArray, torch.Tensor]:
+    """Ids (M,) and vectors (M, D), these as they lie in a file."""
+    ids, path, width = vectors_in_file(dataset, work / f"{dataset.key}.f32")
+    return ids, torch.from_file(str(path), size=len(ids) * width, dtype=torch.float32).view(-1, width)
 
 
 def combiners_in(dataset: Dataset, folder: Path) -> dict[int, Combiner]:
@@ -123,9 +147,8 @@ def first_combiner(dataset: Dataset) -> Combiner:
 
 def text_share(lake: Lake, combiners: Dataset) -> float:
     """How much the first Combiner lets the text weigh, between 0 and 1, on average over triplets it learned from."""
-    triplets, images, texts = parents(lake, combiners)
-    data = training_set(triplets, images, texts)
-    with torch.inference_mode():
-        return float(
-            first_combiner(combiners).modality_weight(data.image[:WEIGHED], data.modification[:WEIGHED]).mean()
-        )
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        triplets, images, texts = parents(lake, combiners)
+        data = training_set(triplets, images, texts, Path(folder), WEIGHED)
+        weights = first_combiner(combiners).modality_weight(data.image[:WEIGHED], data.modification[:WEIGHED])
+        return float(weights.mean())

@@ -126,3 +126,13 @@ def test_scores_by_hand(gallery: Path, tmp_path: Path) -> None:
     assert values["R@5"].tolist() == [100, 100, 100]
     assert np.isnan(values["Rs@1"]).tolist() == [True, True, False] and values["Rs@1"][2] == 100
     assert benchmark.score(asked, vectors)["Rs@1"] == 100
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_column_of_kinds_gives_splits(kind: str, gallery: Path, tmp_path: Path) -> None:
+    rows = [{**row, "kind": said} for row, said in zip(ROWS, ("colour", "colour", " shape "), strict=True)]
+    loaded = own.load(write(tmp_path, kind, rows), gallery)
+    assert {split: at.tolist() for split, at in loaded.benchmark.splits.items()} == {
+        "colour": [0], "shape": [1], "all": [0, 1],
+    }  # fmt: skip
+    assert list(own.load(write(tmp_path, kind, ROWS), gallery).benchmark.splits) == ["all"]

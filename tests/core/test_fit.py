@@ -161,7 +161,7 @@ def test_a_pickle_that_holds_more_than_tensors_is_not_run(
     package = tmp_path / "sinister_tower"
     (package / "models").mkdir(parents=True)
     (package / "__init__.py").touch()
-    (package / "models" / "weights.pth").write_bytes(pickle.dumps(Sinister(tmp_path / "run")))
+    (package / "models" / "weights.pth").write_bytes(pickle.dumps(Sinister(tmp_path / "run"), 2))
     monkeypatch.syspath_prepend(str(tmp_path))
     unpack = folders.PACKAGED["efficientnet-lite0"][2]
     monkeypatch.setitem(folders.PACKAGED, "sinister", ("sinister_tower", "torch", unpack))

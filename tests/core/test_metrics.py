@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scot_core.errors import ConfigError, DataError, ShapeError
-from scot_core.metrics import average_precision_at, bootstrap_interval, recall_at
+from scot_core.metrics import average_precision_at, bootstrap_interval, mean_over, paired_interval, recall_at
 
 
 def test_recall_counts_a_rank_below_k() -> None:
@@ -139,3 +139,53 @@ def test_bootstrap_in_groups_averages_the_groups() -> None:
 def test_bootstrap_refuses_nonsense(arguments: dict[str, Any], error: type, words: str) -> None:
     with pytest.raises(error, match=words):
         bootstrap_interval([1.0, 2.0], **arguments)
+
+
+def test_paired_intervals_by_hand() -> None:
+    # Of three queries with differences 0, 3 and 6 the mean is the sum s of three draws of 0, 1, 2: 27 equally likely
+    # draws, of which 1 has s = 0 and 3 have s = 1. So the 10th percentile is 1 and, by symmetry, the 90th is 5.
+    theirs = np.array([[7.0, 1.0, 4.0]])
+    assert paired_interval(theirs + np.array([[0, 3, 6]]), theirs, confidence=0.8) == (3, 1, 5)
+    # Two runs, 0 and 10 for every query: whichever queries are drawn, the runs are (0,0), (0,10), (10,0) or (10,10).
+    runs = np.array([[0.0] * 50, [10.0] * 50])
+    assert paired_interval(runs, np.zeros((1, 50))) == (5, 0, 10)
+    assert paired_interval(np.zeros((1, 50)), runs, confidence=0.4) == (-5, -5, -5)
+    # What moves both methods alike moves no difference.
+    hard = np.random.default_rng(1).random((1, 200)) * 100
+    assert paired_interval(hard + 2, hard) == pytest.approx((2, 2, 2))
+    # The mean of two groups' means, 10 and 2, however many queries they have.
+    ours, groups = np.array([[10.0, 2.0, 2.0, 2.0]]), ["a", "b", "b", "b"]
+    assert paired_interval(ours, np.zeros((1, 4)), groups=groups) == pytest.approx((6, 6, 6))
+    assert mean_over(ours[0], groups) == 6 and mean_over([math.nan, 3.0], ["a", "b"]) == 3
+    assert math.isnan(mean_over([math.nan], ["a"]))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(0, 5), st.data())
+def test_paired_intervals_are_those_of_a_plain_loop(ours: int, theirs: int, seed: int, data: st.DataObject) -> None:
+    rng = np.random.default_rng(seed)
+    count = data.draw(st.integers(2, 30))
+    one, other = rng.random((ours, count)) * 100, rng.random((theirs, count)) * 100
+    loop = []
+    for _ in range(2000):
+        drawn = rng.integers(count, size=count)
+        means = [table[rng.integers(len(table), size=len(table))][:, drawn].mean() for table in (one, other)]
+        loop.append(means[0] - means[1])
+    difference, low, high = paired_interval(one, other)
+    assert difference == pytest.approx(one.mean() - other.mean())
+    for end, share in ((low, 0.025), (high, 0.975)):  # few runs make steps: an end may lie on either side of one
+        assert np.mean(np.array(loop) < end - 1e-9) < share + 0.015
+        assert np.mean(np.array(loop) <= end + 1e-9) > share - 0.015
+    undefined = [np.column_stack([table, np.full(len(table), math.nan)]) for table in (one, other)]
+    assert paired_interval(*undefined) == (difference, low, high) == paired_interval(one, other)
+
+
+def test_a_pair_that_is_none_is_refused() -> None:
+    for ours, theirs in (([1.0], [[1.0]]), ([[1.0, 2.0]], [[1.0]]), (np.zeros((0, 2)), np.zeros((1, 2)))):
+        with pytest.raises(ShapeError, match=r"\(S, Q\) and \(T, Q\)"):
+            paired_interval(ours, theirs)
+    with pytest.raises(ShapeError, match="one for each query"):
+        paired_interval([[1.0]], [[1.0]], groups=["a", "b"])
+    with pytest.raises(ConfigError, match="between 0 and 1"):
+        paired_interval([[1.0]], [[1.0]], confidence=1)
+    assert all(math.isnan(value) for value in paired_interval([[math.nan]], [[0.0]]))

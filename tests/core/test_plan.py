@@ -191,7 +191,8 @@ def test_the_recipes_are_walked_in_the_order_of_the_pipeline(monkeypatch: pytest
 
     for stage in STAGES:
         monkeypatch.setattr(recipes, stage, stands_for(stage))
-    for pipeline in (profile("smoke"), profile("smoke").asking_for("invert"), profile("smoke").asking_for("distill")):
+    usual, to_fit = profile("smoke"), with_overrides(profile("smoke"), ["embed.encoder=fitted"])
+    for pipeline in (usual, usual.asking_for("invert"), to_fit, to_fit.asking_for("distill")):
         called.clear()
         walked = [called[-1] for _ in recipes.walk(run_here, Lake(tmp_path / "lake"), pipeline)]
         assert walked == called == list(pipeline.stages)

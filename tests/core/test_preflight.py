@@ -36,9 +36,23 @@ def test_without_key_hub_or_weights_triplets_are_mined_and_it_is_said_why(table:
     chosen = of_captions(str(table), ["train.steps=5"], None)
     pipeline = with_overrides(Pipeline(), chosen.overrides)
     assert (pipeline.generate.writer, pipeline.benchmark.names) == ("mined", ("mined",))
-    assert (pipeline.embed.encoder, pipeline.captions.path, pipeline.train.steps) == ("catalogue", str(table), 5)
+    assert (pipeline.embed.encoder, pipeline.captions.path, pipeline.train.steps) == ("fitted", str(table), 5)
     assert [part.name for part in chosen.parts] == ["encoder", "triplets", "measured"]
     assert "hf download openai/clip-vit-base-patch32" in chosen.parts[0].why
+
+
+def test_without_a_published_encoder_one_is_fitted_by_what_is_here(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scot_core.encoders.halves.folders.find_spec", lambda name: None)
+    chosen = of_captions(str(table), [], None)
+    assert with_overrides(Pipeline(), chosen.overrides).fit.is_from_nothing
+    assert "`make towers`" in chosen.parts[0].why and "from nothing" in chosen.parts[0].why
+    given = of_captions(str(table), ["fit.image_tower=dinov2", "fit.text_tower=e5"], None)
+    pipeline = with_overrides(Pipeline(), given.overrides)
+    assert pipeline.fit.image_tower == "dinov2"
+    [fault] = check(Lake(tmp_path / "lake"), pipeline).faults
+    assert "dinov2 and e5 are not on this machine" in fault and str(tmp_path / "weights" / "dinov2") in fault
 
 
 def test_what_is_given_stays_as_it_is(table: Path) -> None:

@@ -65,7 +65,7 @@ class Replies:
 
 
 def _read(captions: Sequence[dict[str, Any]], style: Style, *attempts: Replies) -> list[Reading]:
-    return read_replies(captions, [a.table(number) for number, a in enumerate(attempts, 1)], style)
+    return read_replies(captions, [a.table(number).to_pylist() for number, a in enumerate(attempts, 1)], style)
 
 
 # ------------------------------------------------------------------------------------- one reading

@@ -17,8 +17,10 @@ from flows.captions import captions
 from flows.distill import distill
 from flows.embed import embed
 from flows.finetune import finetune
+from flows.fit import fit
 from flows.generate import generate
 from flows.invert import invert
+from flows.methods import methods
 from flows.regenerate import regenerate
 from flows.seed import seed
 from flows.train import train
@@ -26,7 +28,7 @@ from scot_core.config import PROFILES, STAGES, Config
 from scot_core.errors import ConfigError
 
 FLOWS: list[Flow[..., Any]] = [
-    captions, invert, distill, seed, finetune, generate, embed, train, benchmark, regenerate,
+    captions, invert, distill, seed, finetune, generate, fit, embed, train, benchmark, methods, regenerate,
 ]  # fmt: skip
 
 
@@ -57,7 +59,7 @@ def test_a_regeneration_calls_the_stages_in_their_order(monkeypatch: pytest.Monk
 
     class Stages:
         keys: tuple[str, ...] = ()
-        ran: tuple[str, ...] = ()
+        ran: tuple[object, ...] = ()
         cached = True
 
         def __init__(self, *_: object, **__: object) -> None: ...
@@ -72,7 +74,7 @@ def test_a_regeneration_calls_the_stages_in_their_order(monkeypatch: pytest.Monk
     regenerate.fn("smoke", lake=str(tmp_path / "lake"))
     assert called == list(PROFILES["smoke"].stages)
     called.clear()
-    regenerate.fn("smoke", ["distill.method=searle"], lake=str(tmp_path / "lake"))
+    regenerate.fn("smoke", ["distill.method=searle", "embed.encoder=fitted"], lake=str(tmp_path / "lake"))
     assert called == list(STAGES)
 
 

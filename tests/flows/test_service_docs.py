@@ -28,7 +28,7 @@ from scot_core.errors import ConfigError
 from tests.flows.conftest import ROOT, Served
 from tests.flows.test_service_schedules import ask
 
-DOCS = ("README.md", "docs/operate.md", "docs/paper.md", "docs/lake.md")
+DOCS = ("README.md", "docs/operate.md", "docs/paper.md", "docs/lake.md", "docs/methods.md")
 RUN, SCHEDULE = (f"00000000-0000-4000-8000-00000000000{digit}" for digit in (1, 2))
 MEANT = {  # what placeholders stand for
     "FALCON": "--set finetune.base=weights/falcon-7b-instruct", "COMMIT": "0" * 40, "BASE": "some/model",
@@ -136,13 +136,22 @@ def _hf(words: tuple[str, ...]) -> None:
     assert all(word in shown for word in words if word.startswith("--"))
 
 
+def _ray(words: tuple[str, ...]) -> None:
+    if importlib.util.find_spec("ray") is None:  # an extra
+        return
+    from ray.scripts.scripts import cli
+
+    options = {option for parameter in cli.commands[words[0]].params for option in parameter.opts}
+    assert {word.partition("=")[0] for word in words[1:] if word.startswith("--")} <= options
+
+
 def _export(words: tuple[str, ...]) -> None:
     assert all(re.match(r"\w+=", word) for word in words)
 
 
 CHECKS = {
     "scot": _scot, "prefect": _prefect, "make": _make, "python": _python, "pip": _pip, "git": _git, "hf": _hf,
-    "export": _export,
+    "export": _export, "ray": _ray,
 }  # fmt: skip
 COMMANDS = sorted({str(command): command for command in _commands()}.values())
 

@@ -8,12 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from scot_core.benchmarks import Benchmark
 from scot_core.benchmarks.baselines import BASELINES
 from scot_core.benchmarks.submission import to_bytes
-from scot_core.combiner import Combiner
 from scot_core.lake import Lake
 from scot_core.stages.step import Step, Tick
 from scot_core.vectors import Vectors
@@ -64,7 +62,7 @@ class Measure(Step):
         submissions: dict[str, bytes] = {}
         for benchmark, gallery, method in self.methods():
             if self._measured.hidden:
-                submissions |= _submissions(benchmark, gallery, method)
+                submissions |= submissions_of(benchmark, gallery, method.name, method.runs)
             elif any(query.targets for query in benchmark.queries):
                 rows += self._rows(benchmark, gallery, method)
             tick(1)
@@ -88,17 +86,12 @@ class Measure(Step):
         return [{**named, **asdict(row)} for row in summary]
 
 
-def _submissions(benchmark: Benchmark, gallery: Vectors, method: Method) -> dict[str, bytes]:
+def submissions_of(
+    benchmark: Benchmark, gallery: Vectors, method: str, runs: Mapping[str, Vectors]
+) -> dict[str, bytes]:  # fmt: skip
     """What an evaluation server takes, as `<method>/<run>/<file>`; baselines have one run without a name."""
     return {
-        "/".join(filter(None, (method.name, run, name))): to_bytes(name, content)
-        for run, vectors in method.runs.items()
+        "/".join(filter(None, (method, run, name))): to_bytes(name, content)
+        for run, vectors in runs.items()
         for name, content in benchmark.submission(vectors, gallery).items()
     }
-
-
-def composed(combiner: Combiner, images: Vectors, texts: Vectors) -> Vectors:
-    """V_c = f_c(V, T_m) of each pair, (N, D)."""
-    with torch.inference_mode():
-        vectors: Vectors = combiner(torch.from_numpy(images), torch.from_numpy(texts)).numpy()
-    return vectors

@@ -13,7 +13,9 @@ from scot_core.catalogue.queries import make
 from scot_core.config import BenchmarkConfig
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.lineage import parents
-from scot_core.stages.benchmark.measure import Measure, Measured, Method, composed
+from scot_core.methods.combiners import composed
+from scot_core.methods.spec import Examples
+from scot_core.stages.benchmark.measure import Measure, Measured, Method
 from scot_core.stages.embed.vectors import encoder_of, vectors_by_id
 from scot_core.stages.step import identities
 from scot_core.stages.train import combiners_in, training_set
@@ -74,10 +76,17 @@ def methods_of(
 
 def text_weight(triplets: Dataset, images: Dataset, texts: Dataset) -> float:
     """The text's weight, chosen on training triplets: no query of a benchmark is looked at."""
-    data = training_set(triplets, images, texts)
-    columns = (data.image, data.modification, data.modified_caption)
-    image, text, target = (vectors[:WEIGHT_SAMPLE].numpy() for vectors in columns)
-    return choose_weight(image, text, target, vectors_by_id([images])[1])
+    some = examples(triplets, images, texts)
+    return choose_weight(some.image, some.text, some.target, some.gallery)
+
+
+def examples(triplets: Dataset, images: Dataset, texts: Dataset) -> Examples:
+    """The first training triplets as vectors, and all training images."""
+    with tempfile.TemporaryDirectory() as folder:
+        data = training_set(triplets, images, texts, Path(folder), WEIGHT_SAMPLE)
+        columns = (data.image, data.modification, data.modified_caption)
+        image, text, target = (vectors[:WEIGHT_SAMPLE].numpy() for vectors in columns)
+    return Examples(image, text, target, vectors_by_id([images])[1])
 
 
 def catalogue_benchmark(lake: Lake, gallery: Dataset) -> Catalogue:

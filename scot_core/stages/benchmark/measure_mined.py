@@ -9,7 +9,7 @@ from pathlib import Path
 from scot_core.benchmarks import Benchmark
 from scot_core.benchmarks.mined import NAME, build
 from scot_core.config import BenchmarkConfig
-from scot_core.encoders.fitted import PREFIX
+from scot_core.encoders.names import fitted_by
 from scot_core.errors import ConfigError
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.lineage import parents
@@ -55,22 +55,25 @@ class MeasureMined(Measure):
         )  # fmt: skip
 
     def methods(self) -> Iterator[tuple[Benchmark, Vectors, Method]]:
-        captions = parents(self.lake, self._images)[0]
-        rows = captions.read(["image_id", "caption"])
-        pairs = list(zip(*(column.to_pylist() for column in rows.columns), strict=True))
-        config = self._triplets.config
-        with tempfile.TemporaryDirectory() as work:
-            held = held_out(captions, config["held_out"], config["seed"])
-            benchmark = build(pairs, held, limit=self.config.queries, seed=config["seed"], work=Path(work)).benchmark
+        benchmark = mined_benchmark(self.lake, self.config.queries, self._triplets, self._images)
         images, texts, gallery = query_vectors(benchmark, self._images)
         for method in methods_of(self._combiners, (self._triplets, self._images, self._texts), images, texts):
             yield benchmark, gallery, method
 
 
+def mined_benchmark(lake: Lake, queries: int, triplets: Dataset, images: Dataset) -> Benchmark:
+    """The benchmark of the captions that `triplets` were kept away from, over the images of `images`."""
+    captions, config = parents(lake, images)[0], triplets.config
+    rows = captions.read(["image_id", "caption"])
+    pairs = list(zip(*(column.to_pylist() for column in rows.columns), strict=True))
+    with tempfile.TemporaryDirectory() as work:
+        held = held_out(captions, config["held_out"], config["seed"])
+        return build(pairs, held, limit=queries, seed=config["seed"], work=Path(work)).benchmark
+
+
 def _require_unseen(lake: Lake, images: Dataset, triplets: Dataset) -> None:
     """Raises ConfigError where the encoder was fitted to captions that the benchmark asks for."""
-    encoder = str(images.config["encoder"])
-    fitted = lake.table("encoders").find(encoder.removeprefix(PREFIX)) if encoder.startswith(PREFIX) else None
+    fitted = fitted_by(lake, str(images.config["encoder"]))
     if fitted is None or parents(lake, fitted)[0].name != parents(lake, images)[0].name:
         return
     kept = fitted.config.get("held_out"), fitted.config.get("held_out_seed")

@@ -14,8 +14,9 @@ from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.fingerprint import fingerprint
 from scot_core.lake.lineage import parents
 from scot_core.lake.schema import pair_id, text_id
+from scot_core.methods.combiners import composed
 from scot_core.stages.benchmark.chosen import Chosen
-from scot_core.stages.benchmark.measure import Measure, Measured, Method, composed
+from scot_core.stages.benchmark.measure import Measure, Measured, Method
 from scot_core.stages.benchmark.measure_catalogue import WEIGHT_SAMPLE, text_weight
 from scot_core.stages.embed.benchmarks import Published
 from scot_core.stages.embed.vectors import vectors_by_id
@@ -79,16 +80,8 @@ class MeasurePublished(Measure):
         }
 
     def methods(self) -> Iterator[tuple[Benchmark, Vectors, Method]]:
-        row, vectors = vectors_by_id([self._images])
-        whole = self.published.whole
-        lost = [image for image in whole.image_ids if image not in row]
-        benchmark = whole.without(lost) if lost else whole
-        gallery = vectors[[row[image] for image in benchmark.gallery]]
-        images = np.zeros((len(whole.queries), vectors.shape[1]), np.float32)  # zero where the reference is lost
-        asked = [place for place, query in enumerate(whole.queries) if query.reference in row]
-        images[asked] = vectors[[row[whole.queries[place].reference] for place in asked]]
-        text_row, text_vectors = vectors_by_id([self._texts])
-        texts = text_vectors[[text_row[text_id(query.modification)] for query in whole.queries]]
+        benchmark, images, gallery = image_vectors(self.published, self._images)
+        texts = text_vectors(self.published, self._texts)
         for method, runs in self._composed(images, texts).items():
             yield benchmark, gallery, Method(method, runs)
 
@@ -102,6 +95,25 @@ class MeasurePublished(Measure):
             runs = self._chosen.load().items()
             methods[self._chosen.method] = {run: composed(combiner, images, texts) for run, combiner in runs}
         return methods
+
+
+def image_vectors(published: Published, embeddings: Dataset) -> tuple[Benchmark, Vectors, Vectors]:
+    """The benchmark without lost images, and the vectors of its references, (Q, D), and of its gallery, (G, D)."""
+    row, vectors = vectors_by_id([embeddings])
+    whole = published.whole
+    lost = [image for image in whole.image_ids if image not in row]
+    benchmark = whole.without(lost) if lost else whole
+    images = np.zeros((len(whole.queries), vectors.shape[1]), np.float32)  # zero where the reference is lost
+    asked = [place for place, query in enumerate(whole.queries) if query.reference in row]
+    images[asked] = vectors[[row[whole.queries[place].reference] for place in asked]]
+    return benchmark, images, vectors[[row[image] for image in benchmark.gallery]]
+
+
+def text_vectors(published: Published, embeddings: Dataset) -> Vectors:
+    """The vector of each query's text, (Q, D)."""
+    row, vectors = vectors_by_id([embeddings])
+    found: Vectors = vectors[[row[text_id(query.modification)] for query in published.whole.queries]]
+    return found
 
 
 def trained_on(lake: Lake, combiners: Dataset) -> tuple[Dataset, Dataset, Dataset]:

@@ -125,7 +125,7 @@ class EmbedImages(Embed):
 def embed_images(lake: Lake, config: EmbedConfig, given: Dataset) -> EmbedImages:
     """The images of a dataset of `captions` or `galleries`; a shard is a part of it."""
     what = "images" if given.table == "captions" else "gallery"
-    return EmbedImages(lake, config, f"embed {given.table}", of_dataset(config, given, what), images_of(given))
+    return EmbedImages(lake, config, f"embed {given.table}", of_dataset(lake, config, given, what), images_of(given))
 
 
 def images_of(given: Dataset, altered: Callable[[Image.Image, str], Image.Image] | None = None) -> Images:

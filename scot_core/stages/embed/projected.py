@@ -7,7 +7,8 @@ from functools import cached_property
 import numpy as np
 
 from scot_core.config import EmbedConfig
-from scot_core.encoders.fitted import PREFIX, Projections, project, projections_of
+from scot_core.encoders.fitted import Projections, project, projections_of
+from scot_core.encoders.names import fitted_by
 from scot_core.lake import Dataset, Lake
 from scot_core.lake.lineage import parents
 from scot_core.stages.embed.features import IMAGES
@@ -20,7 +21,7 @@ class ProjectImages(Embed):
     """One vector for each image that has features; a shard is a part of these."""
 
     def __init__(self, lake: Lake, config: EmbedConfig, captions: Dataset, features: Dataset, fitted: Dataset) -> None:
-        super().__init__(lake, config, "embed captions", of_dataset(config, captions, "images"))
+        super().__init__(lake, config, "embed captions", of_dataset(lake, config, captions, "images"))
         self._features, self._fitted = features, fitted
 
     @cached_property
@@ -42,8 +43,7 @@ class ProjectImages(Embed):
 
 def project_images(lake: Lake, config: EmbedConfig, captions: Dataset) -> ProjectImages | None:
     """The images of captions that an encoder was fitted to; None for other encoders, and for other captions."""
-    key = config.encoder.removeprefix(PREFIX)
-    fitted = lake.table("encoders").find(key) if key != config.encoder else None
+    fitted = fitted_by(lake, config.encoder)
     if fitted is None:
         return None
     for given in parents(lake, fitted):

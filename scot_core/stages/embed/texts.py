@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from scot_core.config import EmbedConfig
+from scot_core.encoders.names import fitted_by
 from scot_core.lake import Dataset, Lake
 from scot_core.lake.schema import text_id
 from scot_core.stages.embed.step import Embed, Identify
@@ -53,13 +54,21 @@ def embed_texts(lake: Lake, config: EmbedConfig, triplets: Dataset) -> EmbedText
                 yield from column.to_pylist()
 
     return EmbedTexts(
-        lake, config, "embed texts", of_dataset(config, triplets, "texts"), triplets.source, config.shard_rows, read
+        lake,
+        config,
+        "embed texts",
+        of_dataset(lake, config, triplets, "texts"),
+        triplets.source,
+        config.shard_rows,
+        read,
     )
 
 
-def of_dataset(config: EmbedConfig, given: Dataset, what: str) -> Identify:
-    """How the vectors of a dataset's rows are named."""
+def of_dataset(lake: Lake, config: EmbedConfig, given: Dataset, what: str) -> Identify:
+    """How the vectors of a dataset's rows are named; an encoder of the lake is what they are made from, too."""
+    fitted = fitted_by(lake, config.encoder)
+    inputs = [given] if fitted is None else [given, fitted]
     return lambda spec: identities(
         "embeddings", source=given.source, label=f"embed-{what}", sealed_as="embed", version=EmbedConfig.STAGE_VERSION,
-        config={**config.identity(), "spec": spec.model_dump(mode="json"), "what": what}, inputs=[given],
+        config={**config.identity(), "spec": spec.model_dump(mode="json"), "what": what}, inputs=inputs,
     )  # fmt: skip

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 
 from scot_core.config import EmbedConfig
 from scot_core.encoders import Encoder, EncoderSpec, load, spec_of
@@ -29,6 +32,26 @@ def vectors_by_id(datasets: Sequence[Dataset]) -> tuple[dict[str, int], Vectors]
     if not blocks:
         raise DataError(f"{', '.join(d.name for d in datasets)} holds no vectors; look at the table `rejects`")
     return {item: row for row, item in enumerate(ids)}, np.concatenate(blocks)
+
+
+def vectors_in_file(dataset: Dataset, path: Path) -> tuple[pa.ChunkedArray, Path, int]:
+    """The ids of a dataset's vectors, the file they were written to, float32 row by row, and how wide they are.
+
+    A part is in memory at a time. The file appears whole, in place of one that is there.
+    """
+    blocks, width = [], 0
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    with temporary.open("wb") as file:
+        for part in dataset.read_parts(["item_id", "vector"]):
+            blocks.append(part["item_id"].combine_chunks())
+            column = part["vector"].combine_chunks()
+            width = column.type.list_size
+            file.write(column.flatten().to_numpy(zero_copy_only=False).tobytes())
+    if not width:
+        temporary.unlink()
+        raise DataError(f"{dataset.name} holds no vectors; look at the table `rejects`")
+    temporary.replace(path)
+    return pa.chunked_array(blocks), path, width
 
 
 def spec_for(config: EmbedConfig, lake: Lake) -> EncoderSpec:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scot_core.encoders.fitted import PREFIX
+from scot_core.encoders.names import fitted_by
 from scot_core.lake import Dataset, Lake
 
 HELD_OUT = "held-out"  # phase of the rows of table `encoders` that this reads
@@ -32,5 +32,5 @@ def recall_of(encoder: Dataset) -> Recalled:
 def label_of(lake: Lake, embeddings: Dataset) -> str:
     """The encoder of a dataset of embeddings as tables name it: a fitted one with what it is worth."""
     name = str(embeddings.config["encoder"])
-    fitted = lake.table("encoders").find(name.removeprefix(PREFIX)) if name.startswith(PREFIX) else None
+    fitted = fitted_by(lake, name)
     return name if fitted is None else f"{name} ({recall_of(fitted)})"

@@ -12,12 +12,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+
 from scot_core.config import GenerateConfig
 from scot_core.lake import Dataset, Identity, Lake, Usage
 from scot_core.llm.local.devices import devices as devices_here
 from scot_core.llm.local.writers import Job, Weights, Writers
 from scot_core.llm.plain import plain
-from scot_core.stages.replies.read import CAPTION_COLUMNS, parsing, read_replies, reply_columns, usage_of
+from scot_core.stages.replies.join import Row, Rows
+from scot_core.stages.replies.read import CAPTION_COLUMNS, READ_ROWS, Readings, parsing, reply_columns, usage_of
 from scot_core.stages.step import Step, Tick, identities, shard_sizes
 from scot_core.triplets import local_prompt
 
@@ -58,19 +61,39 @@ class Write(Step):
         )  # fmt: skip
 
     @cached_property
-    def _rows(self) -> list[Mapping[str, Any]]:
-        rows = self._captions.read(CAPTION_COLUMNS).to_pylist()
-        if not self._earlier:
-            return list(rows)
-        readings = read_replies(rows, [d.read() for d in self._earlier], "lines", self.config.filter)
-        return [reading.caption for reading in readings if reading.reason is not None]
+    def _places(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Where those lie, among all that were asked first, that every earlier try was rejected for."""
+        readings, places = Readings(self._captions, self._earlier, "lines", self.config.filter), []
+        for start in range(0, len(readings), READ_ROWS):
+            rejected = [r.reason is not None for r in readings.between(start, start + READ_ROWS)]
+            places.append(start + np.flatnonzero(rejected))
+        return np.concatenate(places) if places else np.empty(0, np.int64)
+
+    @cached_property
+    def _rows(self) -> Rows:
+        return Rows(self._captions, CAPTION_COLUMNS)
+
+    @cached_property
+    def _asked(self) -> Rows:
+        return Rows(self._earlier[0], ["pair_id"])
+
+    def rows(self, shard: int) -> list[Row]:
+        """The captions of a shard."""
+        start, end = shard * self.config.shard_rows, (shard + 1) * self.config.shard_rows
+        with self._lock:
+            if not self._earlier:
+                return self._rows.between(start, end)
+            places = self._places[start:end].tolist()
+            asked = [row["pair_id"] for place in places for row in self._asked.between(place, place + 1)]
+            found = self._rows.of(asked)
+            return [found[pair] for pair in asked]
 
     def shards(self) -> Sequence[int]:
-        return shard_sizes(len(self._rows), self.config.shard_rows)
+        rows = len(self._places) if self._earlier else self._captions.rows
+        return shard_sizes(rows, self.config.shard_rows)
 
     def work(self, shard: int, tick: Tick) -> None:
-        size = self.config.shard_rows
-        rows = self._rows[shard * size : (shard + 1) * size]
+        rows = self.rows(shard)
         seeds = [row_seed(self.config.seed, self.attempt, row["pair_id"]) for row in rows]
         job = Job(
             [local_prompt(row["caption"]) for row in rows],

@@ -48,8 +48,7 @@ class WriteRemotely(Write):
         return {"replies": replace(here, fingerprint=fingerprint("generate.remote", 1, config, inputs), config=config)}
 
     def work(self, shard: int, tick: Tick) -> None:
-        size = self.config.shard_rows
-        rows = self._rows[shard * size : (shard + 1) * size]
+        rows = self.rows(shard)
         seeds = {row["pair_id"]: row_seed(self.config.seed, self.attempt, row["pair_id"]) for row in rows}
         sampling = {i: Sampling(self.config.temperature, self.config.max_new_tokens, seed) for i, seed in seeds.items()}
         requests = [

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import pyarrow as pa
 
 from scot_core.lake import Dataset, Identity, Lake, Usage
-from scot_core.stages.step import Step, Tick, identities
+from scot_core.stages.replies.join import Row, Rows, repeated, require_all
+from scot_core.stages.step import Step, Tick, identities, shard_sizes
 from scot_core.triplets import PARSER_VERSION, Filter, Rejection, Style, duplicates, read_reply
 
 CAPTION_COLUMNS = ("pair_id", "source", "image_id", "caption")
+REPLY_COLUMNS = ("pair_id", "text", "finish_reason", "model")
+READ_ROWS = 50_000  # replies of one part of triplets
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,7 @@ class Reading:
 
 
 def read_replies(
-    captions: Sequence[Mapping[str, Any]], attempts: Sequence[pa.Table], style: Style, strength: Filter = "strict"
+    captions: Iterable[Row], attempts: Sequence[Iterable[Row]], style: Style, strength: Filter = "strict"
 ) -> list[Reading]:
     """One reading for every caption that was asked, in the order of the first attempt.
 
@@ -37,10 +41,10 @@ def read_replies(
     repeat a modification for the same caption are duplicates; so are those of a later try.
     """
     by_id = {row["pair_id"]: row for row in captions}
-    asked = [row["pair_id"] for row in attempts[0].to_pylist()]
     readings: dict[str, Reading] = {}
-    for table in attempts:
-        replies = {row["pair_id"]: row for row in table.to_pylist()}
+    tries = [{row["pair_id"]: row for row in rows} for rows in attempts]
+    asked = list(tries[0]) if tries else []
+    for replies in tries:
         waiting = [i for i in asked if i in replies and (i not in readings or readings[i].reason is not None)]
         tried = [_read(by_id[i], replies[i], readings.get(i), style, strength) for i in waiting]
         kept = [reading for reading in readings.values() if reading.reason is None]
@@ -48,6 +52,49 @@ def read_replies(
         for reading, again in zip(tried, repeated, strict=True):
             readings[reading.caption["pair_id"]] = _rejected(reading, "duplicate") if again else reading
     return [readings[i] for i in asked]
+
+
+class Readings:
+    """`read_replies` over datasets of any size, some rows at a time.
+
+    Whether a row repeats another depends on rows that lie anywhere, but only where two captions are the same: these
+    rows are read first and kept. Of all others a few parts are in memory.
+    """
+
+    def __init__(self, captions: Dataset, attempts: Sequence[Dataset], style: Style, strength: Filter) -> None:
+        self._captions, self._attempts, self._style, self._strength = captions, attempts, style, strength
+        self._rows = Rows(captions, CAPTION_COLUMNS)
+        self._replies = [Rows(attempt, REPLY_COLUMNS) for attempt in attempts]
+
+    def __len__(self) -> int:
+        return len(self._replies[0])
+
+    def between(self, start: int, end: int) -> list[Reading]:
+        """Of the captions that were asked at these places."""
+        asked = {row["pair_id"]: row for row in self._replies[0].between(start, end)}
+        alone = [pair for pair in asked if pair not in self._twins]
+        captions = self._rows.of(alone)
+        require_all(captions, alone, self._captions, self._attempts[0])
+        found = {pair: _read(captions[pair], asked[pair], None, self._style, self._strength) for pair in alone}
+        for attempt in self._replies[1:]:
+            again = attempt.of([pair for pair, reading in found.items() if reading.reason is not None])
+            for pair, reply in again.items():
+                found[pair] = _read(captions[pair], reply, found[pair], self._style, self._strength)
+        return [found.get(pair) or self._twins[pair] for pair in asked]
+
+    @cached_property
+    def _twins(self) -> dict[str, Reading]:
+        texts = dict(repeated(self._captions))
+        attempts = [
+            [row for part in attempt.read_parts(REPLY_COLUMNS) for row in part.to_pylist() if row["pair_id"] in texts]
+            for attempt in self._attempts
+            if texts
+        ]
+        asked = {row["pair_id"] for rows in attempts for row in rows}
+        readings = read_replies(
+            Rows(self._captions, CAPTION_COLUMNS).of(asked).values(), attempts, self._style, self._strength
+        )
+        return {reading.caption["pair_id"]: reading for reading in readings}
 
 
 def _read(
@@ -91,11 +138,14 @@ class ReadReplies(Step):
         )  # fmt: skip
 
     def shards(self) -> Sequence[int]:
-        return [self._attempts[0].rows]
+        return shard_sizes(self._attempts[0].rows, READ_ROWS) or [0]
+
+    @cached_property
+    def _readings(self) -> Readings:
+        return Readings(self._captions, self._attempts, self._style, self._strength)
 
     def work(self, shard: int, tick: Tick) -> None:
-        captions = self._captions.read(CAPTION_COLUMNS).to_pylist()
-        readings = read_replies(captions, [d.read() for d in self._attempts], self._style, self._strength)
+        readings = self._readings.between(shard * READ_ROWS, (shard + 1) * READ_ROWS)
         kept, rejected = ([r for r in readings if (r.reason is not None) == refused] for refused in (False, True))
         self.drafts["rejects"].write_part(shard, self._reject_columns(rejected))
         self.drafts["triplets"].write_part(shard, self._triplet_columns(kept))

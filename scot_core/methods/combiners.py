@@ -1,0 +1,35 @@
+"""The Combiner (§3.2), trained on triplets with the paper's loss, or with InfoNCE in its place."""
+
+from __future__ import annotations
+
+import torch
+
+from scot_core.combiner import Combiner
+from scot_core.methods.spec import Compose, Known, Method, Need, Ready
+from scot_core.vectors import Vectors
+
+
+def composed(combiner: Combiner, images: Vectors, texts: Vectors) -> Vectors:
+    """V_c = f_c(V, T_m) of each pair, (N, D)."""
+    with torch.inference_mode():
+        vectors: Vectors = combiner(torch.from_numpy(images), torch.from_numpy(texts)).numpy()
+    return vectors
+
+
+def by_combiner(combiner: Combiner) -> Compose:
+    return lambda queries: composed(combiner, queries.images, queries.texts)
+
+
+def _method(loss: str, about: str, made_by: str) -> Method:
+    need = Need("combiners", made_by, {"loss": loss})
+
+    def ready(known: Known) -> Ready:
+        return Ready(loss, {run: by_combiner(combiner) for run, combiner in known.load(need, Combiner.load).items()})
+
+    return Method(loss, about, "SCOT, §3.2-3.3", ready, needs=(need,))
+
+
+METHODS = (
+    _method("scot", "the Combiner, trained on triplets with the paper's loss", "scot run --until train"),
+    _method("infonce", "the Combiner, trained with InfoNCE", "scot run --set train.loss=infonce --until train"),
+)

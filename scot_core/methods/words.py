@@ -1,0 +1,49 @@
+"""What methods with pseudo-words share: φ's, and the sentences that these stand in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from scot_core.methods.spec import Compose, Known, Need, Queries, Ready
+from scot_core.searle import Phi, PseudoWordTower, compose, compose_both_orders, query_sentence
+from scot_core.searle.queries import Ask
+from scot_core.vectors import Vectors
+
+
+def inverters(name: str) -> Need:
+    """The φ of a method."""
+    return Need("inverters", f"scot run --set distill.method={name} --until distill", {"method": name})
+
+
+def by_phi(name: str, ask: Ask = query_sentence) -> Callable[[Known], Ready]:
+    """Each φ of a method's inverters turns the reference images into pseudo-words."""
+
+    def ready(known: Known) -> Ready:
+        tower = known.tower  # first: an encoder that gives none is told before anything is read
+        loaded = known.load(inverters(name), Phi.load).items()
+        return Ready(name, {run: phi_composer(phi, tower, ask) for run, phi in loaded})
+
+    return ready
+
+
+def written(tower: PseudoWordTower, words: Tensor, queries: Queries, ask: Ask = query_sentence) -> Vectors:
+    """Query vectors (Q, D) of pseudo-words (Q, W) in the sentences of their texts; of two texts, FashionIQ's, in both
+    orders."""
+    texts = queries.modifications
+    if all(len(both) == 2 for both in texts):
+        composed = compose_both_orders(tower, words, [(both[0], both[1]) for both in texts], ask)
+    else:
+        composed = compose(tower, words, [" and ".join(one) for one in texts], ask)
+    vectors: Vectors = composed.float().cpu().numpy()
+    return vectors
+
+
+def phi_composer(phi: Phi, tower: PseudoWordTower, ask: Ask = query_sentence) -> Compose:
+    def compose_by_phi(queries: Queries) -> Vectors:
+        with torch.inference_mode():
+            return written(tower, phi(torch.from_numpy(queries.images)), queries, ask)
+
+    return compose_by_phi

@@ -1,0 +1,88 @@
+"""Rows of captions and replies by pair id, part by part: a few parts are in memory, however many there are."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from scot_core.errors import LakeError
+from scot_core.lake import Dataset
+
+Row = Mapping[str, Any]
+
+
+class Rows:
+    """Some columns of a dataset, for those who ask in about the order in which its rows lie."""
+
+    def __init__(self, dataset: Dataset, columns: Sequence[str]) -> None:
+        self._dataset, self._columns = dataset, columns
+        self._starts = list(accumulate((part.rows for part in dataset.parts), initial=0))
+        self._at = 0  # the part that was read last
+        self._kept: tuple[int, list[dict[str, Any]]] = (-1, [])
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def between(self, start: int, end: int) -> list[Row]:
+        """The rows at these places, as far as there are any."""
+        found: list[Row] = []
+        end = min(end, len(self))
+        while start < end:
+            part = bisect_right(self._starts, start) - 1
+            first = self._starts[part]
+            found += self._part(part)[start - first : end - first]
+            start = self._starts[part + 1]
+        return found
+
+    def of(self, wanted: Collection[str]) -> dict[str, Row]:
+        """The rows of these pair ids, those that there are, looked for from where the last ones were found."""
+        missing = set(wanted)
+        found: dict[str, Row] = {}
+        parts = len(self._dataset.parts)
+        for part in [*range(self._at, parts), *range(self._at)]:
+            if not missing:
+                break
+            self._at = part
+            for row in self._part(part):
+                if row["pair_id"] in missing:
+                    found[row["pair_id"]] = row
+            missing -= found.keys()
+        return found
+
+    def _part(self, part: int) -> list[dict[str, Any]]:
+        if self._kept[0] != part:
+            self._kept = part, self._dataset.read_part(part, self._columns).to_pylist()
+        return self._kept[1]
+
+
+def repeated(captions: Dataset) -> Iterator[tuple[str, str]]:
+    """(pair id, caption) of the captions that may stand in more than one row: all that do, and seldom others.
+
+    Eight bytes a caption are in memory.
+    """
+    every, at = np.empty(captions.rows, np.uint64), 0
+    for part in captions.read_parts(["caption"]):
+        every[at : at + len(part)] = _hashes(part["caption"])
+        at += len(part)
+    every.sort()
+    often = np.unique(every[1:][every[1:] == every[:-1]])
+    del every
+    for part in captions.read_parts(["pair_id", "caption"]):
+        for row in np.flatnonzero(np.isin(_hashes(part["caption"]), often)).tolist():
+            yield part["pair_id"][row].as_py(), part["caption"][row].as_py()
+
+
+def _hashes(texts: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.uint64]]:
+    return np.fromiter((hash(text) & 0xFFFFFFFFFFFFFFFF for text in texts.to_pylist()), np.uint64, len(texts))
+
+
+def require_all(found: Mapping[str, Row], wanted: Collection[str], dataset: Dataset, by: Dataset) -> None:
+    """Raises LakeError where one is not there."""
+    if len(found) < len(wanted):
+        lost = next(pair for pair in wanted if pair not in found)
+        raise LakeError(f"{dataset.name} has no row {lost}, which {by.name} names: restore it, or make that anew")

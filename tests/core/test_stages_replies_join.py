@@ -1,0 +1,78 @@
+"""Replies of any number: joined and read part by part, they become what they become when read at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scot_core.lake import Dataset, Identity, Lake
+from scot_core.lake.fingerprint import fingerprint
+from scot_core.stages.replies.join import Rows, repeated
+from scot_core.stages.replies.read import CAPTION_COLUMNS, REPLY_COLUMNS, Readings, read_replies, reply_columns
+
+TEXTS = ("a red mug", "a blue mug", "a green mug with a lid")
+REPLY = "make it black\na black mug"
+SAID = st.sampled_from([REPLY, "make it white\na white mug", "rambling", ""])
+
+
+def _commit(lake: Lake, table: str, stage: str, rows: Sequence[dict[str, Any]], size: int, number: int) -> Dataset:
+    draft = lake.draft(Identity(table, "shop", stage, fingerprint(stage, number, {"rows": repr(rows)}, []), {}))
+    parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+    for index, part in enumerate(parts):
+        if table == "replies":
+            draft.write_part(index, reply_columns(part, "generate", "m", 1))
+        else:
+            columns = {name: [row[name] for row in part] for name in CAPTION_COLUMNS}
+            draft.write_part(index, {**columns, "image": [{"bytes": b"png", "path": "a.png"}] * len(part)})
+    return draft.commit(len(parts), rows_in=len(rows))
+
+
+def _reply(row: dict[str, Any], text: str) -> dict[str, Any]:
+    said = {"text": text, "finish_reason": "stop" if text else "length", "prompt_tokens": 1, "completion_tokens": 1}
+    return {**row, **said, "usd": 0.0, "seed": 0, "model": "m"}
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    asked=st.lists(st.tuples(st.integers(0, 4), SAID, SAID), min_size=1, max_size=12),
+    sizes=st.tuples(*[st.integers(1, 5)] * 4),
+    backwards=st.booleans(),
+)
+def test_part_by_part_they_are_read_as_at_once(
+    tmp_path_factory: Any, asked: list[tuple[int, str, str]], sizes: tuple[int, int, int, int], backwards: bool
+) -> None:
+    """Captions of which some are the same, in parts of any sizes, and replies in the same order or the other."""
+    lake = Lake(tmp_path_factory.mktemp("lake"))
+    texts = [TEXTS[n] if n < len(TEXTS) else f"a mug of pattern {i}" for i, (n, _, _) in enumerate(asked)]
+    rows = [
+        {"pair_id": f"{i:032x}", "source": "shop", "image_id": f"{i}", "caption": text} for i, text in enumerate(texts)
+    ]
+    first = [_reply(row, said) for row, (_, said, _) in zip(rows, asked, strict=True)]
+    first = first[::-1] if backwards else first
+    second_said = {row["pair_id"]: said for row, (_, _, said) in zip(rows, asked, strict=True)}
+    rejected = [r.caption for r in read_replies(rows, [first], "lines", "off") if r.reason is not None]
+    second = [_reply(dict(row), second_said[row["pair_id"]]) for row in rejected]
+    captions = _commit(lake, "captions", "captions", rows, sizes[0], 1)
+    attempts = [_commit(lake, "replies", "one", first, sizes[1], 1)]
+    if second:
+        attempts.append(_commit(lake, "replies", "two", second, sizes[2], 2))
+    at_once = read_replies(rows, [attempt.read(REPLY_COLUMNS).to_pylist() for attempt in attempts], "lines", "off")
+    some = Readings(captions, attempts, "lines", "off")
+    found = [reading for start in range(0, len(some), sizes[3]) for reading in some.between(start, start + sizes[3])]
+    assert found == at_once
+
+
+def test_rows_are_found_by_place_and_by_id_wherever_they_lie(lake: Lake) -> None:
+    rows = [{"pair_id": f"{i:032x}", "source": "s", "image_id": "i", "caption": f"c {i // 2}"} for i in range(10)]
+    captions = _commit(lake, "captions", "captions", rows, 3, 1)
+    held = Rows(captions, CAPTION_COLUMNS)
+    assert len(held) == 10
+    assert [dict(row) for row in held.between(2, 8)] == rows[2:8]
+    assert held.between(9, 20) == rows[9:]
+    for wanted in ([8, 1], [0], [9, 5, 2], []):
+        ids = [rows[i]["pair_id"] for i in wanted]
+        assert held.of([*ids, "nowhere"]) == {i: row for i, row in ((r["pair_id"], r) for r in rows) if i in ids}
+    assert dict(repeated(captions)) == {row["pair_id"]: row["caption"] for row in rows}
