@@ -24,6 +24,7 @@ from scot_core.config import Pipeline, ProfileName, StageName, last_stage, profi
 from scot_core.errors import ConfigError
 from scot_core.lake.generations import find, record
 from scot_core.lake.promotion import promote as put_into_use
+from scot_core.stages.recipes import settings_of
 from tasks.check import check_lake
 from tasks.generation import name_runs, summary_artifact, tell_of
 from tasks.states import in_words
@@ -63,8 +64,7 @@ def regenerate(
     stage = Stages(where, lake, last=last)
     try:
         _figure_2(stage, plan)
-        named = {"profile": profile_name, "overrides": overrides or [], "until": until}
-        made = record(place, stage.keys, {**named, **plan.model_dump(mode="json")})
+        made = record(place, stage.keys, settings_of(profile_name, overrides or [], until, plan))
         for generation in made[:1]:  # of several benchmarks, one: they measure the same Combiner
             if promote:
                 put_into_use(place, find(place, generation))
