@@ -78,7 +78,7 @@ async def set_up(late_s: int = LATE_S, stale_h: float = STALE_H) -> None:
 
 
 def _content(automation: Automation) -> dict[str, Any]:
-    content = automation.model_dump(mode="json", exclude={"id": True, "trigger": {"id"}})
+    content = automation.model_dump(exclude={"id": True, "trigger": {"id"}})
     return {**content, "enabled": True}  # who turned one off keeps it off until it is changed
 
 
