@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from scot.chosen import Chosen, Part
 from scot.lines import progress_on
@@ -89,16 +89,18 @@ def run(
     say(out, "scot run, profile ", (profile, "bold"), f", lake {place.url}")
     require_prefect()
     overrides = [*chosen.overrides, *_checked(chosen, place, pipeline, anyway=anyway).overrides]
+    from scot.finished import is_finished
     from scot.inline import Measured, run_inline
 
-    measured = Measured()
+    measured, settled = Measured(), with_overrides(profile_of(profile), overrides).asking_for(until)
     with progress_on(out) as bars:
-        cached = run_inline(
-            profile, overrides, until=until, lake=place.url, promote=promote, listeners=[bars, measured]
-        )
+        told = [bars, measured]
+        cached = not promote and is_finished(place, settled, profile, overrides, until, told)
+        if not cached:
+            cached = run_inline(profile, overrides, until=until, lake=place.url, promote=promote, listeners=told)
     if cached:
         say(out, "Everything was in the lake already; nothing was run.")
-    if pipeline.captions.source == "folder" and measured.combiners is not None:
+    elif pipeline.captions.source == "folder" and measured.combiners is not None:
         from scot.own import saturated
 
         if (warning := saturated(place, measured.combiners)) is not None:
@@ -113,10 +115,13 @@ def plan(
     captions: CaptionsOption = None,
     llm: LlmOption = None,
     set_: SetOption = None,
+    pairs: Annotated[int | None, Parameter(validator=validators.Number(gte=1))] = None,
     lake: LakeOption = None,
     json_: JsonOption = False,
 ) -> None:
     """What a profile would do and cost, and what is missing on this machine. Nothing is run.
+
+    `--pairs` plans for so many captioned images, each with one caption, whatever there is.
 
     Money is computed from the price table, GPU hours are bounds from below (arithmetic over the peak of one H100 or
     H200), hours of cores and disk come from measured and published sizes.
@@ -126,7 +131,9 @@ def plan(
     place, chosen = lake_at(lake), _chosen(captions, llm, set_)
     pipeline = with_overrides(profile_of(profile), chosen.overrides)
     checked, faults = _tried(place, pipeline)
-    made = make_plan(place, with_overrides(pipeline, checked.overrides), checked.pairs, last_stage(None, profile))
+    made = make_plan(
+        place, with_overrides(pipeline, checked.overrides), checked.pairs, last_stage(None, profile), pairs
+    )
     made = replace(made, missing=[*made.missing, *(f for f in faults if f"captions: {f}" not in made.missing)])
     if json_:
         print(json.dumps(made.as_json()))

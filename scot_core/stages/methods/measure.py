@@ -16,7 +16,6 @@ from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.fingerprint import fingerprint
 from scot_core.methods import Compose, Method
 from scot_core.metrics import Floats
-from scot_core.retrieval import top_k
 from scot_core.stages.benchmark.measure import submissions_of
 from scot_core.stages.benchmark.measure_catalogue import WEIGHT_SAMPLE
 from scot_core.stages.methods.exams import Exam, Opened
@@ -97,6 +96,8 @@ class MeasureMethod(Step):
 
     def _timed(self, opened: Opened, compose: Compose) -> dict[str, float]:
         """Milliseconds of some queries, spread over the benchmark, each asked alone."""
+        from scot_core.retrieval import top_k
+
         count = len(opened.benchmark.queries)
         places = np.unique(np.linspace(0, count - 1, min(count, self.config.timed)).astype(int)).tolist()
         top_k(compose(opened.alone(places[0], self._known)), opened.gallery, _FOUND)  # warm
