@@ -67,6 +67,9 @@ CATALOGUE_PER_SECOND: Final = {  # profile catalogue on two cores: rows or steps
 FITTED_PER_SECOND: Final = {"images": 55.0, "steps": 10.0, "from nothing": 3.5}  # stage fit, EfficientNet-Lite0, a core
 FEATURES: Final = 3056  # numbers that it gives for a picture
 
+REPLY_BYTES: Final = 58  # of a row of replies, and of triplets or rejects, compressed: profile catalogue
+TRIPLET_BYTES: Final = 60
+
 # ---- published sizes: images with captions and GB of the archives, from each data set's own site ----
 COCO_IMAGES: Final = {
     ("2017", "train"): 118_287,
