@@ -115,8 +115,10 @@ def probe(embed: EmbedConfig, found: Sample, lake: Lake | None = None) -> Probe 
 
     require_weights(embed)
     pictures, captions = [], []
-    for entry in islice(found.entries, 2 * PROBED):
-        data = load(found.reader.images, entry.path)
+    drawn = found.entries[: 2 * PROBED]
+    paths = _paths(found.reader, drawn)
+    for entry in drawn:
+        data = load(found.reader.images, paths.get(entry.image_id))
         if not isinstance(data, Bad):
             pictures.append(Image.open(io.BytesIO(data)))
             captions.append(entry.caption)
@@ -131,6 +133,13 @@ def probe(embed: EmbedConfig, found: Sample, lake: Lake | None = None) -> Probe 
     places = ranks(encoder.embed_texts(captions), encoder.embed_images(pictures), np.arange(len(captions)))
     k = max(1, min(10, len(captions) // 5))
     return Probe(len(captions), k, float((places == 0).mean()), float((places < k).mean()))
+
+
+def _paths(reader: Reader, entries: Sequence[Entry]) -> dict[str, str]:
+    """Where the images of some entries lie; some sources list them apart."""
+    known = {entry.image_id: entry.path for entry in entries}
+    listed = dict(reader.pictures()) if None in known.values() else {}
+    return {image_id: path for image_id, at in known.items() if (path := at or listed.get(image_id)) is not None}
 
 
 def require_weights(embed: EmbedConfig) -> None:

@@ -84,6 +84,7 @@ def test_published_captions_are_tried_as_well(table: Path, tmp_path: Path) -> No
     place = ["captions.source=coco", f"captions.coco.root={coco(tmp_path / 'coco')}"]
     checked = check(Lake(tmp_path / "lake"), with_overrides(Pipeline(), place))
     assert "the catalogue's teacher knows the catalogue's captions only" in checked.faults[0]
+    assert [part.name for part in checked.parts[:2]] == ["captions", "encoder"] and "among 18" in checked.parts[1].why
     with pytest.raises(ModelError, match="no hub is reached"):
         check(Lake(tmp_path / "lake"), with_overrides(Pipeline(), [*place, "embed.encoder=blip2"]))
 
