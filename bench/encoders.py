@@ -33,7 +33,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from scot_core.encoders import Precision
 from scot_core.encoders.decoding import embed_pictures
-from scot_core.encoders.pretrained import ROWS, PretrainedEncoder
+from scot_core.encoders.pretrained import PretrainedEncoder
+from scot_core.encoders.rows import ROWS
 from scot_core.encoders.spec import EncoderSpec
 
 COCO_SIZE = (640, 480)

@@ -111,7 +111,7 @@ def tf32() -> Iterator[None]:
 
 def graphed(step: Step) -> Step:
     """The step as one CUDA graph."""
-    stream = torch.cuda.Stream()
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     with torch.cuda.stream(stream):
         for _ in range(3):
             step()
@@ -124,7 +124,11 @@ def graphed(step: Step) -> Step:
 
 def on_gpu(dim: int, projection: int, hidden: int, batch: int) -> None:
     def waited(step: Step) -> Step:
-        return lambda: (step(), torch.cuda.synchronize())
+        def done() -> None:
+            step()
+            torch.cuda.synchronize()
+
+        return done
 
     bfloat16 = torch.autocast("cuda", dtype=torch.bfloat16, cache_enabled=False)
     ways: dict[str, Step] = {}

@@ -9,11 +9,11 @@ from flows.common import Recorder, ended, open_lake
 from scot_core.config import EmbedConfig, MethodsConfig, PublishedConfig
 from scot_core.stages import recipes
 from tasks.artifacts import benchmark_artifact
-from tasks.states import gated
+from tasks.states import in_words
 
 
 @flow(name="scot", flow_run_name="benchmark {config.name}")
-@gated
+@in_words
 def benchmark(
     config: PublishedConfig,
     combiner: str | None = None,

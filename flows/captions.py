@@ -8,11 +8,11 @@ from prefect.client.schemas.objects import State
 from flows.common import Recorder, ended, open_lake
 from scot_core.config import CaptionsConfig
 from scot_core.stages.captions import captions as recipe
-from tasks.states import gated
+from tasks.states import in_words
 
 
 @flow(name="scot", flow_run_name="captions of {config.source}")
-@gated
+@in_words
 def captions(config: CaptionsConfig = CaptionsConfig(), lake: str | None = None) -> State:
     """Write tables `captions` and, for the catalogue, `galleries`.
 

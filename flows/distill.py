@@ -9,9 +9,11 @@ from flows.common import Recorder, ended, open_lake
 from flows.inputs import for_distill
 from scot_core.config import DistillConfig, EmbedConfig
 from scot_core.stages.distill import distill as recipe
+from tasks.states import in_words
 
 
 @flow(name="scot", flow_run_name="distill with method {config.method}")
+@in_words
 def distill(
     config: DistillConfig = DistillConfig(),
     encoder: EmbedConfig | None = None,

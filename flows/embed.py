@@ -10,11 +10,11 @@ from flows.inputs import for_embed, for_fitted
 from scot_core.config import EmbedConfig
 from scot_core.stages.embed import embed as recipe
 from scot_core.stages.recipes import using
-from tasks.states import gated
+from tasks.states import in_words
 
 
 @flow(name="scot", flow_run_name="embed with {config.encoder}")
-@gated
+@in_words
 def embed(
     config: EmbedConfig = EmbedConfig(),
     captions: str | None = None,

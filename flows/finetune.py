@@ -9,11 +9,11 @@ from flows.common import Recorder, ended, open_lake
 from flows.inputs import for_finetune
 from scot_core.config import FinetuneConfig
 from scot_core.stages.finetune import finetune as recipe
-from tasks.states import gated
+from tasks.states import in_words
 
 
 @flow(name="scot", flow_run_name="finetune {config.base}")
-@gated
+@in_words
 def finetune(
     config: FinetuneConfig = FinetuneConfig(),
     captions: str | None = None,

@@ -9,9 +9,11 @@ from flows.common import Recorder, ended, open_lake
 from flows.inputs import for_mining
 from scot_core.config import FitConfig, GenerateConfig
 from scot_core.stages.fit import fit as recipe
+from tasks.states import in_words
 
 
 @flow(name="scot", flow_run_name="fit {config.image_tower}")
+@in_words
 def fit(
     config: FitConfig = FitConfig(),
     generate: GenerateConfig = GenerateConfig(),

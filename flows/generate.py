@@ -11,11 +11,11 @@ from flows.keys import api_key
 from scot_core.config import GenerateConfig
 from scot_core.stages.generate import generate as recipe
 from tasks.artifacts import samples_artifact
-from tasks.states import gated
+from tasks.states import in_words
 
 
 @flow(name="scot", flow_run_name="generate, {config.how}")
-@gated
+@in_words
 def generate(
     config: GenerateConfig = GenerateConfig(),
     captions: str | None = None,

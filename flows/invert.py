@@ -10,9 +10,11 @@ from flows.inputs import for_invert
 from flows.keys import api_key
 from scot_core.config import EmbedConfig, InvertConfig
 from scot_core.stages.invert import invert as recipe
+from tasks.states import in_words
 
 
 @flow(name="scot", flow_run_name="invert images in {config.steps} steps")
+@in_words
 def invert(
     config: InvertConfig = InvertConfig(),
     encoder: EmbedConfig | None = None,

@@ -10,9 +10,11 @@ from scot_core.config import MethodsConfig
 from scot_core.stages import recipes
 from scot_core.stages.methods import BASELINE
 from tasks.artifacts import methods_artifact
+from tasks.states import in_words
 
 
 @flow(name="scot", flow_run_name="methods against {against}")
+@in_words
 def methods(
     config: MethodsConfig = MethodsConfig(),
     combiners: str | None = None,

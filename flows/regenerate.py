@@ -24,13 +24,14 @@ from scot_core.config import Pipeline, ProfileName, StageName, last_stage, profi
 from scot_core.errors import ConfigError
 from scot_core.lake.generations import find, record
 from scot_core.lake.promotion import promote as put_into_use
+from scot_core.stages.recipes import settings_of
 from tasks.check import check_lake
 from tasks.generation import name_runs, summary_artifact, tell_of
-from tasks.states import gated
+from tasks.states import in_words
 
 
 @flow(name="scot", flow_run_name="regenerate {profile_name}")
-@gated
+@in_words
 def regenerate(
     profile_name: ProfileName = "catalogue",
     overrides: list[str] | None = None,
@@ -63,13 +64,13 @@ def regenerate(
     stage = Stages(where, lake, last=last)
     try:
         _figure_2(stage, plan)
-        named = {"profile": profile_name, "overrides": overrides or [], "until": until}
-        made = record(place, stage.keys, {**named, **plan.model_dump(mode="json")})
-        if promote:
-            put_into_use(place, find(place, made[0]))
-        name_runs([ran.run for ran in stage.ran], made[0])
-        if last == last_stage(None, profile_name) and not stage.cached:
-            tell_of(made[0])
+        made = record(place, stage.keys, settings_of(profile_name, overrides or [], until, plan))
+        for generation in made[:1]:  # of several benchmarks, one: they measure the same Combiner
+            if promote:
+                put_into_use(place, find(place, generation))
+            name_runs([ran.run for ran in stage.ran], generation)
+            if last == last_stage(None, profile_name) and not stage.cached:
+                tell_of(generation)
         return stage.ended()
     finally:
         summary_artifact(place, stage.ran, stage.keys)

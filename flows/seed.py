@@ -10,11 +10,11 @@ from flows.inputs import for_seed
 from flows.keys import api_key
 from scot_core.config import SeedConfig
 from scot_core.stages.seed import seed as recipe
-from tasks.states import gated
+from tasks.states import in_words
 
 
 @flow(name="scot", flow_run_name="seed: {config.count} from {config.endpoint.model}")
-@gated
+@in_words
 def seed(config: SeedConfig = SeedConfig(), captions: str | None = None, lake: str | None = None) -> State:
     """Write tables `replies`, `rejects` and `triplets` (kind seed) from `captions`, by default the newest.
 

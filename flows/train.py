@@ -10,11 +10,11 @@ from flows.inputs import for_train
 from scot_core.config import BenchmarkConfig, TrainConfig
 from scot_core.stages import recipes
 from tasks.artifacts import benchmark_artifact
-from tasks.states import gated
+from tasks.states import in_words
 
 
 @flow(name="scot", flow_run_name="train with loss {config.loss}")
-@gated
+@in_words
 def train(
     config: TrainConfig = TrainConfig(),
     benchmark: BenchmarkConfig = BenchmarkConfig(),

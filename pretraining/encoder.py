@@ -36,8 +36,9 @@ from pretraining.encoder_batches import FAMILY, Batch, Pixels, batches, draw_dis
 from pretraining.encoder_texts import CONCEPTS, full_caption, vocabulary
 from scot_core import checkpoint
 from scot_core.catalogue.world import Product
-from scot_core.encoders.catalogue import WEIGHTS, CatalogueConfig, DualEncoder
+from scot_core.encoders.catalogue import DualEncoder
 from scot_core.encoders.catalogue_image import normalise
+from scot_core.encoders.catalogue_spec import WEIGHTS, CatalogueConfig
 from scot_core.encoders.catalogue_text import Tokeniser
 from scot_core.errors import ConfigError
 from scot_core.lake.fingerprint import digest

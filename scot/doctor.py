@@ -15,6 +15,7 @@ from scot_core.config import PUBLISHED
 from scot_core.config.settings import settings
 from scot_core.errors import ScotError
 from scot_core.lake import Lake
+from scot_core.llm.local.devices import gpus
 from scot_core.paper import Variant
 
 NEEDED_GB = 6.0
@@ -54,12 +55,10 @@ def _package(name: str) -> Finding:
 
 
 def _device() -> Finding:
-    import torch
-
-    if not torch.cuda.is_available():
+    found = gpus()
+    if not found:
         return Finding("device", True, f"CPU, {os.cpu_count()} cores (profile catalogue is made for that)")
-    gpu = torch.cuda.get_device_properties(0)
-    return Finding("device", True, f"{torch.cuda.device_count()} x {gpu.name}, {gpu.total_memory / 1e9:.0f} GB")
+    return Finding("device", True, f"{len(found)} x {found[0].name}, {found[0].gigabytes:.0f} GB")
 
 
 def _memory() -> Finding:

@@ -11,6 +11,7 @@ from scot.plan.needs import encoder_missing, towers_missing
 from scot.plan.state import look
 from scot_core.config import EmbedConfig, FitConfig, Pipeline
 from scot_core.lake import Dataset, Lake
+from scot_core.llm.local.devices import gpus
 
 BEST_FIRST = ("siglip2", "clip-l14", "blip2", "blip", "clip-b32")
 ALONE = 0.02  # a modality that weighs less is not looked at
@@ -43,9 +44,7 @@ def of_captions(captions: str, given: Sequence[str], llm: str | None) -> Chosen:
 
 def _encoder(named: Mapping[str, str]) -> tuple[list[str], Part]:
     """A published encoder where there is one, else one that is fitted to the captions. `named`: settings given."""
-    import torch
-
-    order = BEST_FIRST if torch.cuda.is_available() else BEST_FIRST[::-1]
+    order = BEST_FIRST if gpus() else BEST_FIRST[::-1]
     here = [name for name in order if encoder_missing(EmbedConfig(encoder=name)) is None]
     if here:
         part = Part("encoder", here[0], "a published encoder whose weights are on this machine")

@@ -21,6 +21,7 @@ from scot_core.captions.reader import Reader
 from scot_core.captions.sources import readers_of
 from scot_core.catalogue import grammar
 from scot_core.config import CaptionsConfig, EmbedConfig, Pipeline
+from scot_core.encoders.rows import ROWS
 from scot_core.errors import DataError, ModelError
 from scot_core.lake import Lake
 from scot_core.llm import Reply
@@ -160,8 +161,6 @@ def hub_is_reached() -> bool:
 
 def chance_fault(embed: EmbedConfig, probed: Probe) -> str:
     """What is said about an encoder that is at chance."""
-    from scot_core.encoders.pretrained import ROWS
-
     others = [name for name in ROWS if name != embed.encoder]
     return (
         f"encoder {embed.encoder} is near chance on these pictures: it {probed}. Nothing that is trained on it can "

@@ -184,6 +184,10 @@ def show_plan(to: Console, plan: Plan, profile: str) -> None:
             say(to, f"{state.stage}: {state.detail}")
     if plan.prompts:
         _show_prompts(to, plan)
+    if plan.methods:
+        say(to, ("\nmethods", "bold"))
+    for sentence in plan.methods:
+        say(to, f"  - {sentence}")
     say(to, ("\nmissing on this machine", "bold") if plan.missing else "\nnothing is missing on this machine")
     for sentence in plan.missing:
         say(to, f"  - {sentence}")

@@ -89,16 +89,18 @@ def run(
     say(out, "scot run, profile ", (profile, "bold"), f", lake {place.url}")
     require_prefect()
     overrides = [*chosen.overrides, *_checked(chosen, place, pipeline, anyway=anyway).overrides]
+    from scot.finished import is_finished
     from scot.inline import Measured, run_inline
 
-    measured = Measured()
+    measured, settled = Measured(), with_overrides(profile_of(profile), overrides).asking_for(until)
     with progress_on(out) as bars:
-        cached = run_inline(
-            profile, overrides, until=until, lake=place.url, promote=promote, listeners=[bars, measured]
-        )
+        told = [bars, measured]
+        cached = not promote and is_finished(place, settled, profile, overrides, until, told)
+        if not cached:
+            cached = run_inline(profile, overrides, until=until, lake=place.url, promote=promote, listeners=told)
     if cached:
         say(out, "Everything was in the lake already; nothing was run.")
-    if pipeline.captions.source == "folder" and measured.combiners is not None:
+    elif pipeline.captions.source == "folder" and measured.combiners is not None:
         from scot.own import saturated
 
         if (warning := saturated(place, measured.combiners)) is not None:

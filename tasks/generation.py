@@ -35,10 +35,10 @@ class Ran:
 @cosmetic
 def name_runs(runs: Sequence[UUID | None], generation: str) -> None:
     """The generation into the names of the run that this is called in, and of others."""
-    context = FlowRunContext.get()
-    own = None if context is None or context.flow_run is None else context.flow_run.id
+    if (own := FlowRunContext.get()) is None or own.flow_run is None:
+        return
     with get_client(sync_client=True) as client:
-        for run in (own, *runs):
+        for run in (own.flow_run.id, *runs):
             if run is not None and generation not in (name := client.read_flow_run(run).name):
                 client.update_flow_run(run, name=f"{name}, {generation}")
 
@@ -53,6 +53,8 @@ def tell_of(generation: str) -> None:
 @cosmetic
 def summary_artifact(lake: Lake, ran: Sequence[Ran], keys: Sequence[str]) -> None:
     """One page for the run that this is called in: stages, rows, cost, rejects, scores, lineage."""
+    if FlowRunContext.get() is None:
+        return
     made = ended_in(lake, keys)
     text = "\n".join([*_stages(ran), *(line for generation in made for line in _page(generation))])
     words = ", ".join(generation.id for generation in made) or "nothing was made"
@@ -63,7 +65,7 @@ def _stages(ran: Sequence[Ran]) -> Iterator[str]:
     yield from ("| stage | ended as | run |", "| --- | --- | --- |")
     for one in ran:
         link = None if one.run is None else url_for("flow-run", one.run)
-        shown = "" if one.run is None else f"[{one.run}]({link})" if link else str(one.run)
+        shown = "" if one.run is None else f"[its run]({link})" if link else str(one.run)
         said = "" if one.state.is_completed() or not one.state.message else f": {one.state.message}"
         ended = "Cached" if is_cached(one.state) else f"{one.state.name}{said}"
         yield f"| {one.stage} | {markdown(ended)} | {shown} |"
@@ -72,8 +74,10 @@ def _stages(ran: Sequence[Ran]) -> Iterator[str]:
 def _page(generation: Generation) -> Iterator[str]:
     yield from ("", f"## {generation.id}", "")
     yield f"Ends in {generation.root.name}; {generation.usd:.2f} USD were paid for its replies."
-    yield from ("", "| dataset | rows in | out | rejected | seconds | tokens | USD | made from |", f"|{' --- |' * 8}")
+    yield from ("", "| dataset | rows in | out | rejected | seconds | tokens | USD |", f"|{' --- |' * 7}")
     yield from map(_row, generation.members)
+    yield from ("", "Made from:", "")
+    yield from (f"- {d.name} from {', '.join(map(str, d.inputs))}" for d in generation.members if d.inputs)
     figures = {
         **{f"{name}, percent": f"{value:.2f}" for name, value in main_scores(generation.of("benchmarks")).items()},
         **{f"{name}, percent": f"{value:.1f}" for name, value in quality_of(generation).items()},
@@ -87,4 +91,4 @@ def _row(dataset: Dataset) -> str:
     rows, usage = dataset.manifest.rows, dataset.usage
     tokens = usage.prompt_tokens + usage.completion_tokens
     counts = f"{rows.given:,} | {rows.out:,} | {rows.rejected:,} | {usage.seconds:,.1f} | {tokens:,} | {usage.usd:.2f}"
-    return f"| {dataset.name} | {counts} | {', '.join(map(str, dataset.inputs))} |"
+    return f"| {dataset.name} | {counts} |"

@@ -35,20 +35,28 @@ def completed(message: str, *, cached: bool) -> State:
     return Completed(name=CACHED if cached else None, message=message)
 
 
-def gated(flow: Callable[P, State]) -> Callable[P, State]:
-    """A flow that ends in a state named `Gate` where a gate of its configuration stops it, with the gate's words."""
+def in_words(flow: Callable[P, State]) -> Callable[P, State]:
+    """A flow that ends with the words of what Scot raises on purpose, in a state named `Gate` where a gate stopped it.
+
+    Prefect's own way is a page of traceback before them.
+    """
 
     @functools.wraps(flow)
     def run(*args: P.args, **kwargs: P.kwargs) -> State:
         try:
             return flow(*args, **kwargs)
-        except GateError as error:
-            return Failed(name=GATE, message=str(error), data=error)
+        except ScotError as error:
+            return failed(error)
 
     # Prefect reads types where a function was written, which for this one is here
     vars(run).update(__signature__=inspect.signature(flow, eval_str=True))
     run.__annotations__ = inspect.get_annotations(flow, eval_str=True)
     return run
+
+
+def failed(error: ScotError) -> State:
+    """How a run ends that fails for a reason that is known."""
+    return Failed(name=GATE if isinstance(error, GateError) else None, message=str(error), data=error)
 
 
 def is_cached(state: State) -> bool:

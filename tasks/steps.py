@@ -17,13 +17,14 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 
+from scot_core.errors import ScotError
 from scot_core.stages.progress import LISTENERS, Meter, Stopped, tell
 from scot_core.stages.step import Committed, Step, Work
 from tasks import assets
 from tasks.progress import ProgressArtifact
 from tasks.said import Said
 from tasks.spread import Hands, hands_of
-from tasks.states import completed, failure_of
+from tasks.states import completed, failed, failure_of
 
 # Of one step at most, unless more shards are worked on at once: a page with thousands of them shows nothing.
 TASK_RUNS = 64
@@ -40,8 +41,10 @@ def run_shards(hands: Hands, shards: range, name: str, which: str, meter: Meter)
     """A few shards, one after the other; ends as `Cached` where they are in the lake already."""
     try:
         worked = [hands.run(shard, meter.tick) for shard in shards]
-    except BaseException:
+    except BaseException as error:
         meter.stop()  # what fails one shard, a dead endpoint say, must not be waited for once a shard
+        if isinstance(error, ScotError):
+            return failed(error)
         raise
     return None if any(worked) else completed("these parts are in the lake", cached=True)
 

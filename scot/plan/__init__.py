@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from scot.plan.methods import methods_left
 from scot.plan.needs import missing
 from scot.plan.state import State, look, stages_to
 from scot.plan.work import Known, StageWork, work
@@ -32,6 +33,8 @@ class Plan:
     """The same captions as the tuned model gets them."""
     captions_from: str
     missing: Sequence[str]
+    methods: Sequence[str] = ()
+    """How far the comparison of methods is."""
 
     @property
     def left(self) -> list[StageWork]:
@@ -49,6 +52,7 @@ class Plan:
             "local_prompts": self.local_prompts,
             "captions_from": self.captions_from,
             "missing": self.missing,
+            "methods": self.methods,
         }
 
 
@@ -78,6 +82,7 @@ def make_plan(
         [local_prompt(caption) for caption in captions],
         origin,
         missing(pipeline, [stage for stage in works if stage.stage not in over], lake.url, stages),
+        list(methods_left(lake)),
     )
 
 

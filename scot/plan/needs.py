@@ -14,11 +14,11 @@ from scot_core.config import PUBLISHED, STAGES, EmbedConfig, FinetuneConfig, Fit
 from scot_core.config.settings import settings
 from scot_core.encoders import spec_of
 from scot_core.encoders import weights as encoder_weights
-from scot_core.encoders.halves import folders
 from scot_core.encoders.names import TO_FIT
-from scot_core.encoders.pretrained import ROWS
+from scot_core.encoders.rows import ROWS
 from scot_core.errors import ScotError
 from scot_core.llm.local import weights as llm_weights
+from scot_core.llm.local.devices import gpus
 
 GPU_GB, CPU_GB = 16, 6  # memory for a 7-billion-parameter model in 4 bits and its batch; for the small profiles
 CPU_WILL_DO = 1.0  # seconds at a GPU's peak are hours of a few cores, which reach some ten-thousandth of it
@@ -90,6 +90,8 @@ def towers_missing(fit: FitConfig) -> str | None:
     """What an encoder that is to be fitted lacks on this machine, and how to get it; None where nothing."""
     if fit.is_from_nothing:
         return None
+    from scot_core.encoders.halves import folders  # loads torch
+
     absent = [name for name in (fit.image_tower, fit.text_tower) if not folders.is_here(name)]
     if not absent:
         return None
@@ -104,6 +106,8 @@ def encoder_missing(embed: EmbedConfig) -> str | None:
         return None
     try:
         spec_of(embed.encoder, revision=embed.revision, pooling=embed.pooling, precision=embed.precision)
+        if embed.is_shipped:
+            return None
         row = ROWS.get(embed.encoder)
         if row is None:
             return None
@@ -123,16 +127,12 @@ def _in_cache(hub: str, revision: str) -> bool:
 
 
 def _machine(pipeline: Pipeline, works: Sequence[StageWork], lake_url: str) -> Iterator[str]:
-    import torch
-
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     if memory < CPU_GB:
         yield f"memory: {memory:.0f} GB here, {CPU_GB} GB needed"
     seconds = 3600 * sum(work.gpu_hours or 0 for work in works)
-    if seconds > CPU_WILL_DO and not torch.cuda.is_available():
-        yield f"GPU: none here; the stages above need at least {seconds / 60:.1f} minutes of one"
-    elif seconds > CPU_WILL_DO and (room := torch.cuda.get_device_properties(0).total_memory / 1e9) < GPU_GB:
-        yield f"GPU: {room:.0f} GB of memory, {GPU_GB} GB needed"
+    if seconds > CPU_WILL_DO:
+        yield from _gpu(seconds)
     if "://" not in lake_url:
         place = Path(lake_url).resolve()
         while not place.exists():
@@ -140,3 +140,11 @@ def _machine(pipeline: Pipeline, works: Sequence[StageWork], lake_url: str) -> I
         needed, free = sum(work.disk_gb for work in works), shutil.disk_usage(place).free / 1e9
         if free < needed:
             yield f"disk: {free:.0f} GB free at {place}, {needed:.0f} GB needed"
+
+
+def _gpu(seconds: float) -> Iterator[str]:
+    found = gpus()
+    if not found:
+        yield f"GPU: none here; the stages above need at least {seconds / 60:.1f} minutes of one"
+    elif (room := found[0].gigabytes) < GPU_GB:
+        yield f"GPU: {room:.0f} GB of memory, {GPU_GB} GB needed"

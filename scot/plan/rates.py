@@ -60,8 +60,8 @@ CATALOGUE_PER_SECOND: Final = {  # profile catalogue on two cores: rows or steps
     "texts": 8300.0,
     "train": 32.0,
     "phrases": 200.0,
-    "invert": 1600.0,  # images times steps
-    "distill": 8.0,
+    "invert": 2400.0,  # images times steps, of one core
+    "distill": 11.0,  # of one core
 }
 
 FITTED_PER_SECOND: Final = {"images": 55.0, "steps": 10.0, "from nothing": 3.5}  # stage fit, EfficientNet-Lite0, a core

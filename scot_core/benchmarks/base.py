@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from scot_core.errors import ConfigError, DataError, ShapeError
 from scot_core.metrics import Floats, bootstrap_interval
-from scot_core.vectors import unit
 
 Indices = NDArray[np.int64]
 
@@ -196,6 +194,8 @@ class Benchmark(ABC):
                 raise ShapeError(
                     f"{self.name} {self.split} has {rows} rows of {what} vectors, (N, D), but was given {shape}"
                 )
+        from scot_core.vectors import unit  # loads torch
+
         queries = unit(f"{self.name} query vectors", query_vectors)
         return queries, unit(f"{self.name} gallery", gallery_vectors)
 
@@ -243,7 +243,7 @@ class Benchmark(ABC):
 
 def numpy_of(table: Any) -> Any:
     """A numpy table or torch tensor as numpy."""
-    return table.cpu().numpy() if isinstance(table, torch.Tensor) else table
+    return table if isinstance(table, np.ndarray) else table.cpu().numpy()
 
 
 def _nanmean(values: Floats) -> float:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scot_core import retrieval
 from scot_core.errors import ConfigError, ShapeError
 from scot_core.metrics import recall_at
-from scot_core.vectors import Vectors, unit
+
+if TYPE_CHECKING:  # loads torch
+    from scot_core.vectors import Vectors
 
 
 def image_only(image: Vectors, text: Vectors) -> Vectors:
@@ -44,7 +46,7 @@ def check_pairs(image: Vectors, text: Vectors, weight: float) -> None:
         raise ShapeError(f"image vectors are {image.shape}, text vectors {text.shape}; they must be pairs")
 
 
-Blend = Callable[[Vectors, Vectors, float], Vectors]
+Blend = Callable[["Vectors", "Vectors", float], "Vectors"]
 """Images and texts (N, D), and the text's weight in [0, 1] -> normalised (N, D)."""
 
 BASELINES: dict[str, Callable[[Vectors, Vectors], Vectors]] = {
@@ -66,6 +68,8 @@ def choose_weight(
     Images are searched, as in retrieval: with captions as the gallery, the gap between the modalities alone would
     decide. Equal recalls go to the weight that comes first in the grid.
     """
+    from scot_core import retrieval  # loads torch
+
     if not len(grid):
         raise ConfigError("choose_weight needs at least one weight to try")
     images = _unit("gallery", gallery)
@@ -75,5 +79,7 @@ def choose_weight(
 
 
 def _unit(name: str, table: Vectors) -> Vectors:
+    from scot_core.vectors import unit  # loads torch
+
     scaled: Vectors = unit(f"{name} vectors", table)
     return scaled

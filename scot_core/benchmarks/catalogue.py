@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from scot_core import retrieval
 from scot_core.benchmarks.base import Benchmark, Indices, Query, numpy_of
 from scot_core.catalogue.queries import CatalogueQueries, make
 from scot_core.catalogue.world import SPLITS
@@ -35,6 +34,8 @@ class Catalogue(Benchmark):
         return present | {"all": np.arange(len(self.queries))}
 
     def _measure(self, queries: Any, gallery: Any) -> dict[str, Floats]:
+        from scot_core import retrieval  # loads torch
+
         targets = self.target_indices()
         _, found = retrieval.top_k(queries, gallery, max(*RECALL_AT, *PRECISION_AT))
         ranks = self.target_ranks(numpy_of(found))

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from scot_core import retrieval
 from scot_core.benchmarks.base import Benchmark, Query, numpy_of
 from scot_core.benchmarks.files import Annotation, entries, read_json
 from scot_core.benchmarks.submission import Expected, check_lists
@@ -45,6 +44,8 @@ class CIRCO(Benchmark):
     name = "circo"
 
     def _measure(self, queries: Any, gallery: Any) -> dict[str, Floats]:
+        from scot_core import retrieval  # loads torch
+
         best = numpy_of(retrieval.top_k(queries, gallery, max(AT))[1])
         ranks, target = self.target_ranks(best), self.target_indices()[:, :1]
         positives = np.array([len(query.targets) for query in self.queries])
@@ -59,6 +60,8 @@ class CIRCO(Benchmark):
 
     def _submission(self, queries: Any, gallery: Any) -> dict[str, Any]:
         """The file of the evaluation server: for each query id its 50 best COCO ids (integers)."""
+        from scot_core import retrieval  # loads torch
+
         _, best = retrieval.top_k(queries, gallery, SUBMITTED)
         content = {
             query.id: [int(self.gallery[i]) for i in row]

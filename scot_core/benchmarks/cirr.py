@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from scot_core import retrieval
 from scot_core.benchmarks.base import Benchmark, Query, numpy_of
 from scot_core.benchmarks.files import Annotation, entries, read_json
 from scot_core.benchmarks.submission import Expected, check_lists
@@ -34,6 +33,8 @@ class CIRR(Benchmark):
     name = "cirr"
 
     def _measure(self, queries: Any, gallery: Any) -> dict[str, Floats]:
+        from scot_core import retrieval  # loads torch
+
         targets = self.target_indices()[:, 0]
         ranks = numpy_of(retrieval.ranks(queries, gallery, targets, exclude=self.reference_indices()))
         order = numpy_of(retrieval.order_within(queries, gallery, self.subset_indices()))
@@ -44,6 +45,8 @@ class CIRR(Benchmark):
 
     def _submission(self, queries: Any, gallery: Any) -> dict[str, Any]:
         """The two files of the evaluation server: `version` and `metric`, and for each pair id its image names."""
+        from scot_core import retrieval  # loads torch
+
         _, best = retrieval.top_k(queries, gallery, SUBMITTED["recall"] + 1)
         order = retrieval.order_within(queries, gallery, self.subset_indices())
         files: dict[str, Any] = {}

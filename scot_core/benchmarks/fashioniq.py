@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scot_core import retrieval
 from scot_core.benchmarks.base import Benchmark, Indices, Query, numpy_of
 from scot_core.benchmarks.files import entries, id_list
 from scot_core.errors import ConfigError, DataError
@@ -59,6 +58,8 @@ class FashionIQ(Benchmark):
         return self._category if split == "all" else None
 
     def _measure(self, queries: Any, gallery: Any) -> dict[str, Floats]:
+        from scot_core import retrieval  # loads torch
+
         ranks = np.full(len(self.queries), -1, dtype=np.int64)
         for category, ids in self._galleries.items():
             members = np.array([self.index[image] for image in ids if image in self.index], dtype=np.int64)

@@ -20,7 +20,6 @@ from typing import Any, Final
 import numpy as np
 import pyarrow.parquet as pq
 
-from scot_core import retrieval
 from scot_core.benchmarks.base import Benchmark, Indices, Query, numpy_of
 from scot_core.benchmarks.recalls import recalls
 from scot_core.captions.directory import Directory
@@ -79,6 +78,8 @@ class Own(Benchmark):
         return of | {"all": np.arange(len(self.queries))}
 
     def _measure(self, queries: Any, gallery: Any) -> dict[str, Floats]:
+        from scot_core import retrieval  # loads torch
+
         values = recalls(self, queries, gallery)
         if any(query.subset for query in self.queries):
             best = numpy_of(retrieval.order_within(queries, gallery, self.subset_indices()))[:, :1]

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from scot_core import retrieval
 from scot_core.benchmarks.base import Benchmark, numpy_of
 from scot_core.metrics import Floats, recall_at
 
@@ -15,6 +14,8 @@ RECALL_AT: Final = (1, 5, 10)
 
 def recalls(benchmark: Benchmark, queries: Any, gallery: Any) -> dict[str, Floats]:
     """R@1/5/10 as fractions: whether any target is among the first k images that are not the reference."""
+    from scot_core import retrieval  # loads torch
+
     best = numpy_of(retrieval.top_k(queries, gallery, max(RECALL_AT) + 1)[1])
     is_reference = best == benchmark.reference_indices()[:, None]
     order = np.argsort(is_reference, axis=1, kind="stable")  # the reference last, the others as they are

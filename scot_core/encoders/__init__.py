@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
-from scot_core.encoders.spec import Encoder, EncoderSpec, require_same
+from scot_core.encoders.spec import Encoder, EncoderSpec, Precision, require_same
 from scot_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from scot_core.lake import Lake
 
 __all__ = ["Encoder", "EncoderSpec", "Precision", "load", "load_as", "names", "spec_of"]
-
-Precision = Literal["float32", "bfloat16", "float16"]
 
 # Which module knows which encoder; torch loads only when one is asked for.
 _PRETRAINED: Final = "scot_core.encoders.pretrained"
@@ -26,6 +25,12 @@ _MODULES: Final = {
     "siglip2": _PRETRAINED,
     "lavis-blip2": "scot_core.encoders.lavis",
 }
+# Which knows its spec, without torch.
+_ROWS: Final = "scot_core.encoders.rows"
+_SPECS: Final = {
+    "catalogue": "scot_core.encoders.catalogue_spec",
+    "fitted": "scot_core.encoders.fitted_spec",
+} | {name: _ROWS for name, module in _MODULES.items() if module == _PRETRAINED}
 
 
 def names() -> tuple[str, ...]:
@@ -82,16 +87,16 @@ def spec_of(
     lake: Lake | None = None,
 ) -> EncoderSpec:
     """The spec of what `load` would give, without loading or downloading weights. Raises what `load` raises."""
-    module, where = _module(name, lake)
+    module, where = _module(name, lake, _SPECS)
     spec: EncoderSpec = module.spec_of(name, revision=revision, pooling=pooling, precision=precision, **where)
     return spec
 
 
-def _module(name: str, lake: Lake | None) -> tuple[Any, dict[str, Any]]:
-    """The module that knows an encoder, and what else it is told."""
+def _module(name: str, lake: Lake | None, others: Mapping[str, str] | None = None) -> tuple[Any, dict[str, Any]]:
+    """The module that knows an encoder, one of `others` before its own, and what else it is told."""
     kind, sign, _ = name.partition(":")
     if kind == "fitted":
-        return import_module("scot_core.encoders.fitted"), {"lake": lake}
+        return import_module((others or {}).get(kind, "scot_core.encoders.fitted")), {"lake": lake}
     if kind == "tower" and sign:
         return import_module("scot_core.encoders.halves"), {}
     if name not in _MODULES:
@@ -99,4 +104,4 @@ def _module(name: str, lake: Lake | None) -> tuple[Any, dict[str, Any]]:
             f"no encoder is called {name!r}; there is {', '.join(_MODULES)}, fitted (to the captions themselves) and "
             "fitted:<key>, of table encoders"
         )
-    return import_module(_MODULES[name]), {}
+    return import_module((others or {}).get(name, _MODULES[name])), {}

@@ -1,49 +1,26 @@
-"""The embedded encoder: about 0.9 million parameters that know the drawn catalogue.
-
-A directory of weights holds `model.safetensors` (float32), `config.json` (shapes and vocabulary) and
-`provenance.json` (how they were made). The weight file names the digest of its config, so the digest of the
-weight file, which is the encoder's revision, covers both.
-"""
+"""The embedded encoder: about 0.9 million parameters that know the drawn catalogue. `catalogue_spec` says which."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from scot_core.encoders import catalogue_image, catalogue_text
+from scot_core.encoders.catalogue_spec import CONFIG, SHIPPED, WEIGHTS, CatalogueConfig, read_config, spec_in, spec_of
 from scot_core.encoders.preprocessing import ImagePreprocessing, Pixels
 from scot_core.encoders.spec import EncoderSpec
 from scot_core.errors import ConfigError, ModelError
 from scot_core.lake.fingerprint import digest
 from scot_core.vectors import Vectors
 
-SHIPPED = Path(__file__).parent.parent / "catalogue" / "weights" / "encoder"
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
-
 _IMAGES_AT_ONCE, _TEXTS_AT_ONCE = 256, 256
-
-
-class CatalogueConfig(BaseModel):
-    """Shapes and vocabulary: everything needed to build the towers."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    vocabulary: tuple[str, ...]
-    dim: int = 128
-    image_size: int = 64
-    buckets: int = 2048
-    width: int = 96
-    layers: int = 2
-    heads: int = 4
 
 
 class DualEncoder(nn.Module):
@@ -68,48 +45,29 @@ class DualEncoder(nn.Module):
     @classmethod
     def load(cls, directory: Path) -> DualEncoder:
         """Raises `ModelError` when a file is missing, damaged or belongs to other weights."""
+        model = cls(read_config(directory))
         try:
-            raw = (directory / CONFIG).read_bytes()
-            model = cls(CatalogueConfig.model_validate_json(raw))
             with safe_open(directory / WEIGHTS, framework="pt") as file:
-                if (file.metadata() or {}).get("config") != digest(raw):
-                    raise ModelError(f"{directory / CONFIG} is not the config these weights were saved with")
                 model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-        except FileNotFoundError as error:
-            raise ModelError(
-                f"encoder weights are missing in {directory}: {error.filename or error}; make them with "
-                "`python -m pretraining.encoder --out DIR`"
-            ) from error
-        except (SafetensorError, ValidationError, RuntimeError) as error:
+        except (SafetensorError, RuntimeError) as error:
             raise ModelError(f"encoder weights in {directory} are damaged: {error}") from error
         return model
-
-
-def described(config: CatalogueConfig) -> dict[str, Any]:
-    """What a spec says of towers of these shapes."""
-    return {
-        "dim": config.dim,
-        "image_size": config.image_size,
-        "preprocessing": f"image: {catalogue_image.PREPROCESSING}; text: {catalogue_text.PREPROCESSING}",
-        "pooling": "image: mean and quarter maxima, projected; text: start token, projected",
-    }
 
 
 class CatalogueEncoder:
     """The frozen encoder on the CPU. No call changes it: no gradients, no batch statistics, no state."""
 
-    def __init__(self, model: DualEncoder, revision: str, spec: EncoderSpec | None = None) -> None:
-        """`spec` stands in place of the shipped weights' own, which has their `revision`."""
+    def __init__(self, model: DualEncoder, spec: EncoderSpec) -> None:
         self.model = model.eval().requires_grad_(False)
         self._preprocessing = ImagePreprocessing(model.config.image_size)
         self.tokenise = catalogue_text.Tokeniser(model.config.vocabulary, model.config.buckets)
-        self._spec = spec or EncoderSpec(name="catalogue", revision=revision, **described(model.config))
+        self._spec = spec
 
     @classmethod
     def from_directory(cls, directory: Path, spec: EncoderSpec | None = None) -> CatalogueEncoder:
         """Raises `ModelError` when the weights are missing or damaged."""
         model = DualEncoder.load(directory)
-        return cls(model, digest((directory / WEIGHTS).read_bytes()), spec)
+        return cls(model, spec or spec_in(directory, model.config))
 
     @property
     def spec(self) -> EncoderSpec:
@@ -168,22 +126,7 @@ def load(
 
     Raises `ConfigError` for another of them, `ModelError` for weights that are not those of `revision`.
     """
-    encoder = CatalogueEncoder.from_directory(SHIPPED)
-    spec = encoder.spec
-    if revision not in (None, spec.revision):
-        raise ModelError(f"the shipped encoder {name} has the weights {spec.revision}, not {revision}")
-    for what, asked, known in (
-        ("pooling", pooling, spec.pooling),
-        ("precision", precision, spec.precision),
-        ("device", device, "cpu"),
-    ):
-        if asked not in (None, known):
-            raise ConfigError(f"encoder {name} has no {what} {asked!r}; there is {known!r}")
-    return encoder
-
-
-def spec_of(
-    name: str = "catalogue", *, revision: str | None = None, pooling: str | None = None, precision: str | None = None
-) -> EncoderSpec:
-    """The shipped encoder's spec. Raises what `load` raises."""
-    return load(name, revision=revision, pooling=pooling, precision=precision).spec
+    spec_of(name, revision=revision, pooling=pooling, precision=precision)
+    if device not in (None, "cpu"):
+        raise ConfigError(f"encoder {name} has no device {device!r}; there is 'cpu'")
+    return CatalogueEncoder.from_directory(SHIPPED)

@@ -8,10 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scot_core.encoders.preprocessing import UPRIGHT_RGB
-
 CHANNELS = (16, 32, 64, 128)
-PREPROCESSING = f"{UPRIGHT_RGB}, bicubic to a square, (x / 255 - 0.5) * 3"
 
 
 def normalise(batch: Tensor) -> Tensor:

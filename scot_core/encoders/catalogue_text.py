@@ -18,11 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from scot_core.encoders.catalogue_spec import MAX_WORDS
 from scot_core.errors import ShapeError
-
-MAX_WORDS = 32
-"""Words of a text beyond this many are not read."""
-PREPROCESSING = f"lower case, letters and digits split into words, the first {MAX_WORDS}"
 
 _PAD, _START, UNKNOWN, _FIRST = 0, 1, 2, 3  # ids before those of the vocabulary
 _MAX_GRAMS = 20

@@ -9,11 +9,10 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 import torch
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -21,31 +20,14 @@ from torch.nn import functional
 
 from scot_core.encoders import halves
 from scot_core.encoders.catalogue import CatalogueEncoder
+from scot_core.encoders.fitted_spec import CONFIG, FOLDER, WEIGHTS, Shapes, dataset_of, has_towers, spec_of
 from scot_core.encoders.halves.pictures import ImageTower
-from scot_core.encoders.names import FITTED, TO_FIT, fitted_by
 from scot_core.encoders.preprocessing import Pixels
 from scot_core.encoders.spec import Encoder, EncoderSpec
-from scot_core.errors import ConfigError, ModelError
+from scot_core.errors import ModelError
 from scot_core.lake import Dataset, Lake
 from scot_core.lake.fingerprint import digest
 from scot_core.vectors import Vectors
-
-FOLDER: Final = "fitted"  # of its files
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
-
-
-class Shapes(BaseModel):
-    """Everything that is needed to build projections: whose features they take, and their widths."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    image: EncoderSpec
-    text: EncoderSpec
-    dim: int
-    image_hidden: int
-    text_hidden: int
-    image_dropout: float
-    text_dropout: float
 
 
 class Projections(nn.Module):
@@ -154,7 +136,7 @@ def load(
     Raises ConfigError without a lake or key, ModelError where the lake holds no such encoder, or a tower is not here.
     """
     spec = spec_of(name, revision=revision, pooling=pooling, precision=precision, lake=lake)
-    dataset = _dataset(name, lake)
+    dataset = dataset_of(name, lake)
     with tempfile.TemporaryDirectory() as work:
         folder = dataset.files_in(Path(work)) / FOLDER
         if not has_towers(dataset):
@@ -162,51 +144,10 @@ def load(
         return FittedEncoder(spec, Projections.load(folder), device)
 
 
-def spec_of(
-    name: str,
-    *,
-    revision: str | None = None,
-    pooling: str | None = None,
-    precision: str | None = None,
-    lake: Lake | None = None,
-) -> EncoderSpec:
-    """The spec of what `load` would give, from the lake alone. Raises what `load` raises of it."""
-    dataset = _dataset(name, lake)
-    spec = EncoderSpec.model_validate(
-        {**dataset.config["makes"], "name": name, "revision": weights_of(dataset)}
-    )  # fmt: skip
-    if revision not in (None, spec.revision):
-        raise ModelError(f"{dataset.name} holds the weights {spec.revision}, not {revision}")
-    for what, asked, known in (("pooling", pooling, spec.pooling), ("precision", precision, spec.precision)):
-        if asked not in (None, known):
-            raise ConfigError(f"encoder {name} has no {what} {asked!r}; there is {known!r}")
-    return spec
-
-
-def has_towers(dataset: Dataset) -> bool:
-    """Whether a committed encoder is two towers and projections, not one trained from nothing."""
-    return bool(dataset.config["image_tower"] != "nothing")
-
-
 def projections_of(dataset: Dataset) -> Projections:
     """The projections of a committed encoder, without its towers. Raises ModelError where it has none."""
     with tempfile.TemporaryDirectory() as work:
         return Projections.load(dataset.files_in(Path(work)) / FOLDER)
-
-
-def weights_of(dataset: Dataset) -> str:
-    """Digest of a committed encoder's weights."""
-    return next(file.digest for file in dataset.files if file.name == f"{FOLDER}/{WEIGHTS}")
-
-
-def _dataset(name: str, lake: Lake | None) -> Dataset:
-    if lake is None or not name.startswith(FITTED):
-        raise ConfigError(f"encoder {name!r} is none by itself: `{FITTED}<key>` names one of a lake's table encoders")
-    found = fitted_by(lake, name)
-    if found is None:
-        key = name.removeprefix(FITTED)
-        raise ModelError(f"{lake.url} holds no encoder {key}: `scot/fit` makes one (embed.encoder={TO_FIT})")
-    return found
 
 
 def _tower(spec: EncoderSpec, device: str | None) -> halves.Tower:

@@ -29,8 +29,8 @@ from torch.nn import functional
 
 from scot_core.encoders.fitting import Fitting
 from scot_core.encoders.preprocessing import ImagePreprocessing, Pixels, upright_rgb
-from scot_core.encoders.pretrained import ROWS, Precision
-from scot_core.encoders.spec import EncoderSpec
+from scot_core.encoders.rows import ROWS
+from scot_core.encoders.spec import EncoderSpec, Precision
 from scot_core.encoders.weights import own_folder
 from scot_core.errors import ConfigError, ModelError
 from scot_core.lake.fingerprint import files_digest

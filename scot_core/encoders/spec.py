@@ -14,6 +14,8 @@ from scot_core.errors import ModelError
 if TYPE_CHECKING:  # loads torch
     from scot_core.vectors import Vectors
 
+Precision = Literal["float32", "bfloat16", "float16"]
+
 
 class EncoderSpec(BaseModel):
     """Identity of a frozen encoder; part of the key of every embedding it makes.
@@ -30,7 +32,7 @@ class EncoderSpec(BaseModel):
     image_size: int = Field(gt=0, description="side in pixels of the square the image tower sees")
     preprocessing: str = Field(min_length=1, description="what is done to pixels and text before the towers")
     pooling: str = Field(min_length=1, description="how a tower's outputs become one vector")
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    precision: Precision = "float32"
 
 
 def require_same(made: EncoderSpec, here: EncoderSpec, what: str) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,8 @@ def _siglip_text(model: Any, ids: Tensor, _: Tensor) -> Tensor:
 
 
 def _tensor(value: Any) -> Tensor:
+    from torch import Tensor
+
     assert isinstance(value, Tensor)
     return value
 

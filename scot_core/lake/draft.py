@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -49,7 +49,7 @@ class Draft:
     def has_part(self, index: int) -> bool:
         """True where this part is whole, was written for this very fingerprint, and its files are there."""
         footer = parts.footer_if_there(self.storage, f"{self.folder}/{part_name(index)}")
-        if footer is None or footer.fingerprint != self.identity.fingerprint:
+        if not self._is_mine(footer):
             return False
         return all(self.storage.exists(f"{self.folder}/{file}") for file in footer.files)
 
@@ -203,11 +203,17 @@ class Draft:
                 continue
             data = self.storage.read(f"{self.folder}/{name}")
             footer = parts.read_footer(data)
-            if footer is None or footer.fingerprint != self.identity.fingerprint:
+            if not self._is_mine(footer) or not parts.has_whole_pages(data):
                 raise self._unusable(f"{self.folder}/{name}", "is damaged, or was written for another dataset")
             listed.append(parts.part_of(name, data, footer))
             names.update(footer.files)
         return tuple(listed), tuple(self._file(name) for name in sorted(names))
+
+    def _is_mine(self, footer: parts.Footer | None) -> TypeGuard[parts.Footer]:
+        """Whether a part was written for this dataset: a step's datasets share a fingerprint, but no columns."""
+        if footer is None or footer.fingerprint != self.identity.fingerprint:
+            return False
+        return footer.columns == tuple(schema_of(self.identity.table).names)
 
     def _file(self, name: str) -> File:
         written = self._remembered(name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -39,6 +40,7 @@ class Footer:
     fingerprint: str
     rows: int
     size: int
+    columns: tuple[str, ...]
     files: tuple[str, ...] = ()
 
 
@@ -58,7 +60,8 @@ def read_footer(data: bytes) -> Footer | None:
         footer = pq.read_metadata(pa.BufferReader(data))
         metadata = footer.metadata or {}
         files = tuple(file_name(str(name)) for name in json.loads(metadata.get(FILES_KEY, b"[]")))
-        return Footer(metadata.get(FOOTER_KEY, b"").decode(), footer.num_rows, _footer_size(data), files)
+        columns = tuple(footer.schema.to_arrow_schema().names)
+        return Footer(metadata.get(FOOTER_KEY, b"").decode(), footer.num_rows, _footer_size(data), columns, files)
     except UNREADABLE:
         return None
 
@@ -88,10 +91,19 @@ def is_whole(storage: Storage, name: str, fingerprint: str) -> bool:
         if footer is None or not footer.fingerprint.startswith(fingerprint):
             return False
         with storage.open(name) as file:
-            pages = pq.ParquetFile(file, page_checksum_verification=True)
-            for group in range(pages.num_row_groups):
-                pages.read_row_group(group)
+            return has_whole_pages(file)
     except (LakeError, *UNREADABLE):
+        return False
+
+
+def has_whole_pages(part: Any) -> bool:
+    """Whether every page of a part, its bytes or an open file, fits its checksum."""
+    try:
+        pages = pq.ParquetFile(pa.BufferReader(part) if isinstance(part, bytes) else part,
+                               page_checksum_verification=True)  # fmt: skip
+        for group in range(pages.num_row_groups):
+            pages.read_row_group(group)
+    except UNREADABLE:
         return False
     return True
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from scot_core.encoders import Encoder
-from scot_core.encoders.catalogue_text import MAX_WORDS
+from scot_core.encoders.catalogue_spec import MAX_WORDS
 from scot_core.encoders.catalogue_text import words as catalogue_words
 from scot_core.errors import ConfigError, DataError, ShapeError
 from scot_core.searle.sentences import Sentence

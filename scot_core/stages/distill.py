@@ -176,7 +176,9 @@ class Distill(Step):
     @cached_property
     def _encoder(self) -> Any:
         of = next(iter(self.outputs.values())).config
-        return load(of["encoder"], revision=of["revision"], pooling=of["pooling"], precision=of["precision"])
+        return load(
+            of["encoder"], revision=of["revision"], pooling=of["pooling"], precision=of["precision"], lake=self.lake
+        )
 
     @cached_property
     def _tower(self) -> PseudoWordTower:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -130,12 +130,6 @@ class Finetune(Step):
     def _columns(self, losses: Sequence[float], before: Quality, after: Quality) -> dict[str, Any]:
         rows: list[tuple[str, int, str, float]] = [("train", step, "loss", loss) for step, loss in enumerate(losses, 1)]
         for phase, measured in (("before", before), ("after", after)):
-            named = {
-                "parsed": measured.parsed,
-                "kept": measured.kept,
-                "right": measured.right,
-                "right_of_kept": measured.right_of_kept,
-            }
-            rows += [(phase, 0, f"share_{name}", value) for name, value in named.items() if value is not None]
+            rows += [(phase, 0, f"share_{name}", v) for name, v in asdict(measured).items() if v is not None]
         columns = dict(zip(("phase", "step", "metric", "value"), map(list, zip(*rows, strict=True)), strict=True))
         return {"source": [self._source] * len(rows), **columns}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from scot_core.config import EmbedConfig, Pipeline
+from scot_core.config import DistillConfig, EmbedConfig, Pipeline
 from scot_core.encoders.names import FITTED
 from scot_core.lake import Dataset, Lake
 from scot_core.stages.benchmark import benchmark, published
 from scot_core.stages.captions import CaptionedImages, captions
-from scot_core.stages.distill import distill
 from scot_core.stages.embed import Embeddings, embed
 from scot_core.stages.finetune import finetune
 from scot_core.stages.fit import fit
@@ -39,10 +39,25 @@ __all__ = [
     "published_methods",
     "require_no_fall",
     "seed",
+    "settings_of",
     "train",
     "using",
     "walk",
 ]
+
+
+def distill(
+    run: Run, lake: Lake, config: DistillConfig, captions: Dataset, embed: EmbedConfig, tokens: Dataset | None
+) -> Dataset:  # fmt: skip
+    """The stage of this name, with torch and all of SEARLE, which no other stage needs."""
+    from scot_core.stages.distill import distill
+
+    return distill(run, lake, config, captions, embed, tokens)
+
+
+def settings_of(profile: str, overrides: Sequence[str], until: str | None, pipeline: Pipeline) -> dict[str, Any]:
+    """What the record of a run says that it was started with."""
+    return {"profile": profile, "overrides": list(overrides), "until": until, **pipeline.model_dump(mode="json")}
 
 
 def using(config: EmbedConfig, key: str) -> EmbedConfig:

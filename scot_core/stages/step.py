@@ -7,7 +7,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from types import TracebackType
 from typing import Any, Self
 
 from scot_core.lake import Dataset, Draft, Identity, Lake, Usage
@@ -91,9 +90,7 @@ class Work(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(  # noqa: B027 - most hold nothing
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:  # noqa: B027 - most hold nothing
         """Give back what is held (servers, models)."""
 
 

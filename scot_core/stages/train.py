@@ -6,14 +6,12 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 
-from scot_core.combiner import Combiner
 from scot_core.config import TrainConfig
 from scot_core.errors import LakeError
 from scot_core.lake import Dataset, Identity, Lake
@@ -23,7 +21,12 @@ from scot_core.lake.schema import text_id
 from scot_core.stages.embed import Embeddings
 from scot_core.stages.embed.vectors import vectors_in_file
 from scot_core.stages.step import Run, Step, Tick, identities
-from scot_core.train import Gathered, TrainingSet, train_combiner
+
+if TYPE_CHECKING:
+    import torch
+
+    from scot_core.combiner import Combiner
+    from scot_core.train import Gathered, TrainingSet
 
 WEIGHED = 2000  # triplets that the weight of the text is averaged over
 
@@ -60,6 +63,8 @@ class TrainCombiner(Step):
         return training_set(self._triplets, self._images, self._texts, self.drafts["combiners"].work_folder())
 
     def work(self, shard: int, tick: Tick) -> None:
+        from scot_core.train import train_combiner
+
         draft = self.drafts["combiners"]
         seed = self.config.seeds[shard]
         done = 0
@@ -98,6 +103,10 @@ def training_set(
     Every vector lies once in a file in `work`, however many triplets have it, and is read when it is needed; in memory
     are ids and row numbers. Raises LakeError for an id without a vector.
     """
+    import torch
+
+    from scot_core.train import Gathered, TrainingSet
+
     image_ids, image_vectors = _in_file(images, work)
     text_ids, text_vectors = _in_file(texts, work)
     names = ("image_id", "caption", "modification", "modified_caption")
@@ -128,18 +137,24 @@ def training_set(
 
 def _in_file(dataset: Dataset, work: Path) -> tuple[pa.ChunkedArray, torch.Tensor]:
     """Ids (M,) and vectors (M, D), these as they lie in a file."""
+    import torch
+
     ids, path, width = vectors_in_file(dataset, work / f"{dataset.key}.f32")
     return ids, torch.from_file(str(path), size=len(ids) * width, dtype=torch.float32).view(-1, width)
 
 
 def combiners_in(dataset: Dataset, folder: Path) -> dict[int, Combiner]:
     """The committed Combiners by seed, read into a scratch folder first."""
+    from scot_core.combiner import Combiner
+
     dataset.files_in(folder)
     return {int(seed): Combiner.load(folder / f"seed-{seed}") for seed in dataset.config["seeds"]}
 
 
 def first_combiner(dataset: Dataset) -> Combiner:
     """That of the first seed alone."""
+    from scot_core.combiner import Combiner
+
     seed = f"seed-{dataset.config['seeds'][0]}"
     with tempfile.TemporaryDirectory() as folder:
         return Combiner.load(dataset.files_in(Path(folder), below=f"{seed}/") / seed)
@@ -147,7 +162,10 @@ def first_combiner(dataset: Dataset) -> Combiner:
 
 def text_share(lake: Lake, combiners: Dataset) -> float:
     """How much the first Combiner lets the text weigh, between 0 and 1, on average over triplets it learned from."""
+    import torch
+
+    triplets, images, texts = parents(lake, combiners)
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
-        data = training_set(*parents(lake, combiners), Path(folder), WEIGHED)
+        data = training_set(triplets, images, texts, Path(folder), WEIGHED)
         weights = first_combiner(combiners).modality_weight(data.image[:WEIGHED], data.modification[:WEIGHED])
         return float(weights.mean())

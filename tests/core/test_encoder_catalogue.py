@@ -21,8 +21,9 @@ from scot_core import encoders
 from scot_core.catalogue.drawing import render
 from scot_core.catalogue.language import caption
 from scot_core.catalogue.world import ATTRIBUTES, TYPES, Product, sample
-from scot_core.encoders.catalogue import CONFIG, SHIPPED, WEIGHTS, CatalogueEncoder
-from scot_core.encoders.catalogue_text import MAX_WORDS, Tokeniser, words
+from scot_core.encoders.catalogue import CatalogueEncoder
+from scot_core.encoders.catalogue_spec import CONFIG, MAX_WORDS, SHIPPED, WEIGHTS
+from scot_core.encoders.catalogue_text import Tokeniser, words
 from scot_core.encoders.preprocessing import to_rgb
 from scot_core.errors import ConfigError, DataError, ModelError, ShapeError
 from scot_core.lake.fingerprint import digest

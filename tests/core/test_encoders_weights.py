@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from scot_core import encoders
 from scot_core.config.settings import settings
 from scot_core.encoders.convert import convert
-from scot_core.encoders.pretrained import ROWS
+from scot_core.encoders.rows import ROWS
 from scot_core.errors import ModelError
 from tests.tiny_encoders import NAMES, save
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from scot_core import encoders
 from scot_core.config import FitConfig, Pipeline, with_overrides
 from scot_core.config.settings import settings
-from scot_core.encoders import fitted
+from scot_core.encoders.fitted_spec import weights_of
 from scot_core.encoders.halves import folders
 from scot_core.errors import ConfigError, DataError, ModelError
 from scot_core.fit import CHECKPOINT, Curve, Rows, contrast, fit
@@ -70,7 +70,7 @@ def test_the_fitted_encoder_is_an_encoder_like_any_other(walked: Lake, table: Pa
     images = walked.table("embeddings").latest(stage="embed-images")
     encoder = encoder_of(images)
     assert encoder.spec == encoders.spec_of(f"fitted:{made.key}", lake=walked)
-    assert encoder.spec.revision == fitted.weights_of(made)
+    assert encoder.spec.revision == weights_of(made)
     row, vectors = vectors_by_id([images])
     with Image.open(table.parent / "pictures/two-green-star.png") as picture:
         again = encoder.embed_images([picture])

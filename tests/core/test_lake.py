@@ -148,7 +148,7 @@ def test_files_beside_the_parts_are_committed_with_them(lake: Lake, identify: Id
     lake.storage.write(f"{draft.folder}/stray.txt", b"nobody's")
     dataset = draft.commit(2, rows_in=None)
     assert [file.name for file in dataset.files] == ["note.txt", *sorted(expected)]
-    copied = dataset.files_in(tmp_path / "copy")
+    copied = dataset.files_in(tmp_path / "no" / "such" / "folder" / "yet")
     found = {path.relative_to(copied).as_posix(): path.read_bytes() for path in copied.rglob("*") if path.is_file()}
     assert found == {**expected, "note.txt": b"by hand"}
     lake.storage.write(f"{dataset.name}/seed-0/config.json", b"[]")

@@ -173,7 +173,9 @@ def test_paired_intervals_are_those_of_a_plain_loop(ours: int, theirs: int, seed
         loop.append(means[0] - means[1])
     difference, low, high = paired_interval(one, other)
     assert difference == pytest.approx(one.mean() - other.mean())
-    assert [low, high] == pytest.approx(np.quantile(loop, [0.025, 0.975]), abs=0.25 * float(np.std(loop)))
+    for end, share in ((low, 0.025), (high, 0.975)):  # few runs make steps: an end may lie on either side of one
+        assert np.mean(np.array(loop) < end - 1e-9) < share + 0.015
+        assert np.mean(np.array(loop) <= end + 1e-9) > share - 0.015
     undefined = [np.column_stack([table, np.full(len(table), math.nan)]) for table in (one, other)]
     assert paired_interval(*undefined) == (difference, low, high) == paired_interval(one, other)
 

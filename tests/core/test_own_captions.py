@@ -12,12 +12,15 @@ from scot_core.benchmarks.reported import beside
 from scot_core.config import Pipeline, PublishedConfig, with_overrides
 from scot_core.errors import ConfigError, DataError, GateError
 from scot_core.lake import Dataset, Identity, Lake
+from scot_core.lake.generations import generations, records
+from scot_core.report import write_report
 from scot_core.search import Searcher
 from scot_core.stages import recipes
 from scot_core.stages.benchmark.measure_mined import MeasureMined
 from scot_core.stages.generate.mined import MineTriplets
 from scot_core.stages.train import text_share
 from scot_core.triplets.mining import MODEL
+from tests.loaded import loaded_by
 from tests.running import run_here
 from tests.shapes import captioned
 
@@ -34,6 +37,17 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, list[Dataset
     folder = tmp_path_factory.mktemp("own")
     lake = Lake(folder / "lake")
     return lake, list(recipes.walk(run_here, lake, pipeline_of(captioned(folder / "photos"))))
+
+
+def test_a_run_that_is_finished_looks_into_the_lake_first(walked: tuple[Lake, list[Dataset | None]]) -> None:
+    lake = walked[0]
+    write_report(lake)
+    settings = [part for setting in (*SMALL, "embed.encoder=catalogue") for part in ("--set", setting)]
+    table = str(Path(lake.url).parent / "photos" / "photos.csv")
+    loaded = loaded_by("run", "--captions", table, *settings, "--lake", lake.url)
+    assert not {"prefect", "openai", "transformers", "torch"} & loaded, "neither Prefect nor a model"
+    (generation,) = generations(lake)
+    assert generation.root.table == "benchmarks" and generation.id in records(lake)
 
 
 def test_captions_become_a_measured_combiner_without_seeds_or_a_tuned_model(

@@ -52,7 +52,7 @@ def _seaweedfs(port: int, folder: Path) -> list[str]:
     ports = [f"-{part}.port={_free_port()}" for part in ("master", "volume", "filer")]
     return [program, "server", f"-dir={folder}", "-ip=127.0.0.1", "-s3", f"-s3.port={port}", *ports,
             f"-s3.config={folder / 's3.json'}", "-s3.port.iceberg=0", "-s3.port.lance=0",
-            "-volume.max=4", "-master.volumeSizeLimitMB=64"]  # fmt: skip
+            "-volume.max=100", "-master.volumeSizeLimitMB=64"]  # fmt: skip
 
 
 def _free_port() -> int:

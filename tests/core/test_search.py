@@ -27,6 +27,7 @@ from scot_core.stages import recipes
 from scot_core.stages.benchmark.chosen import choose_combiner
 from scot_core.stages.embed.images import embed_images
 from scot_core.vectors import Vectors
+from tests.loaded import loaded_by
 from tests.rows import no_rows
 from tests.running import run_here
 
@@ -203,6 +204,13 @@ def test_a_cache_that_is_damaged_or_cannot_be_written_is_done_without(
         path.write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"no image below .* can be read; image .* does not decode"):
         Searcher(shop[0], photos)
+
+
+def test_a_search_loads_what_it_needs_and_no_more(shop: tuple[Lake, Dataset, Path], photos: Path) -> None:
+    named = ["--lake", shop[0].url, "--image", str(photos / "more" / "3.png"), "--text", "in blue"]
+    heavy = {"transformers", "peft", "bitsandbytes", "openai", "prefect", "matplotlib"}
+    assert "torch" in loaded_by("search", *named)
+    assert not heavy & loaded_by("search", *named, "--gallery", str(photos), "--combiner", str(shop[2]))
 
 
 def test_another_method_may_compose(shop: tuple[Lake, Dataset, Path], photos: Path) -> None:

@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 
 from scot.methods import methods as command
+from scot.plan.methods import methods_left
 from scot_core.combiner import Combiner
-from scot_core.config import CaptionsConfig, EmbedConfig, MethodsConfig
+from scot_core.config import CaptionsConfig, EmbedConfig, MethodsConfig, PublishedConfig
 from scot_core.errors import ConfigError, LakeError
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.draft import files_of
@@ -31,6 +32,7 @@ from scot_core.stages.embed.texts import embed_texts
 from scot_core.stages.methods import Sitting
 from scot_core.stages.methods.cached import NotMeasuredError, reuse
 from scot_core.stages.methods.table import compare
+from tests.published import write_cirr, write_fashioniq
 from tests.rows import no_rows
 from tests.running import run_here
 
@@ -140,6 +142,41 @@ def test_a_method_s_rows_are_kept_until_what_it_learned_changes(lake: Lake, tmp_
     assert {name: after[name].key for name in before} == {name: one.key for name, one in before.items()}
     assert first.reference in after["searle"].inputs
     assert compare(lake, after, "scot").standings[-1].runs == 1
+
+
+def test_a_plan_says_how_far_the_comparison_is(lake: Lake) -> None:
+    assert list(methods_left(Lake(Path(lake.url) / "empty"))) == []
+    before = list(methods_left(lake))
+    assert before[:2] == [
+        "on catalogue, measured: none",
+        "on catalogue, to do (`scot methods`): image-only, text-only, image+text, slerp, tuned-sum, scot",
+    ]
+    assert (
+        "infonce: no combiners of it for encoder catalogue (`scot run --set train.loss=infonce --until train`)"
+        in before
+    )
+    sit(lake, MethodsConfig(names=("text-only",)))
+    measured, to_do, *_ = methods_left(lake)
+    assert measured == "on catalogue, measured: text-only" and "text-only" not in to_do
+
+
+def test_a_published_benchmark_is_measured_by_any_method(lake: Lake, tmp_path: Path) -> None:
+    root = write_fashioniq(tmp_path / "fashioniq")
+    config = PublishedConfig(name="fashioniq", root=str(root), shard_rows=10)
+    sitting = recipes.published_methods(run_here, lake, config, None, None, ALL)
+    assert {"image-only", "tuned-sum", "scot"} <= set(sitting.scores) and sitting.benchmark == "fashioniq"
+    made = compare(lake, sitting.scores, "image-only")
+    rows = recipes.published(run_here, lake, config, None, None).read().to_pylist()
+    value = {(row["method"], row["split"], row["metric"]): (row["value"], row["low"]) for row in rows}
+    for one in made.standings:
+        for split, cells in one.cells.items():
+            for metric, cell in cells.items():
+                assert (one.shown, split, metric) not in value or (cell.value, cell.low) == pytest.approx(
+                    value[one.shown, split, metric]
+                ), "the value of all is the mean of the categories'"
+    hidden = PublishedConfig(name="cirr-test1", root=str(write_cirr(tmp_path / "cirr")), shard_rows=10)
+    files = recipes.published_methods(run_here, lake, hidden, None, None, ALL).scores["scot"].files
+    assert any(file.name.startswith("scot/seed-1/") for file in files)
 
 
 def test_pictures_are_searched_by_any_method(lake: Lake, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,43 @@ def test_create_never_replaces(storage: Storage) -> None:
     assert storage.create("folder/file", b"first")
     assert not storage.create("folder/file", b"second")
     assert storage.read("folder/file") == b"first"
+
+
+def test_a_moved_file_has_its_new_place_alone(storage: Storage) -> None:
+    storage.write("folder/file", b"content")
+    storage.move("folder/file", "aside/deep/folder/file")
+    assert storage.read("aside/deep/folder/file") == b"content"
+    assert not storage.exists("folder/file")
+    with pytest.raises(LakeError, match="aside/nothing"):
+        storage.move("folder/nothing", "aside/nothing")
+
+
+def test_no_file_is_moved_over_a_link_out_of_the_lake(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path / "lake"))
+    storage.write("in/folder/file", b"mine")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "file").write_bytes(b"somebody's")
+    (tmp_path / "lake" / "in" / "link").symlink_to(tmp_path / "outside")
+    for name, target in (("in/link/file", "in/folder/other"), ("in/folder/file", "in/link/other")):
+        with pytest.raises(LakeError, match="in/link leads out of the lake"):
+            storage.move(name, target)
+    assert [path.name for path in (tmp_path / "outside").iterdir()] == ["file"]
+
+
+def test_when_a_folder_was_changed_last_is_said_in_utc(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert storage.changed("folder") is None
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        storage.write("folder/deep/file", b"1")
+        said, now = storage.changed("folder"), datetime.now(UTC)
+        assert said is not None and timedelta(seconds=-1) < now - said < timedelta(minutes=10)
+        later = now + timedelta(days=1)
+        monkeypatch.setattr(Storage, "_below", lambda *_: {"a": {"LastModified": now}, "b": {"LastModified": later}})
+        assert storage.changed("folder") == later  # as S3 says it
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_a_missing_file_is_named(storage: Storage) -> None:

@@ -96,6 +96,7 @@ def test_lines(text: str, expected: Parsed | str) -> None:
     [
         (json_reply("make it blue", "a blue mug"), Parsed("make it blue", "a blue mug")),
         ("```json\n" + json_reply("make it\nblue", "a blue mug") + "\n```", Parsed("make it blue", "a blue mug")),
+        ("```{}```", "wrong_schema"),
         ("```" + json_reply("make it blue", "a blue mug") + " ..", "not_json"),
         (".. " + json_reply("make it blue", "a blue mug") + "```", "not_json"),
         ('{"modification": "make it blue", "modified', "not_json"),

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,8 @@ class Nodes:
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster
 
-        self._cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-        self.second = self._cluster.add_node(num_cpus=1)
+        self._cluster: Any = _patiently(lambda: Cluster(initialize_head=True, head_node_args={"num_cpus": 1}))
+        self.second = _patiently(lambda: self._cluster.add_node(num_cpus=1))
         self._cluster.wait_for_nodes()
         self.address = self._cluster.address
 
@@ -49,7 +50,7 @@ class Nodes:
     def whole_again(self) -> None:
         """Both nodes, whatever a test has done."""
         if self.second not in self._cluster.list_all_nodes():
-            self.second = self._cluster.add_node(num_cpus=1)
+            self.second = _patiently(lambda: self._cluster.add_node(num_cpus=1))
             self._cluster.wait_for_nodes()
 
     def stop(self) -> None:
@@ -57,6 +58,14 @@ class Nodes:
 
         ray.shutdown()
         self._cluster.shutdown()
+
+
+def _patiently(start: Callable[[], Any]) -> Any:
+    """Ray gives a node 30 seconds to start, which on a busy machine is not always enough."""
+    for _ in range(4):
+        with suppress(Exception):
+            return start()
+    return start()
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +165,7 @@ def test_captions_and_embeddings_are_those_of_one_process(nodes: Nodes, tmp_path
     assert parts(tmp_path / "spread") == parts(tmp_path / "here")
 
 
+@pytest.mark.timeout(1800)
 def test_a_run_over_two_nodes_one_of_which_is_killed(nodes: Nodes, environment: dict[str, str], tmp_path: Path) -> None:
     """And the endpoint's key is in no log, no table and no database: it never leaves the process that asks."""
     command = [sys.executable, "-m", "scot.cli", "run", "--profile", "smoke", "--set", "generate.shard_rows=16"]

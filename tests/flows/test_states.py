@@ -19,7 +19,7 @@ from scot_core.lake import Lake
 from scot_core.stages.progress import Meter, Stopped
 from scot_core.stages.step import Tick, Work
 from tasks.spread import Hands
-from tasks.states import GATE, completed, failure_of, gated, handing_on, is_cached, keys_of
+from tasks.states import GATE, completed, failure_of, handing_on, in_words, is_cached, keys_of
 from tasks.steps import TASK_RUNS, run_shards, run_step
 
 
@@ -45,18 +45,20 @@ def test_a_failed_run_is_not_cached_whatever_its_name() -> None:
     assert "Failed: gone" in str(failure_of(Failed(message="gone", data="no exception")))
 
 
-@pytest.mark.parametrize("kind", [GateError, BudgetReached])
-def test_a_gate_ends_a_flow_in_a_failed_state_of_its_name_with_its_words(kind: type[GateError]) -> None:
+@pytest.mark.parametrize(("kind", "name"), [(GateError, GATE), (BudgetReached, GATE), (EndpointError, "Failed")])
+def test_what_is_raised_on_purpose_ends_a_flow_in_its_words_a_gate_in_a_state_of_its_name(
+    kind: type[ScotError], name: str
+) -> None:
     error = kind("47.5 of 50")
 
-    @gated
+    @in_words
     def flow(stop: bool) -> State:
         if stop:
             raise error
         return completed("", cached=False)
 
     ended = flow(stop=True)
-    assert (ended.name, ended.message, ended.is_failed()) == (GATE, "47.5 of 50", True)
+    assert (ended.name, ended.message, ended.is_failed()) == (name, "47.5 of 50", True)
     assert failure_of(ended) is error and flow(stop=False).is_completed()
 
 

@@ -15,7 +15,6 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from queue import LifoQueue
-from types import TracebackType
 from typing import Any, Self
 
 from scot_core.errors import ModelError, ScotError
@@ -86,9 +85,7 @@ class Writers:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Let the models go and end the processes, whatever they are at."""
         for writer in self._all:
             writer.close()

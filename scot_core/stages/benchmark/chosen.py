@@ -6,8 +6,8 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from scot_core.combiner import CONFIG_FILE, Combiner
 from scot_core.config import EmbedConfig, validated
 from scot_core.encoders.spec import EncoderSpec, require_same
 from scot_core.errors import ConfigError, LakeError
@@ -17,6 +17,9 @@ from scot_core.lake.lineage import ancestor
 from scot_core.lake.promotion import combiners_in_use
 from scot_core.stages.embed.vectors import made_by, require_made_by, spec_for
 from scot_core.stages.train import combiners_in
+
+if TYPE_CHECKING:  # loads torch
+    from scot_core.combiner import Combiner
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,8 @@ def _of_lake(dataset: Dataset) -> Chosen:
 
 
 def _from_folder(lake: Lake, place: str, encoder: EmbedConfig | None) -> tuple[Chosen, EmbedConfig]:
+    from scot_core.combiner import CONFIG_FILE, Combiner
+
     folder = Path(place).expanduser().absolute()
     if not folder.is_dir():
         raise LakeError(f"{place!r} is neither a key of table `combiners` nor a folder with a Combiner's weights")

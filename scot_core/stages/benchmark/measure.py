@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +14,9 @@ from scot_core.benchmarks.baselines import BASELINES
 from scot_core.benchmarks.submission import to_bytes
 from scot_core.lake import Lake
 from scot_core.stages.step import Step, Tick
-from scot_core.vectors import Vectors
+
+if TYPE_CHECKING:  # loads torch
+    from scot_core.vectors import Vectors
 
 COLUMNS = (
     "source", "benchmark", "split", "method", "metric", "value", "low", "high", "queries", "seeds", "encoder",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scot_core.benchmarks import Benchmark
 from scot_core.benchmarks.baselines import BASELINES, choose_weight, weighted
@@ -19,7 +20,9 @@ from scot_core.stages.benchmark.measure import Measure, Measured, Method
 from scot_core.stages.embed.vectors import encoder_of, vectors_by_id
 from scot_core.stages.step import identities
 from scot_core.stages.train import combiners_in, training_set
-from scot_core.vectors import Vectors
+
+if TYPE_CHECKING:  # loads torch
+    from scot_core.vectors import Vectors
 
 WEIGHT_SAMPLE = 2000  # triplets that the weight of image+text is chosen on
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scot_core.benchmarks import Benchmark
 from scot_core.benchmarks.mined import NAME, build
@@ -18,7 +19,9 @@ from scot_core.stages.benchmark.measure_catalogue import WEIGHT_SAMPLE, methods_
 from scot_core.stages.fit.recalled import label_of
 from scot_core.stages.generate.mined import held_out
 from scot_core.stages.step import identities
-from scot_core.vectors import Vectors
+
+if TYPE_CHECKING:  # loads torch
+    from scot_core.vectors import Vectors
 
 
 class MeasureMined(Measure):

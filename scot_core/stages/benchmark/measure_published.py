@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,7 +22,9 @@ from scot_core.stages.embed.benchmarks import Published
 from scot_core.stages.embed.vectors import vectors_by_id
 from scot_core.stages.fit.recalled import label_of
 from scot_core.stages.step import Tick
-from scot_core.vectors import Vectors
+
+if TYPE_CHECKING:  # loads torch
+    from scot_core.vectors import Vectors
 
 
 class MeasurePublished(Measure):

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from types import TracebackType
 from typing import Any
 
 from scot_core.catalogue.drawing import render
@@ -130,8 +129,6 @@ class Draw(Step):
         context = multiprocessing.get_context("spawn")
         return ProcessPoolExecutor(os.cpu_count() or 1, mp_context=context, initializer=leave_with_parent)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         if "_pool" in self.__dict__:
             self._pool.shutdown(wait=error is None, cancel_futures=True)

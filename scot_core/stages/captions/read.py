@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from types import TracebackType
 from typing import Any
 
 from scot_core.captions.directory import Directory
@@ -124,8 +123,6 @@ class ReadCaptions(Step):
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in super().__getstate__().items() if name != "_pool"}
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         if "_pool" in self.__dict__:
             self._pool.shutdown(wait=error is None, cancel_futures=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from scot_core.config import EmbedConfig
-from scot_core.encoders.fitted import Projections, project, projections_of
 from scot_core.encoders.names import fitted_by
 from scot_core.lake import Dataset, Lake
 from scot_core.lake.lineage import parents
@@ -15,6 +15,9 @@ from scot_core.stages.embed.features import IMAGES
 from scot_core.stages.embed.step import Embed
 from scot_core.stages.embed.texts import of_dataset
 from scot_core.stages.step import Tick
+
+if TYPE_CHECKING:  # loads torch
+    from scot_core.encoders.fitted import Projections
 
 
 class ProjectImages(Embed):
@@ -26,9 +29,13 @@ class ProjectImages(Embed):
 
     @cached_property
     def _projections(self) -> Projections:
+        from scot_core.encoders.fitted import projections_of
+
         return projections_of(self._fitted)
 
     def work(self, shard: int, tick: Tick) -> None:
+        from scot_core.encoders.fitted import project
+
         part = self._features.read_part(shard, ["item_id", "source", "vector"])
         column = part["vector"].combine_chunks()
         features = column.flatten().to_numpy(zero_copy_only=False).reshape(len(part), column.type.list_size)

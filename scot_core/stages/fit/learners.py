@@ -17,8 +17,10 @@ from torch.nn import functional
 
 from scot_core.draws import seed_of
 from scot_core.encoders import catalogue_image, catalogue_text
-from scot_core.encoders.catalogue import CatalogueConfig, DualEncoder
-from scot_core.encoders.fitted import Projections, Shapes
+from scot_core.encoders.catalogue import DualEncoder
+from scot_core.encoders.catalogue_spec import CatalogueConfig
+from scot_core.encoders.fitted import Projections
+from scot_core.encoders.fitted_spec import Shapes
 from scot_core.encoders.preprocessing import ImagePreprocessing
 from scot_core.fit import Learner
 from scot_core.lake import Dataset

@@ -6,23 +6,24 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from scot_core.benchmarks.mined import HeldOut, hold_out
 from scot_core.config import FitConfig, GenerateConfig
-from scot_core.encoders.catalogue import CatalogueConfig, described
-from scot_core.encoders.fitted import FOLDER, Shapes
+from scot_core.encoders.catalogue_spec import CatalogueConfig, described
+from scot_core.encoders.fitted_spec import FOLDER, Shapes
 from scot_core.errors import DataError
-from scot_core.fit import Curve, Rows
-from scot_core.fit import fit as fit_by_contrast
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.draft import files_of
 from scot_core.stages.embed.vectors import made_by
-from scot_core.stages.fit.learners import FromNothing, OnFeatures, Saved
 from scot_core.stages.fit.recalled import HELD_OUT
 from scot_core.stages.step import Step, Tick, identities
+
+if TYPE_CHECKING:
+    import torch
+
+    from scot_core.fit import Curve
+    from scot_core.stages.fit.learners import Saved
 
 ANOTHER_DRAW = 1_000_003  # added to the seed: what generate holds out is drawn with the same digests
 TRAIN_SAMPLE = 1000  # training pictures whose captions are looked for in the end
@@ -79,6 +80,11 @@ class FitEncoder(Step):
         """Numbers of a run: as many as there are."""
 
     def work(self, shard: int, tick: Tick) -> None:
+        import torch
+
+        from scot_core.fit import Rows
+        from scot_core.fit import fit as fit_by_contrast
+
         columns = self._captions.read(["image_id", "caption"]).to_pydict()
         pairs = list(zip(columns["image_id"], columns["caption"], strict=True))
         test = self._held_out(pairs)
@@ -114,6 +120,8 @@ class FitEncoder(Step):
         return hold_out(pairs, g.held_out, g.seed) if g.is_mined else None
 
     def _learner(self, pairs: Sequence[tuple[str, str]], training: torch.Tensor) -> Saved:
+        from scot_core.stages.fit.learners import FromNothing, OnFeatures
+
         if self._features:
             return OnFeatures.of(self._shapes(), self._features, pairs, training, self.config.seed)
         return FromNothing.of(self._captions, pairs, training, self.config.seed)
@@ -128,6 +136,8 @@ class FitEncoder(Step):
 
 def _by_caption(pairs: Sequence[tuple[str, str]], rows: Sequence[int]) -> list[torch.Tensor]:
     """The rows of each different caption."""
+    import torch
+
     if not rows:
         raise DataError("no captioned picture is left to fit an encoder to: hold out fewer (generate.held_out)")
     found: defaultdict[str, list[int]] = defaultdict(list)

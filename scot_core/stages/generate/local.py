@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -133,9 +132,7 @@ class Write(Step):
         self._devices = tuple(devices_here())  # of the machine it has come to
         self._held, self._writers = ExitStack(), None
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         self._held.close()
         self._writers = None
 

@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import SecretStr
@@ -162,9 +161,7 @@ class WritePhrases(Step):
                 self._writers = self._held.enter_context(Writers(weights, devices()))
             return self._writers
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         self._held.close()
         self._writers = None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +22,8 @@ if TYPE_CHECKING:  # loads torch
     from scot_core.searle import OtiConfig, Phrase, PhraseFeatures, PseudoWordTower
     from scot_core.vectors import Vectors
 
+_HELD = ("_encoder", "_tower", "_features", "_known", "_concept_vectors", "_table")
+
 
 def oti_of(config: InvertConfig) -> OtiConfig:
     """What `scot_core.searle.invert` takes."""
@@ -39,7 +40,7 @@ class InvertImages(Step):
     """A row of `pseudo_tokens` for each image. One that no phrase speaks of, or that does not stay finite, is a
     reject."""
 
-    stage, name, unit = "invert", "invert images", "images"
+    stage, name, unit, spreads = "invert", "invert images", "images", True
 
     def __init__(self, lake: Lake, config: InvertConfig, images: Dataset, phrases: Dataset | None) -> None:
         super().__init__(lake)
@@ -176,8 +177,9 @@ class InvertImages(Step):
 
         return concept_vectors(self._encoder.embed_texts, list(self._known))
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for held in ("_encoder", "_tower", "_features"):
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name not in _HELD}
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        for held in _HELD:
             self.__dict__.pop(held, None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scot_core.config import EmbedConfig, MethodsConfig, PublishedConfig
@@ -62,18 +61,58 @@ def published_methods(
     return _sit(run, asked, ground, LakeKnown(ground, asked.seeds), exam)
 
 
+@dataclass(frozen=True)
+class Outlook:
+    """Of one benchmark: the methods that are measured, those that could be, and those that lack something."""
+
+    benchmark: str
+    measured: list[str]
+    to_do: list[str]
+    missing: list[Missing]
+
+
+def outlook(lake: Lake, config: MethodsConfig) -> list[Outlook]:
+    """What `methods` would do; nothing is run or loaded. Empty where the lake holds no benchmark."""
+    try:
+        ground = Ground.of(lake)
+        known = LakeKnown(ground, config.seeds)
+        found = exams(ground, known)
+    except LakeError:
+        return []
+    outlooks = []
+    for exam in found:
+        steps, missing = _steps(config, ground, known, exam)
+        done = {name: step.committed() is not None for name, step in steps.items()}
+        measured, to_do = ([name for name in steps if done[name] is is_done] for is_done in (True, False))
+        outlooks.append(Outlook(exam.name, measured, to_do, missing))
+    return outlooks
+
+
 def _sit(run: Run, config: MethodsConfig, ground: Ground, known: LakeKnown, exam: Exam) -> Sitting:
-    sitting = Sitting(exam.name, {}, [])
+    steps, missing = _steps(config, ground, known, exam)
+    sitting = Sitting(exam.name, {}, missing)
+    for name, step in steps.items():
+        if method(name).words and step.committed() is None:
+            try:
+                _ = known.tower
+            except ConfigError as error:
+                missing.append(Missing(name, str(error), ""))
+                continue
+        sitting.scores[name] = run(step)["scores"]
+    return sitting
+
+
+def _steps(
+    config: MethodsConfig, ground: Ground, known: LakeKnown, exam: Exam
+) -> tuple[dict[str, MeasureMethod], list[Missing]]:  # fmt: skip
+    """What measures each method that the lake has what it needs for, and the others."""
+    steps, missing = {}, []
     for name in config.names or tuple(METHODS):
         one = method(name)
         try:
-            learned: Sequence[Dataset] = [dataset for need in one.needs for dataset in ground.find(need)]
-            step = MeasureMethod(ground.lake, config, exam, one, learned, known)
-            if one.words and step.committed() is None:
-                _ = known.tower
-        except (LakeError, ConfigError) as error:
-            command = "" if isinstance(error, ConfigError) else "; ".join(need.made_by for need in one.needs)
-            sitting.missing.append(Missing(name, str(error), command))
-            continue
-        sitting.scores[name] = run(step)["scores"]
-    return sitting
+            learned = [dataset for need in one.needs for dataset in ground.find(need)]
+        except LakeError as error:
+            missing.append(Missing(name, str(error), "; ".join(need.made_by for need in one.needs)))
+        else:
+            steps[name] = MeasureMethod(ground.lake, config, exam, one, learned, known)
+    return steps, missing

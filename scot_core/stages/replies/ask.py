@@ -16,7 +16,6 @@ from scot_core.lake.storage import Journal
 from scot_core.llm import Reply
 from scot_core.llm.plain import is_count, plain
 from scot_core.llm.remote.chat import Request
-from scot_core.llm.remote.endpoint import ask
 from scot_core.stages.step import Tick
 
 Record = dict[str, Any]  # of a journal: id, the fields of a reply, usd
@@ -92,6 +91,8 @@ def _ask(
     draft: Draft, shard: int, journal: Journal, server: ServerConfig, api_key: str,
     requests: Sequence[Request], tick: Tick, max_usd: float | None, spent_usd: float,
 ) -> dict[str, Record]:  # fmt: skip
+    from scot_core.llm.remote.endpoint import ask  # loads openai
+
     kept = kept_records(draft, shard)
     tick(len(kept))
 

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import cached_property
-from types import TracebackType
 from typing import Final
 
 from pydantic import SecretStr
@@ -150,9 +149,7 @@ class AskForSeeds(Step):
 
         return self._open.enter_context(serve())
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         self._open.close()
 
 

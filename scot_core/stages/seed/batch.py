@@ -11,7 +11,7 @@ import logging
 import time
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pydantic import SecretStr
 
@@ -19,13 +19,14 @@ from scot_core.config import SeedConfig, ServerConfig
 from scot_core.errors import ConfigError
 from scot_core.lake import Dataset, Lake
 from scot_core.llm import Reply
-from scot_core.llm.remote.batch import BatchClient
 from scot_core.llm.remote.chat import ChatRequest, highest_price
-from scot_core.llm.remote.failures import GoneError
 from scot_core.stages.replies.ask import keep, key_or
 from scot_core.stages.seed.ledger import BatchEntry, Ledger
 from scot_core.stages.seed.work import SeedWork
 from scot_core.stages.step import Tick, Work
+
+if TYPE_CHECKING:  # loads openai
+    from scot_core.llm.remote.batch import BatchClient
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,8 @@ class _Batches(Work):
         return self._seeds.server(base_url)
 
     def _client(self) -> BatchClient:
+        from scot_core.llm.remote.batch import BatchClient
+
         return BatchClient(self._server, key_or(self._key))
 
 
@@ -147,6 +150,8 @@ class AwaitBatches(_Batches):
         return [sum(len(entry.ids) for entry in self._running)]
 
     def work(self, shard: int, tick: Tick) -> None:
+        from scot_core.llm.remote.failures import GoneError
+
         until = time.monotonic() + _LONGEST_WAIT_S
         done = 0
         client = self._client()

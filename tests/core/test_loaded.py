@@ -1,0 +1,47 @@
+"""Commands start fast because they load what they use: held by what is not loaded, for no two machines time alike."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from scot.cli import COMMANDS
+from tests.loaded import loaded_by
+
+MODELS = {"torch", "transformers", "peft", "bitsandbytes", "tokenizers"}
+SERVERS = {"openai", "prefect", "fastapi", "starlette", "uvicorn", "stamina"}
+DATA = {"numpy", "pyarrow", "duckdb", "pydantic", "fsspec", "PIL", "matplotlib", "jinja2"}
+HEAVY = MODELS | SERVERS | {"matplotlib", "jinja2"}
+
+
+def test_the_list_of_commands_loads_no_command() -> None:
+    assert not (HEAVY | DATA) & loaded_by("--help")
+    assert not (HEAVY | DATA) & loaded_by("--version")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("query", "select 1"),
+        ("status",),
+        ("runs",),
+        ("doctor",),
+        ("plan",),
+        ("plan", "--profile", "paper"),
+        ("settings",),
+        ("run", "--help"),
+    ],
+    ids=" ".join,
+)
+def test_looking_loads_no_model_and_no_server(words: tuple[str, ...], tmp_path: Path) -> None:
+    lake = () if words[0] in ("settings", "run") else ("--lake", str(tmp_path / "lake"))
+    assert not HEAVY & loaded_by(*words, *lake)
+
+
+def test_the_list_of_commands_says_what_each_says_itself() -> None:
+    for name, (place, summary) in COMMANDS.items():
+        module, _, function = place.partition(":")
+        own = getattr(import_module(module), function).__doc__ or ""
+        assert " ".join(own.strip().split("\n\n")[0].split()) == summary, name

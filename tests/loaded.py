@@ -1,0 +1,30 @@
+"""What a command loads: the modules of its process when it has ended."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+CODE = """
+import sys
+try:
+    from scot.cli import main
+    main()
+except SystemExit as end:
+    assert not end.code or sys.argv[1] == "doctor", end
+finally:
+    print("loaded:", *{name.partition(".")[0] for name in sys.modules}, file=sys.stderr)
+"""
+
+
+def loaded_by(*words: str) -> set[str]:
+    """Packages that `scot` with these words has loaded; it must end well."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return set(done.stderr.rpartition("loaded:")[2].split())
