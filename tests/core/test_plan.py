@@ -192,11 +192,11 @@ def test_the_recipes_are_walked_in_the_order_of_the_pipeline(monkeypatch: pytest
     for stage in STAGES:
         monkeypatch.setattr(recipes, stage, stands_for(stage))
     usual, to_fit = profile("smoke"), with_overrides(profile("smoke"), ["embed.encoder=fitted"])
-    for pipeline in (usual, usual.asking_for("invert"), to_fit, to_fit.asking_for("distill")):
+    for pipeline in (usual, usual.asking_for("invert"), usual.asking_for("distill"), to_fit):
         called.clear()
         walked = [called[-1] for _ in recipes.walk(run_here, Lake(tmp_path / "lake"), pipeline)]
         assert walked == called == list(pipeline.stages)
-    assert walked == list(STAGES)
+    assert {*usual.asking_for("distill").stages, *to_fit.stages} == set(STAGES)
 
 
 def test_brackets_in_a_name_are_printed_as_they_are(tmp_path: Path) -> None:
