@@ -30,11 +30,13 @@ from tasks.states import CACHED, GATE
 HEARTBEAT_S = 30  # PREFECT_FLOWS_HEARTBEAT_FREQUENCY of the workers
 SILENCE_S = 3 * HEARTBEAT_S
 LATE_S = 600
+START_S = 600
 STALE_H = 50.0  # two nights, and some time to work
 ALERTS = "scot-alerts"
 RUN = "prefect.flow-run."
 # events carry the name of a state, not its type, so our own `Cached` is listed too
 ENDINGS = {f"{RUN}{name}" for name in ("Completed", CACHED, "Failed", GATE, "Cancelled", "Crashed")}
+STARTED = ("Running", "Scheduled", "Late", "AwaitingRetry", "AwaitingConcurrencySlot")  # or handed back
 EVERY_RUN = ResourceSpecification({"prefect.resource.id": [f"{RUN}*"]})
 OF_SCOT = ResourceSpecification({"prefect.resource.id": ["prefect.tag.scot"], "prefect.resource.role": ["tag"]})
 STALE = '{{"text": "Scot: no new generation for {hours:g} hours; see scot runs, and the runs of scot/regenerate"}}'
@@ -56,15 +58,16 @@ def stale_hours() -> float:
     return hours
 
 
-async def set_up(late_s: int = LATE_S, stale_h: float = STALE_H) -> None:
+async def set_up(late_s: int = LATE_S, stale_h: float = STALE_H, start_s: int = START_S) -> None:
     """Create the automations, or bring those up to date that differ: what one waits for begins anew when it is changed.
 
     Args:
         late_s: seconds after which a run is late.
+        start_s: seconds after which a run that a worker took must run.
         stale_h: hours without a new generation that are told of.
     """
     for wanted in [
-        *_automations(late_s, await _alert(TEXT)),
+        *_automations(late_s, start_s, await _alert(TEXT)),
         _stale(stale_h, await _alert(STALE.format(hours=stale_h))),
     ]:
         try:
@@ -91,7 +94,7 @@ async def _alert(text: str) -> ActionTypes:
     return CallWebhook(block_document_id=block.id, payload=text)
 
 
-def _automations(late_s: int, alert: ActionTypes) -> Iterator[Automation]:
+def _automations(late_s: int, start_s: int, alert: ActionTypes) -> Iterator[Automation]:
     yield Automation(
         name="scot: mark runs without heartbeat as crashed",
         description=f"Crashed after {SILENCE_S} s of silence",
@@ -99,6 +102,19 @@ def _automations(late_s: int, alert: ActionTypes) -> Iterator[Automation]:
         actions=[
             ChangeFlowRunState(
                 state=StateType.CRASHED, name=None, force=False, message=f"no heartbeat for {SILENCE_S} s"
+            )
+        ],
+    )
+    yield Automation(
+        name="scot: mark runs that were taken and never started as crashed",
+        description=f"their worker was killed; they would hold the slot of scot/regenerate: after {start_s} s",
+        trigger=_missing(f"{RUN}Pending", {f"{RUN}{name}" for name in STARTED} | ENDINGS, start_s),
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.CRASHED,
+                name=None,
+                force=False,
+                message=f"taken by a worker, not started in {start_s} s",
             )
         ],
     )

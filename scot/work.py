@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from scot.chosen import Chosen, Part
 from scot.lines import progress_on
@@ -115,10 +115,13 @@ def plan(
     captions: CaptionsOption = None,
     llm: LlmOption = None,
     set_: SetOption = None,
+    pairs: Annotated[int | None, Parameter(validator=validators.Number(gte=1))] = None,
     lake: LakeOption = None,
     json_: JsonOption = False,
 ) -> None:
     """What a profile would do and cost, and what is missing on this machine. Nothing is run.
+
+    `--pairs` plans for so many captioned images, each with one caption, whatever there is.
 
     Money is computed from the price table, GPU hours are bounds from below (arithmetic over the peak of one H100 or
     H200), hours of cores and disk come from measured and published sizes.
@@ -128,7 +131,9 @@ def plan(
     place, chosen = lake_at(lake), _chosen(captions, llm, set_)
     pipeline = with_overrides(profile_of(profile), chosen.overrides)
     checked, faults = _tried(place, pipeline)
-    made = make_plan(place, with_overrides(pipeline, checked.overrides), checked.pairs, last_stage(None, profile))
+    made = make_plan(
+        place, with_overrides(pipeline, checked.overrides), checked.pairs, last_stage(None, profile), pairs
+    )
     made = replace(made, missing=[*made.missing, *(f for f in faults if f"captions: {f}" not in made.missing)])
     if json_:
         print(json.dumps(made.as_json()))
@@ -260,8 +265,8 @@ def _chosen(captions: str | None, llm: str | None, settings: Sequence[str] | Non
 
 
 def _checked(chosen: Chosen, place: Lake, pipeline: Pipeline, *, anyway: bool) -> Chosen:
-    """What is known about captions of one's own, said. Raises ConfigError where something does not fit them."""
-    if pipeline.captions.source != "folder":
+    """What is known about captions that are not drawn, said. Raises ConfigError where something does not fit them."""
+    if pipeline.captions.is_drawn:
         return Chosen(())
     from scot.own import check
 

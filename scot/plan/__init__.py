@@ -10,7 +10,7 @@ from typing import Any
 from scot.plan.methods import methods_left
 from scot.plan.needs import missing
 from scot.plan.state import State, look, stages_to
-from scot.plan.work import StageWork, work
+from scot.plan.work import Known, StageWork, work
 from scot_core.config import Pipeline
 from scot_core.lake import Dataset, Lake
 from scot_core.stages.replies.read import CAPTION_COLUMNS
@@ -56,17 +56,20 @@ class Plan:
         }
 
 
-def make_plan(lake: Lake, pipeline: Pipeline, counted: int | None = None, last: str | None = None) -> Plan:
+def make_plan(
+    lake: Lake, pipeline: Pipeline, counted: int | None = None, last: str | None = None, asked: int | None = None
+) -> Plan:
     """Look at lake and machine; nothing is run, written or sent.
 
     `counted` is how many captioned images there are where they were counted and are not in the lake yet; stages after
-    `last` are left out.
+    `last` are left out. `asked` is how many to plan for, each with an image of its own, whatever there is.
 
     Raises LakeError where the lake is damaged.
     """
     found, stages = look(lake, pipeline, last), stages_to(pipeline, last)
     known = found.known
-    works = work(pipeline, known if known.pairs else replace(known, pairs=counted, images=counted))
+    known = known if known.pairs else replace(known, pairs=counted, images=counted)
+    works = work(pipeline, known if asked is None else Known(asked, asked, known.caption_bytes))
     works = [stage for stage in works if stage.stage in stages]
     over = {state.stage for state in found.states if state.state in OVER}
     captions, origin = (

@@ -10,7 +10,7 @@ from scot_core.lake import Lake
 
 def methods_left(lake: Lake) -> Iterator[str]:
     """For each benchmark of the lake what is measured, what `scot methods` would measure, and what lacks something."""
-    from scot_core.stages.methods import outlook  # loads torch
+    from scot_core.stages.methods import outlook
 
     for one in outlook(lake, MethodsConfig()):
         yield f"on {one.benchmark}, measured: {', '.join(one.measured) or 'none'}"

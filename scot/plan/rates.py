@@ -60,12 +60,15 @@ CATALOGUE_PER_SECOND: Final = {  # profile catalogue on two cores: rows or steps
     "texts": 8300.0,
     "train": 32.0,
     "phrases": 200.0,
-    "invert": 1600.0,  # images times steps
-    "distill": 8.0,
+    "invert": 2400.0,  # images times steps, of one core
+    "distill": 11.0,  # of one core
 }
 
 FITTED_PER_SECOND: Final = {"images": 55.0, "steps": 10.0, "from nothing": 3.5}  # stage fit, EfficientNet-Lite0, a core
 FEATURES: Final = 3056  # numbers that it gives for a picture
+
+REPLY_BYTES: Final = 58  # of a row of replies, and of triplets or rejects, compressed: profile catalogue
+TRIPLET_BYTES: Final = 60
 
 # ---- published sizes: images with captions and GB of the archives, from each data set's own site ----
 COCO_IMAGES: Final = {

@@ -45,8 +45,9 @@ class Known:
 
 def work(pipeline: Pipeline, known: Known) -> list[StageWork]:
     """One entry a stage that is asked for, in order."""
-    pairs, images, disk, note = _captions(pipeline.captions)
-    pairs, images = known.pairs or pairs, known.images or images
+    published, images, disk, note = _captions(pipeline.captions)
+    pairs, images = known.pairs or published, known.images or images
+    disk *= 1.0 if known.pairs is None or not published else pairs / published
     caption = known.caption_bytes or _mean([len(example) for example, _, _ in EXAMPLES])
     small = pipeline.captions.is_drawn
     cores = images / rates.CATALOGUE_PER_SECOND["draw"] if small else images / rates.JPEGS_PER_CORE_SECOND
@@ -139,7 +140,8 @@ def _generate(pipeline: Pipeline, caption: float, pairs: int) -> StageWork:
     return StageWork(
         "generate", pairs, "replies", math.ceil(pairs / config.shard_rows), pairs, round(prompt), round(written),
         gpu_hours=None if small else hours,
-        cpu_hours=pairs / rates.CATALOGUE_PER_SECOND["write"] / 3600 if small else None, note=again,
+        cpu_hours=pairs / rates.CATALOGUE_PER_SECOND["write"] / 3600 if small else None,
+        disk_gb=pairs * (rates.REPLY_BYTES + rates.TRIPLET_BYTES) / 1e9, note=again,
     )  # fmt: skip
 
 

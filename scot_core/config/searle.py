@@ -107,7 +107,7 @@ class DistillConfig(StageConfig):
 
     method: Literal["searle", "pic2word", "lincir"] = "searle"
     """`searle` learns from inverted images, `pic2word` from images, `lincir` from captions alone."""
-    steps: Positive = 1000
+    steps: Positive = 300
     """Steps of the optimiser."""
     batch_size: Positive = 256
     """Images or captions in a step."""

@@ -369,13 +369,22 @@ class Pipeline(Config):
         return tuple(n for n in type(self).model_fields if getattr(self, n) is not None and n not in left_out)
 
     def asking_for(self, stage: str | None = None) -> Pipeline:
-        """With the stage, where it stands only where it is asked for, and with what it cannot do without."""
+        """With the stage, where it stands only where it is asked for, and with what it cannot do without.
+
+        Raises ConfigError for SEARLE's stages with an encoder that is to be fitted, whose text tower reads no
+        pseudo-words.
+        """
         missing: dict[str, Config] = {}
         if stage in OPTIONAL and getattr(self, stage) is None:
             missing[stage] = OPTIONAL[stage]()
         distill = missing.get("distill", self.distill)
         if isinstance(distill, DistillConfig) and distill.method == "searle" and self.invert is None:
             missing["invert"] = InvertConfig()
+        if self.embed.is_to_fit and (missing or self.invert or self.distill):
+            raise ConfigError(
+                "invert and distill need a text tower that reads pseudo-words, and embed.encoder=fitted has none "
+                "of that kind: take clip-b32, clip-l14 or catalogue, or leave these stages out"
+            )
         return self.model_copy(update=missing) if missing else self
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
-from scot_core.combiner import Combiner
 from scot_core.methods.spec import Compose, Known, Method, Need, Ready
-from scot_core.vectors import Vectors
+
+if TYPE_CHECKING:  # loads torch
+    from scot_core.combiner import Combiner
+    from scot_core.vectors import Vectors
 
 
 def composed(combiner: Combiner, images: Vectors, texts: Vectors) -> Vectors:
     """V_c = f_c(V, T_m) of each pair, (N, D)."""
+    import torch
+
     with torch.inference_mode():
         vectors: Vectors = combiner(torch.from_numpy(images), torch.from_numpy(texts)).numpy()
     return vectors
@@ -24,6 +28,8 @@ def _method(loss: str, about: str, made_by: str) -> Method:
     need = Need("combiners", made_by, {"loss": loss})
 
     def ready(known: Known) -> Ready:
+        from scot_core.combiner import Combiner
+
         return Ready(loss, {run: by_combiner(combiner) for run, combiner in known.load(need, Combiner.load).items()})
 
     return Method(loss, about, "SCOT, §3.2-3.3", ready, needs=(need,))

@@ -4,12 +4,18 @@ project's evaluation writes it (with "and" between FashionIQ's two captions; her
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from scot_core.methods.spec import Method
 from scot_core.methods.words import by_phi, inverters
-from scot_core.searle import Sentence
+
+if TYPE_CHECKING:  # loads torch
+    from scot_core.searle import Sentence
 
 
 def ask(modification: str) -> Sentence:
+    from scot_core.searle import Sentence
+
     return Sentence("a photo of ", f" , {modification}")
 
 

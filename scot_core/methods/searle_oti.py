@@ -6,12 +6,13 @@ reference that several queries share is inverted once.
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
 from scot_core.methods.spec import Compose, Known, Method, Need, Queries, Ready
 from scot_core.methods.words import written
-from scot_core.searle import concept_vectors, invert, nearest_concepts
-from scot_core.vectors import Vectors
+
+if TYPE_CHECKING:  # loads torch
+    from scot_core.vectors import Vectors
 
 NAME = "searle-oti"
 PHRASES = Need("phrases", "scot run --until invert")
@@ -20,6 +21,10 @@ _AT_ONCE = 256
 
 def ready(known: Known) -> Ready:
     """One run for each of the seeds that are known: of first pseudo-words, templates and phrases."""
+    import torch
+
+    from scot_core.searle import concept_vectors, invert, nearest_concepts
+
     tower, phrases = known.tower, known.phrases(PHRASES)
     vocabulary = tuple(phrases)
     vectors = concept_vectors(known.embed_texts, vocabulary) if vocabulary else None

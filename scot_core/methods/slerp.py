@@ -6,12 +6,16 @@ share one frozen encoder; and its weight is chosen on training triplets like the
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from scot_core.benchmarks.baselines import check_pairs
 from scot_core.methods.spec import Method
 from scot_core.methods.sums import TRIPLETS, tuned
-from scot_core.vectors import Vectors, unit
+
+if TYPE_CHECKING:  # loads torch
+    from scot_core.vectors import Vectors
 
 _ALMOST_PARALLEL = 1e-4  # sine of the angle below which the arc is not told from its chord
 
@@ -23,6 +27,8 @@ def slerp(image: Vectors, text: Vectors, weight: float) -> Vectors:
     opposite) vectors the normalised weighted sum. Raises ShapeError where the tables differ in shape, ConfigError for a
     weight outside [0, 1].
     """
+    from scot_core.vectors import unit
+
     check_pairs(image, text, weight)
     v, t = (np.asarray(unit(name, table), np.float64) for name, table in (("image", image), ("text", text)))
     angle = np.arccos(np.clip((v * t).sum(axis=1, keepdims=True), -1, 1))

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from scot_core.searle import OtiConfig, Phrase, PseudoWordTower
-from scot_core.vectors import Vectors
+if TYPE_CHECKING:  # loads torch
+    from scot_core.searle import OtiConfig, Phrase, PseudoWordTower
+    from scot_core.vectors import Vectors
 
 T = TypeVar("T")
 
@@ -33,7 +34,7 @@ class Queries:
         return self.embed()
 
 
-Compose = Callable[[Queries], Vectors]
+Compose = Callable[[Queries], "Vectors"]
 """Query vectors (Q, D), L2-normalised; a row depends on its own query alone, up to rounding."""
 
 

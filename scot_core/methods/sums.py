@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from scot_core.benchmarks.baselines import BASELINES, Blend, choose_weight, weighted
 from scot_core.methods.spec import Known, Method, Need, Queries, Ready
-from scot_core.vectors import Vectors
+
+if TYPE_CHECKING:  # loads torch
+    from scot_core.vectors import Vectors
 
 TRIPLETS = Need("triplets", "scot run --until embed")
 PAPER = "SCOT, §4.3"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from scot_core.methods.spec import Compose, Known, Need, Queries, Ready
-from scot_core.searle import Phi, PseudoWordTower, compose, compose_both_orders, query_sentence
-from scot_core.searle.queries import Ask
-from scot_core.vectors import Vectors
+
+if TYPE_CHECKING:  # loads torch
+    from torch import Tensor
+
+    from scot_core.searle import Phi, PseudoWordTower
+    from scot_core.searle.queries import Ask
+    from scot_core.vectors import Vectors
 
 
 def inverters(name: str) -> Need:
@@ -18,10 +20,12 @@ def inverters(name: str) -> Need:
     return Need("inverters", f"scot run --set distill.method={name} --until distill", {"method": name})
 
 
-def by_phi(name: str, ask: Ask = query_sentence) -> Callable[[Known], Ready]:
-    """Each φ of a method's inverters turns the reference images into pseudo-words."""
+def by_phi(name: str, ask: Ask | None = None) -> Callable[[Known], Ready]:
+    """Each φ of a method's inverters turns the reference images into pseudo-words, in sentences by `ask` (SEARLE's)."""
 
     def ready(known: Known) -> Ready:
+        from scot_core.searle import Phi
+
         tower = known.tower  # first: an encoder that gives none is told before anything is read
         loaded = known.load(inverters(name), Phi.load).items()
         return Ready(name, {run: phi_composer(phi, tower, ask) for run, phi in loaded})
@@ -29,10 +33,12 @@ def by_phi(name: str, ask: Ask = query_sentence) -> Callable[[Known], Ready]:
     return ready
 
 
-def written(tower: PseudoWordTower, words: Tensor, queries: Queries, ask: Ask = query_sentence) -> Vectors:
+def written(tower: PseudoWordTower, words: Tensor, queries: Queries, ask: Ask | None = None) -> Vectors:
     """Query vectors (Q, D) of pseudo-words (Q, W) in the sentences of their texts; of two texts, FashionIQ's, in both
     orders."""
-    texts = queries.modifications
+    from scot_core.searle import compose, compose_both_orders, query_sentence
+
+    ask, texts = ask or query_sentence, queries.modifications
     if all(len(both) == 2 for both in texts):
         composed = compose_both_orders(tower, words, [(both[0], both[1]) for both in texts], ask)
     else:
@@ -41,7 +47,9 @@ def written(tower: PseudoWordTower, words: Tensor, queries: Queries, ask: Ask = 
     return vectors
 
 
-def phi_composer(phi: Phi, tower: PseudoWordTower, ask: Ask = query_sentence) -> Compose:
+def phi_composer(phi: Phi, tower: PseudoWordTower, ask: Ask | None = None) -> Compose:
+    import torch
+
     def compose_by_phi(queries: Queries) -> Vectors:
         with torch.inference_mode():
             return written(tower, phi(torch.from_numpy(queries.images)), queries, ask)

@@ -19,6 +19,7 @@ from scot_core.config import (
     EndpointConfig,
     Pipeline,
     PublishedConfig,
+    last_stage,
     profile,
     validated,
     with_overrides,
@@ -234,3 +235,17 @@ def _models(model: type[Config]) -> Iterator[type[Config]]:
 @pytest.mark.parametrize("model", [*_models(Pipeline), PublishedConfig], ids=lambda model: model.__name__)
 def test_every_field_has_a_help_text(model: type[Config]) -> None:
     assert [name for name, field in model.model_fields.items() if not field.description] == []
+
+
+def test_stages_that_are_asked_for_bring_what_they_need() -> None:
+    plain = profile("catalogue")
+    assert plain.asking_for("train") is plain and plain.invert is None
+    assert plain.asking_for("invert").stages == ("captions", "invert", *plain.stages[1:])
+    assert plain.asking_for("distill").stages == ("captions", "invert", "distill", *plain.stages[1:])
+    for method in ("pic2word", "lincir"):  # these learn without pseudo-tokens
+        asked = with_overrides(plain, [f"distill.method={method}"])
+        assert asked.invert is None and asked.distill is not None
+    assert with_overrides(plain, ["distill.images=100"]).invert is not None
+    assert last_stage(None, "paper-searle") == "distill" and last_stage("embed", "paper-searle") == "embed"
+    with pytest.raises(ConfigError, match="reads pseudo-words"):
+        with_overrides(plain, ["embed.encoder=fitted", "invert.steps=3"])

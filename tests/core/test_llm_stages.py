@@ -110,7 +110,7 @@ def test_a_hub_id_without_a_commit_says_how_to_pin(revision: str | None, tmp_pat
     lake = Lake(tmp_path / "lake")
     step = Finetune(lake, config(revision=revision), *inputs(lake))
     with pytest.raises(
-        ConfigError, match=r"someone/tiny-falcon .*set finetune\.revision to the 40 hex digits"
+        ConfigError, match=r"someone/tiny-falcon .*set finetune\.revision .*to the 40 hex digits"
     ) as failed:
         _ = step.outputs
     assert "hf models info someone/tiny-falcon" in str(failed.value) and (revision or "no revision") in str(

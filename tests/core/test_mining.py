@@ -18,8 +18,9 @@ from scot_core.triplets import Parsed, screen
 from scot_core.triplets.mining import MinedEdit, Unmined, mine
 from scot_core.triplets.neighbours import KEPT, SPAN, Contexts
 from scot_core.triplets.pile import Shelf
-from scot_core.triplets.spans import Caption, exchange, is_content, key
-from scot_core.triplets.wording import Span, wordings
+from scot_core.triplets.slots import Substitutes
+from scot_core.triplets.spans import Caption, exchange, is_content, key, substitute, with_article
+from scot_core.triplets.wording import Span, kind_of, wordings
 
 WORDS = ("a", "an", "red", "blue", "dog", "owl", "with", "hat", "on", "Grass", "man's", "old-time")
 captions_of_few_words = st.lists(st.sampled_from(WORDS), min_size=1, max_size=6).map(" ".join)
@@ -91,6 +92,65 @@ def test_punctuation_case_and_article_are_kept(
         assert exchange(Caption.of(caption), *span, Caption.of("mug on grass"), end) == "Mug on grass"
 
 
+@pytest.mark.parametrize(
+    ("caption", "at", "word", "changed"),
+    [
+        ("A red mug.", 1, "orange", "An orange mug."),
+        ("on an orange mug", 2, "red", "on a red mug"),
+        ("Red mug", 0, "blue", "Blue mug"),
+        ("red mug", 0, "Blue", "blue mug"),
+        ("Mugs, red", 1, "Blue", "Mugs, Blue"),
+    ],
+)
+def test_another_word_takes_the_place_of_one(caption: str, at: int, word: str, changed: str) -> None:
+    assert substitute(Caption.of(caption), at, word) == changed
+
+
+def test_articles_go_by_the_sound() -> None:
+    assert [with_article(word) for word in ("mug", "orange mug", "hour", "unicorn", "Owl")] == [
+        "a mug", "an orange mug", "an hour", "a unicorn", "an Owl",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("span", "named"),
+    [((2, 3), True), ((1, 3), True), ((1, 2), False), ((5, 6), True), ((6, 6), False), ((3, 4), True)],
+)
+def test_what_ends_a_phrase_with_an_article_is_named(span: tuple[int, int], named: bool) -> None:
+    assert Caption.of("A red mug with a handle").is_named(*span) == named
+
+
+def test_words_that_go_and_come_are_one_edit_or_two() -> None:
+    def are_two(gone: str, come: str, *adjacent: tuple[str, str]) -> bool:
+        alike: dict[str, list[str]] = {"mug": ["Cup"], "bag": ["Lamp"]}
+        seen: Any = set(adjacent)
+        return Substitutes(alike, seen, seen, seen).are_two_edits(gone.split(), come.split())
+
+    assert are_two("red mug", "blue cup") and are_two("blue cup", "red mug")
+    assert not are_two("red mug", "blue plate")
+    for gone, come in (("tote bag", "lamp"), ("lamp", "tote bag")):  # nothing is a tote lamp, or something is
+        assert not are_two(gone, come, ("tote", "bag"))
+        assert are_two(gone, come, ("tote", "lamp"))
+
+
+def test_an_edit_is_asked_for_by_what_comes_and_goes() -> None:
+    nothing, ball, red = Span("", False), Span("with a ball", False), Span("red", False)
+    assert wordings(ball, nothing) == ["remove the ball", "without the ball", "take away the ball", "no ball"]
+    assert wordings(red, nothing) == ["remove red", "without red", "take away red", "no red"]
+    assert wordings(nothing, ball) == ["add a ball", "with a ball", "give it a ball"]
+    assert wordings(nothing, red) == ["add red", "make it red", "red"]
+    grass, water = Span("on the grass", False), Span("In water", False)
+    assert wordings(nothing, grass) == ["show it on the grass", "make it on the grass", "on the grass"]
+    asked = ["In water instead of on the grass", "change on the grass to In water", "make it In water", "In water"]
+    assert wordings(grass, water) == asked
+    mug, orange = Span("mug", True), Span("orange", True)
+    assert wordings(mug, orange) == [
+        "replace the mug with an orange", "an orange instead of the mug", "change the mug to an orange",
+        "swap the mug for an orange", "make it an orange", "an orange",
+    ]  # fmt: skip
+    assert [kind_of("mug", "cup"), kind_of("", "cup"), kind_of("mug", "")] == ["replace", "add", "remove"]
+
+
 def test_near_duplicates_have_one_key() -> None:
     assert key("A dog, on the  grass.") == key("a dog on the grass") != key("the dog on a grass")
 
@@ -157,8 +217,9 @@ def test_rows_are_read_by_number(tmp_path: Path) -> None:
         shelf.add([])
         shelf.add(rows[2:])
         assert [shelf[i] for i in (4, 0, 2, 1, 3)] == [rows[i] for i in (4, 0, 2, 1, 3)]
-        with pytest.raises(IndexError):
-            shelf[5]
+        for nowhere in (5, -1):
+            with pytest.raises(IndexError):
+                shelf[nowhere]
 
 
 # ------------------------------------------------------------------------------------------------ mining

@@ -204,3 +204,17 @@ def test_brackets_in_a_name_are_printed_as_they_are(tmp_path: Path) -> None:
     console = Console(record=True, width=200, file=io.StringIO())
     show_plan(console, make_plan(Lake(tmp_path / "lake"), pipeline), "smoke")
     assert "[/x], 4.0 times over the seeds" in console.export_text()
+
+
+def test_a_plan_for_any_count_grows_with_it_alone(tmp_path: Path) -> None:
+    """Seeds, tuning and training stay; captions, replies, vectors and their disk are ten times as many."""
+    small, large = (
+        {stage.stage: stage for stage in make_plan(Lake(tmp_path / "lake"), profile("paper"), asked=count).works}
+        for count in (29_000_000, 290_000_000)
+    )
+    for name in ("captions", "generate", "embed"):
+        assert large[name].rows == 10 * small[name].rows
+        assert large[name].disk_gb == pytest.approx(10 * small[name].disk_gb)
+    assert [small[name] for name in ("seed", "finetune", "train")] == [
+        large[name] for name in ("seed", "finetune", "train")
+    ]

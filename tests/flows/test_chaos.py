@@ -46,8 +46,8 @@ SETTINGS = ["captions.shard_rows=50", "seed.shard_rows=40", f"seed.endpoint.conc
 class Teacher:
     """The endpoint, as a process of its own that is started again whenever it is killed."""
 
-    def __init__(self) -> None:
-        self.port = free_port()
+    def __init__(self, port: int) -> None:
+        self.port = port
         self.url = f"http://127.0.0.1:{self.port}/v1"
         self.answered: Counter[str] = Counter()
         self.start()
@@ -167,9 +167,15 @@ class Service:
 
 
 @pytest.fixture(scope="module")
-def reference(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def port() -> int:
+    """Of every teacher: keys of seeds hold the address of their endpoint."""
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def reference(environment: dict[str, str], port: int, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The lake of a run that nobody disturbed."""
-    folder, teacher = tmp_path_factory.mktemp("reference"), Teacher()
+    folder, teacher = tmp_path_factory.mktemp("reference"), Teacher(port)
     env = {**environment, "OMP_NUM_THREADS": "1"}
     try:
         run = Alone(env, folder / "lake", folder / "log", [*SETTINGS, f"seed.endpoint.base_url={teacher.url}"])
@@ -187,9 +193,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("kind", "share"), [("alone", 0.4), ("ray", 0.3), ("service", 0.3)])
 def test_nothing_is_lost(
-    kind: str, share: float, environment: dict[str, str], reference: Path, home: Path, tmp_path: Path
+    kind: str, share: float, environment: dict[str, str], port: int, reference: Path, home: Path, tmp_path: Path
 ) -> None:
-    mark, rng, teacher = uuid.uuid4().hex, random.Random(kind), Teacher()
+    mark, rng, teacher = uuid.uuid4().hex, random.Random(kind), Teacher(port)
     nodes = Nodes() if kind == "ray" else None
     env = {**environment, "PREFECT_HOME": str(home), "OMP_NUM_THREADS": "1", "SCOT_CHAOS": mark}
     if nodes is not None:

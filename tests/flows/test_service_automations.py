@@ -22,7 +22,7 @@ import asyncio, sys
 from prefect.blocks.webhook import Webhook
 from deployments import automations
 Webhook(url=sys.argv[1]).save("scot-alerts", overwrite=True)
-asyncio.run(automations.set_up(late_s=15, stale_h=20 / 3600))
+asyncio.run(automations.set_up(late_s=15, stale_h=20 / 3600, start_s=60))
 """
 
 
@@ -78,6 +78,12 @@ def test_a_run_that_nobody_takes_is_told(served: Served, told: list[str]) -> Non
     create(served, "embed-lavis", {"type": "SCHEDULED"})
     assert wait_for(lambda: says(told, "alert-embed-lavis is Late")), told
     assert served.prefect("work-pool", "resume", "scot-lavis").returncode == 0
+
+
+def test_a_run_that_a_worker_took_and_never_started_is_crashed(served: Served, told: list[str]) -> None:
+    """Else it would hold the one slot of scot/regenerate for good."""
+    create(served, "train", {"type": "PENDING"})
+    assert wait_for(lambda: says(told, "alert-train is Crashed: taken by a worker, not started in 60 s")), told
 
 
 def test_a_run_that_ends_at_a_gate_is_told_with_its_figures(served: Served, told: list[str], tmp_path: Path) -> None:

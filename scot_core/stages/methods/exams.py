@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scot_core.benchmarks import Benchmark
 from scot_core.config import BenchmarkConfig, PublishedConfig
@@ -17,7 +17,9 @@ from scot_core.stages.benchmark.measure_published import image_vectors, text_vec
 from scot_core.stages.embed.benchmarks import Published
 from scot_core.stages.embed.vectors import vectors_by_id
 from scot_core.stages.methods.ground import Ground, LakeKnown
-from scot_core.vectors import Vectors
+
+if TYPE_CHECKING:  # loads torch
+    from scot_core.vectors import Vectors
 
 
 @dataclass(frozen=True)

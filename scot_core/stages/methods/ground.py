@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from scot_core.encoders import Encoder, EncoderSpec
 from scot_core.errors import LakeError
@@ -15,12 +15,14 @@ from scot_core.lake import Dataset, Lake
 from scot_core.lake.lineage import ancestor, parents
 from scot_core.lake.promotion import combiners_in_use
 from scot_core.methods import Examples, Need
-from scot_core.searle import OtiConfig, Phrase, PseudoWordTower, tower_of
 from scot_core.stages.benchmark.chosen import embeddings_of
 from scot_core.stages.benchmark.measure_catalogue import examples
 from scot_core.stages.embed.vectors import encoder_of, made_by
 from scot_core.stages.invert import phrases_in
-from scot_core.vectors import Vectors
+
+if TYPE_CHECKING:  # loads torch
+    from scot_core.searle import OtiConfig, Phrase, PseudoWordTower
+    from scot_core.vectors import Vectors
 
 T = TypeVar("T")
 
@@ -113,6 +115,8 @@ class LakeKnown:
 
     @property
     def oti(self) -> OtiConfig:
+        from scot_core.searle import OtiConfig
+
         tokens = self._ground.tokens
         names = [field.name for field in fields(OtiConfig)]
         return OtiConfig(**({} if tokens is None else {n: tokens.config[n] for n in names if n in tokens.config}))
@@ -123,6 +127,8 @@ class LakeKnown:
 
     @cached_property
     def tower(self) -> PseudoWordTower:
+        from scot_core.searle import tower_of
+
         return tower_of(self.encoder)
 
     @cached_property

@@ -15,7 +15,6 @@ from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.fingerprint import fingerprint
 from scot_core.methods import Compose, Method
 from scot_core.metrics import Floats
-from scot_core.retrieval import top_k
 from scot_core.stages.benchmark.measure import submissions_of
 from scot_core.stages.benchmark.measure_catalogue import WEIGHT_SAMPLE
 from scot_core.stages.methods.exams import Exam, Opened
@@ -23,7 +22,8 @@ from scot_core.stages.methods.ground import LakeKnown
 from scot_core.stages.step import Step, Tick
 
 MILLISECONDS = "ms"
-"""The metric that is no percentage: how long a query takes, from text and known reference to the nearest images."""
+"""The metric that is no percentage: what a query takes, from text and known reference to the nearest images; processor
+time where there is no GPU, so that other work on the machine does not count."""
 ALL = "all"
 _TIMED_S = 5.0  # no further query is timed after this
 _FOUND = 10  # images that a timed query asks for
@@ -95,17 +95,21 @@ class MeasureMethod(Step):
 
     def _timed(self, opened: Opened, compose: Compose) -> dict[str, float]:
         """Milliseconds of some queries, spread over the benchmark, each asked alone."""
+        import torch
+
+        from scot_core.retrieval import top_k
+
         count = len(opened.benchmark.queries)
         places = np.unique(np.linspace(0, count - 1, min(count, self.config.timed)).astype(int)).tolist()
         top_k(compose(opened.alone(places[0], self._known)), opened.gallery, _FOUND)  # warm
         found: dict[str, float] = {}
+        clock = time.perf_counter if torch.cuda.is_available() else time.process_time
         end = time.perf_counter() + _TIMED_S
         for place in places:
-            started = time.perf_counter()
+            started = clock()
             top_k(compose(opened.alone(place, self._known)), opened.gallery, _FOUND)
-            now = time.perf_counter()
-            found[opened.benchmark.queries[place].id] = 1000 * (now - started)
-            if now > end:
+            found[opened.benchmark.queries[place].id] = 1000 * (clock() - started)
+            if time.perf_counter() > end:
                 break
         return found
 
