@@ -50,6 +50,7 @@ def _row(generation: Generation, written: Mapping[str, Any], promoted: Promoted 
         "scot": None if record is None else record.scot,
         "profile": None if record is None else record.settings.get("profile"),
         "datasets": len(generation.members),
+        "members": [dataset.name for dataset in generation.members],
         "usd": round(generation.usd, 2),
         "in_use": promoted is not None and promoted.root == root.reference,
         "missing": [str(reference) for reference in generation.missing],

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from scot_core.catalogue.teacher import serve
-from scot_core.errors import DataError
+from scot_core.errors import GateError
 from scot_core.lake import Lake
 from scot_core.stages.seed.work import SeedWork
 from tests.hostile import REJECTED, Asked, answering, completion
@@ -30,7 +30,7 @@ def test_every_reply_ends_as_triplet_or_reject_whatever_it_is(local_lake: Lake) 
     with answering(answer) as hostile:
         config = seed_config(hostile.url, concurrency=1)
         for _ in range(2):  # the second time nothing is asked again
-            with pytest.raises(DataError, match=rf"has triplets for 0 of {SEEDS} captions"):
+            with pytest.raises(GateError, match=rf"keeps 0 of {SEEDS} replies"):
                 seed(local_lake, config)
     assert len(asked_for) == len(set(asked_for)) == SEEDS
     triplets, rejects, replies = (local_lake.table(name).latest() for name in ("triplets", "rejects", "replies"))
