@@ -78,20 +78,20 @@ def fetch(folder: Path) -> Path:
 
 def read(modules: Path, folder: Path) -> list[Emoji]:
     """The emoji of Fluent with all their pictures, which are copied below the folder."""
-    pictures: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+    pictures: defaultdict[tuple[str, ...], dict[str, Path]] = defaultdict(dict)
     for rendering, (place, ending) in RENDERINGS.items():
         (folder / rendering).mkdir(parents=True, exist_ok=True)
         for file in sorted((modules / place).glob(f"*{ending}")):
-            target = folder / rendering / file.name
-            if not target.exists():
-                shutil.copyfile(file, target)
-            pictures[_points(file.stem)].append(f"{rendering}/{file.name}")
+            pictures[_points(file.stem)][f"{rendering}/{file.name}"] = file
     found = []
     for entry in json.loads((modules / ANNOTATIONS).read_bytes()):
         points = _points(entry["hexcode"])
-        first = pictures[points][0] if points in pictures else ""
+        first = next(iter(pictures[points]), "")
         if first.startswith("fluent/") and entry["group"] != "component" and not entry["group"].startswith("extras"):
             caption = _caption(entry["annotation"], entry["group"])
+            for name, file in pictures[points].items():
+                if not (folder / name).exists():
+                    shutil.copyfile(file, folder / name)
             found.append(Emoji(points, caption, entry["group"], entry["subgroups"], tuple(pictures[points])))
     return found
 

@@ -10,6 +10,7 @@ from scot.chosen import Chosen, Part
 from scot.plan.needs import encoder_missing, towers_missing
 from scot.plan.state import look
 from scot_core.config import EmbedConfig, FitConfig, Pipeline
+from scot_core.encoders.weights import hub_is_reached
 from scot_core.lake import Dataset, Lake
 from scot_core.llm.local.devices import gpus
 
@@ -49,7 +50,7 @@ def _encoder(named: Mapping[str, str]) -> tuple[list[str], Part]:
     if here:
         part = Part("encoder", here[0], "a published encoder whose weights are on this machine")
         return [f"embed.encoder={here[0]}"], part
-    if preflight.hub_is_reached():
+    if hub_is_reached():
         return [f"embed.encoder={order[0]}"], Part(
             "encoder", order[0], "a published encoder; its weights come from the hub"
         )
@@ -70,12 +71,12 @@ def _encoder(named: Mapping[str, str]) -> tuple[list[str], Part]:
 
 
 def check(lake: Lake, pipeline: Pipeline) -> Chosen:
-    """Whether encoder and teacher fit captions of one's own: settings that are cut, what was found, what does not fit.
+    """Whether encoder and teacher fit captions that are not drawn: settings that are cut, what was found, and faults.
 
     Nothing is tried where the vectors are in the lake already. Raises ModelError where weights cannot be had, and
     DataError where captions cannot.
     """
-    if pipeline.captions.source != "folder" or _is_embedded(lake, pipeline):
+    if pipeline.captions.is_drawn or _is_embedded(lake, pipeline):
         return Chosen(())
     found = preflight.sample(pipeline.captions)
     parts = [Part("captions", f"{found.pairs:,}{'' if found.whole else ' or more'}", f"in {found.reader.place.root}")]

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import random
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from urllib.parse import urlsplit
 
 import numpy as np
 from PIL import Image
@@ -22,6 +19,7 @@ from scot_core.captions.sources import readers_of
 from scot_core.catalogue import grammar
 from scot_core.config import CaptionsConfig, EmbedConfig, Pipeline
 from scot_core.encoders.rows import ROWS
+from scot_core.encoders.weights import hub_is_reached
 from scot_core.errors import DataError, ModelError
 from scot_core.lake import Lake
 from scot_core.llm import Reply
@@ -31,7 +29,6 @@ from scot_core.triplets import local_completion
 READ, PROBED, ASKED = 20_000, 256, 50  # entries looked at; pictures the encoder is tried on; captions the teacher is
 FEWEST = 10  # pictures that a recall can be told from
 TIMES_CHANCE = 3.0  # an encoder that finds less than this often is none for these captions
-HUB_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +113,12 @@ def probe(embed: EmbedConfig, found: Sample, lake: Lake | None = None) -> Probe 
     from scot_core import encoders
     from scot_core.retrieval import ranks
 
+    require_weights(embed)
     pictures, captions = [], []
-    for entry in islice(found.entries, 2 * PROBED):
-        data = load(found.reader.images, entry.path)
+    drawn = found.entries[: 2 * PROBED]
+    paths = _paths(found.reader, drawn)
+    for entry in drawn:
+        data = load(found.reader.images, paths.get(entry.image_id))
         if not isinstance(data, Bad):
             pictures.append(Image.open(io.BytesIO(data)))
             captions.append(entry.caption)
@@ -126,7 +126,6 @@ def probe(embed: EmbedConfig, found: Sample, lake: Lake | None = None) -> Probe 
             break
     if not captions:
         return None
-    require_weights(embed)
     e = embed
     encoder = encoders.load(
         e.encoder, revision=e.revision, pooling=e.pooling, precision=e.precision, device=e.device, lake=lake
@@ -136,6 +135,13 @@ def probe(embed: EmbedConfig, found: Sample, lake: Lake | None = None) -> Probe 
     return Probe(len(captions), k, float((places == 0).mean()), float((places < k).mean()))
 
 
+def _paths(reader: Reader, entries: Sequence[Entry]) -> dict[str, str]:
+    """Where the images of some entries lie; some sources list them apart."""
+    known = {entry.image_id: entry.path for entry in entries}
+    listed = dict(reader.pictures()) if None in known.values() else {}
+    return {image_id: path for image_id, at in known.items() if (path := at or listed.get(image_id)) is not None}
+
+
 def require_weights(embed: EmbedConfig) -> None:
     """Raises ModelError, at once, where an encoder's weights are on no disk and no hub can be reached."""
     from scot.plan.needs import encoder_missing
@@ -143,20 +149,6 @@ def require_weights(embed: EmbedConfig) -> None:
     fault = encoder_missing(embed)
     if fault is not None and not hub_is_reached():
         raise ModelError(f"{fault}, and no hub is reached from here; or take another (--set embed.encoder=…)")
-
-
-def hub_is_reached() -> bool:
-    """Whether the hub answers at all; behind a proxy it is believed to."""
-    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
-        return False
-    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
-        return True
-    hub = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
-    try:
-        socket.create_connection((hub.hostname or "", hub.port or 443), HUB_S).close()
-    except OSError:
-        return False
-    return True
 
 
 def chance_fault(embed: EmbedConfig, probed: Probe) -> str:

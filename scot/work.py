@@ -265,8 +265,8 @@ def _chosen(captions: str | None, llm: str | None, settings: Sequence[str] | Non
 
 
 def _checked(chosen: Chosen, place: Lake, pipeline: Pipeline, *, anyway: bool) -> Chosen:
-    """What is known about captions of one's own, said. Raises ConfigError where something does not fit them."""
-    if pipeline.captions.source != "folder":
+    """What is known about captions that are not drawn, said. Raises ConfigError where something does not fit them."""
+    if pipeline.captions.is_drawn:
         return Chosen(())
     from scot.own import check
 

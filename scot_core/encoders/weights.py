@@ -7,10 +7,13 @@ Only safetensors are read. `HF_HUB_OFFLINE=1` keeps everything local.
 from __future__ import annotations
 
 import json
+import os
 import re
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from scot_core.config.settings import settings
 from scot_core.errors import ModelError
@@ -24,6 +27,7 @@ TOKENIZERS: Final = ("tokenizer.json", "vocab.txt")
 _TOKENIZER_FILES: Final = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt")
 _WANTED: Final = ("*.json", "*.safetensors", "*.txt", "*.model")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+_HUB_S: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,9 @@ def fetched(wanted: WeightsFolder) -> Path:
     why = ""
     folder: Path | None = None
     for local in (True, False):  # the cache first: complete weights need no network
+        if not local and not hub_is_reached():  # the hub's own client would try for most of a minute
+            why = "not reached"
+            break
         try:
             found = snapshot_download(
                 wanted.hub, revision=wanted.revision, allow_patterns=list(_WANTED), local_files_only=local
@@ -97,6 +104,20 @@ def fetched(wanted: WeightsFolder) -> Path:
     lacking = ", ".join(missing(folder) if folder else (CONFIG, WEIGHTS, TOKENIZERS[0]))
     tried = f"; the hub did not help ({why})" if why else ""
     raise ModelError(f"encoder {wanted.name}: {lacking} of {wanted.hub} missing on this machine{tried}. {_get(wanted)}")
+
+
+def hub_is_reached() -> bool:
+    """Whether the hub answers at all; behind a proxy it is believed to."""
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+        return False
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        return True
+    hub = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+    try:
+        socket.create_connection((hub.hostname or "", hub.port or 443), _HUB_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def missing(folder: Path) -> list[str]:

@@ -599,3 +599,14 @@ def test_plain_parquet_readers_find_the_fingerprint_in_the_footer(
 def test_the_lake_needs_no_torch() -> None:
     script = "import sys, scot_core.lake, scot_core.query; sys.exit('torch' in sys.modules or 'prefect' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_what_another_run_put_in_the_place_of_a_part_is_what_is_committed(
+    local_lake: Lake, triplets: Rows, identify: Identify
+) -> None:
+    mine, other = local_lake.draft(identify()), local_lake.draft(identify())
+    mine.write_part(0, triplets(3), {"config.json": b"mine"})
+    other.write_part(0, triplets(2), {"config.json": b"the other's"})
+    dataset = mine.commit(1, rows_in=2)
+    assert len(dataset.read()) == dataset.rows == 2  # against their digests
+    assert dataset.files[0].bytes == len(b"the other's")

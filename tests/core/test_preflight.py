@@ -13,8 +13,10 @@ from scot.plan import make_plan
 from scot_core.captions.entries import Entry
 from scot_core.config import CaptionsConfig, EmbedConfig, Pipeline, with_overrides
 from scot_core.config.settings import settings
+from scot_core.encoders import load
 from scot_core.errors import DataError, ModelError
 from scot_core.lake import Lake
+from tests.captioned import coco
 from tests.shapes import captioned
 
 
@@ -76,6 +78,28 @@ def test_the_catalogue_s_teacher_is_refused_for_foreign_captions_and_its_encoder
     assert "0% of 48" in teacher and "generate.writer=mined" in teacher and "seed.endpoint.base_url" in teacher
     assert "near chance" in encoder and "embed.encoder=clip-b32" in encoder
     assert len(check(Lake(tmp_path / "lake"), of_table(table, "generate.writer=mined")).faults) == 1
+
+
+def test_published_captions_are_tried_as_well(table: Path, tmp_path: Path) -> None:
+    place = ["captions.source=coco", f"captions.coco.root={coco(tmp_path / 'coco')}"]
+    checked = check(Lake(tmp_path / "lake"), with_overrides(Pipeline(), place))
+    assert "the catalogue's teacher knows the catalogue's captions only" in checked.faults[0]
+    assert [part.name for part in checked.parts[:2]] == ["captions", "encoder"] and "among 18" in checked.parts[1].why
+    with pytest.raises(ModelError, match="no hub is reached"):
+        check(Lake(tmp_path / "lake"), with_overrides(Pipeline(), [*place, "embed.encoder=blip2"]))
+
+
+def test_a_hub_that_is_not_reached_is_not_waited_for(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def download(*_: object, local_files_only: bool, **__: object) -> str:
+        asked.append(local_files_only)
+        raise OSError("not in the cache")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    with pytest.raises(ModelError, match="not reached"):
+        load("clip-b32")
+    assert asked == [True], "its own client would try for most of a minute"
 
 
 def test_missing_weights_are_an_error_at_once(table: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 from scot_core.lake import Lake
 
 ROOT = Path(__file__).resolve().parents[2]
-START_LIMIT_S = 300
+START_LIMIT_S = 600
 
 
 @dataclass(frozen=True)

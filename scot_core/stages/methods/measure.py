@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 
 from scot_core.config import MethodsConfig
 from scot_core.lake import Dataset, Identity, Lake
@@ -96,6 +95,8 @@ class MeasureMethod(Step):
 
     def _timed(self, opened: Opened, compose: Compose) -> dict[str, float]:
         """Milliseconds of some queries, spread over the benchmark, each asked alone."""
+        import torch
+
         from scot_core.retrieval import top_k
 
         count = len(opened.benchmark.queries)
