@@ -159,8 +159,8 @@ def _costs(scores: Dataset, known: Mapping[Reference, Dataset]) -> tuple[float, 
     learned = [known[reference] for reference in scores.inputs if reference in known]
     trained = [one for one in learned if one.table not in SHARED and one.table != "triplets"]
     behind = [member for one in learned if one.table != "embeddings" for member in generation_of(one, known).members]
-    own = {one.name for one in trained}
-    return _seconds(trained), _seconds(one for one in behind if one.table not in SHARED and one.name not in own)
+    own = {one.fingerprint for one in trained}  # with the rejects of the same step
+    return _seconds(trained), _seconds(one for one in behind if one.table not in SHARED and one.fingerprint not in own)
 
 
 def _seconds(datasets: Iterable[Dataset]) -> float:
