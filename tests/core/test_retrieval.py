@@ -296,6 +296,9 @@ def test_bad_targets_are_refused(targets: NDArray[Any], error: type, words: list
     with pytest.raises(error) as caught:
         retrieval.ranks(unit(rng, 2, 3), unit(rng, 5, 3), targets)
     assert all(word in str(caught.value) for word in words)
+    with pytest.raises(error) as caught:
+        retrieval.ranks(unit(rng, 2, 3), unit(rng, 5, 3), np.array([0, 1]), exclude=targets)
+    assert all(word.replace("targets", "exclude") in str(caught.value) for word in words)
 
 
 def test_k_must_be_positive() -> None:
