@@ -10,11 +10,11 @@ README = (ROOT / "README.md").read_text()
 HOUSE = README[README.index("## The house") :]
 
 
-def test_the_way_of_a_caption_is_under_1600_lines() -> None:
+def test_the_way_of_a_caption_is_under_1500_lines() -> None:
     listed = HOUSE[HOUSE.index("Read these, in this order") : HOUSE.index("CONTRIBUTING.md")]
     files = re.findall(r"`([a-z_/]+\.py)`", listed)
     assert len(files) == len(set(files)) > 10
-    assert sum(len((ROOT / name).read_text().splitlines()) for name in files) < 1600
+    assert sum(len((ROOT / name).read_text().splitlines()) for name in files) < 1500
 
 
 def test_the_tree_names_every_room() -> None:
