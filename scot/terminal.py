@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from scot.values import rows
-from scot_core.encoders.names import FITTED
+from scot_core.encoders.fitted_names import FITTED
 from scot_core.printable import printable
 from scot_core.report.results import Results
 from scot_core.stages.progress import Progress as Reading

@@ -14,7 +14,7 @@ from scot_core.config import PUBLISHED, STAGES, EmbedConfig, FinetuneConfig, Fit
 from scot_core.config.settings import settings
 from scot_core.encoders import spec_of
 from scot_core.encoders import weights as encoder_weights
-from scot_core.encoders.names import TO_FIT
+from scot_core.encoders.fitted_names import TO_FIT
 from scot_core.encoders.rows import ROWS
 from scot_core.errors import ScotError
 from scot_core.llm.local import weights as llm_weights

@@ -6,7 +6,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
-from scot_core.encoders.names import FITTED, TO_FIT, fitted_by
+from scot_core.encoders.fitted_names import FITTED, TO_FIT, fitted_by
 from scot_core.encoders.spec import EncoderSpec
 from scot_core.errors import ConfigError, ModelError
 from scot_core.lake import Dataset, Lake

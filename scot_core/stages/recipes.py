@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from scot_core.config import DistillConfig, EmbedConfig, Pipeline
-from scot_core.encoders.names import FITTED
+from scot_core.encoders.fitted_names import FITTED
 from scot_core.lake import Dataset, Lake
 from scot_core.stages.benchmark import benchmark, published
 from scot_core.stages.captions import CaptionedImages, captions

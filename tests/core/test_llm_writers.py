@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -50,11 +51,15 @@ def nothing(_: int) -> None: ...
 
 
 def test_the_device_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert devices.devices() == ("cpu",)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(name="one", total_memory=8e9))
+    monkeypatch.setattr(devices, "DRIVERS", ("/no/driver",))
+    assert devices.devices() == ("cpu",)
+    monkeypatch.setattr(devices, "DRIVERS", ("/no/driver", __file__))
     assert devices.devices() == ("cuda:0", "cuda:1") and devices.device() == "cuda:0"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert devices.devices() == ("cpu",)
 
 
 def test_two_devices_write_what_one_writes(base: str, adapter: Path) -> None:

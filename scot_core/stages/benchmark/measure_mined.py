@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from scot_core.benchmarks import Benchmark
 from scot_core.benchmarks.mined import NAME, build
 from scot_core.config import BenchmarkConfig
-from scot_core.encoders.names import fitted_by
+from scot_core.encoders.fitted_names import fitted_by
 from scot_core.errors import ConfigError
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.lineage import parents

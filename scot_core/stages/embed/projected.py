@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scot_core.config import EmbedConfig
-from scot_core.encoders.names import fitted_by
+from scot_core.encoders.fitted_names import fitted_by
 from scot_core.lake import Dataset, Lake
 from scot_core.lake.lineage import parents
 from scot_core.stages.embed.features import IMAGES

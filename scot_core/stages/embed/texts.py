@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from scot_core.config import EmbedConfig
-from scot_core.encoders.names import fitted_by
+from scot_core.encoders.fitted_names import fitted_by
 from scot_core.lake import Dataset, Lake
 from scot_core.lake.schema import text_id
 from scot_core.stages.embed.step import Embed, Identify

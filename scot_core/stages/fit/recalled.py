@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scot_core.encoders.names import fitted_by
+from scot_core.encoders.fitted_names import fitted_by
 from scot_core.lake import Dataset, Lake
 
 HELD_OUT = "held-out"  # phase of the rows of table `encoders` that this reads
