@@ -89,3 +89,10 @@ def commit() -> Callable[..., Dataset]:
         return draft.commit(len(parts), rows_in=rows + rejected, rejected=rejected)
 
     return make
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """On several cores a file goes to one of them, and those that share the service to the same one, in their order."""
+    sharing = {item.path for item in items if "served" in getattr(item, "fixturenames", ())}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("served" if item.path in sharing else str(item.path)))
