@@ -18,10 +18,10 @@ from torch.nn import functional
 
 from scot_core import checkpoint
 from scot_core.config import FitConfig
+from scot_core.descent import CHECKPOINT
 from scot_core.draws import batches, seed_of
 from scot_core.errors import DataError
 
-CHECKPOINT = "checkpoint.safetensors"
 MEASUREMENTS = 20  # of the recall, over all steps
 FIRST_SCALE = 2.7  # logarithm of the first inverse temperature
 HIGHEST_SCALE = 4.6  # and of its bound, CLIP's 100

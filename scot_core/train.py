@@ -7,23 +7,17 @@ was never stopped.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from scot_core import checkpoint
 from scot_core.combiner import Combiner
 from scot_core.config import TrainConfig
-from scot_core.draws import batches, seed_of
+from scot_core.descent import StepListener, descend
 from scot_core.errors import DataError, ShapeError
 from scot_core.losses import by_name
-
-CHECKPOINT = "checkpoint.safetensors"
-REPORT_EVERY = 10
-StepListener = Callable[[int, float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,32 +91,15 @@ def train_combiner(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(seed)
     combiner = Combiner(data.image.shape[1], config.projection_dim, config.hidden_dim, config.dropout).to(device)
-    optimizer = torch.optim.AdamW(
-        combiner.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-    )
     objective = by_name(config.loss, **_loss_parameters(config))
-    trained = dict(combiner.named_parameters())
-    first, record = checkpoint.restore(work / CHECKPOINT, trained, optimizer)
-    curve = [(int(step), float(loss)) for step, loss in record]
-    if curve:
-        on_step(*curve[-1])
     data = data.to(device)
-    combiner.train()
-    drawn = batches(len(data.image), config.batch_size, seed, first)
-    for step, batch in zip(range(first, config.steps), drawn, strict=False):
+
+    def loss_of(batch: Tensor, _: int) -> Tensor:
         rows = batch.to(device)
-        torch.manual_seed(seed_of(seed, step))  # dropout of this step
         composed = combiner(data.image[rows], data.modification[rows])
-        loss = objective(composed, data.modified_caption[rows], data.caption[rows])
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        done = step + 1
-        if done % REPORT_EVERY == 0 or done == config.steps:
-            curve.append((done, float(loss.detach())))
-            on_step(done, curve[-1][1])
-        if done % config.checkpoint_every == 0 and done < config.steps:
-            checkpoint.save(work / CHECKPOINT, trained, optimizer, done, record=curve)
+        return objective(composed, data.modified_caption[rows], data.caption[rows])
+
+    curve = descend(combiner, loss_of, len(data.image), config, seed, work, on_step)
     return Trained(combiner.eval().cpu(), curve)
 
 

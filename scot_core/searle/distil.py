@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from scot_core.descent import StepListener
 from scot_core.draws import seed_of
 from scot_core.errors import ConfigError, DataError, ShapeError
 from scot_core.searle.objectives import distillation_loss
-from scot_core.searle.oti import PhraseFeatures, StepListener
+from scot_core.searle.oti import PhraseFeatures
 from scot_core.searle.phi import Phi
 from scot_core.searle.sentences import Phrase
 from scot_core.searle.towers import PseudoWordTower

@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from scot_core.descent import StepListener
 from scot_core.draws import seed_of
 from scot_core.errors import ConfigError, DataError
 from scot_core.searle.keywords import runs_of_keywords
-from scot_core.searle.oti import StepListener
 from scot_core.searle.phi import Phi
 from scot_core.searle.sentences import Sentence
 from scot_core.searle.towers import PseudoWordTower

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from scot_core.descent import REPORT_EVERY, StepListener
 from scot_core.errors import ConfigError, DataError, ShapeError
 from scot_core.searle.objectives import cosine_distances
 from scot_core.searle.sentences import TEMPLATES, Phrase
 from scot_core.searle.towers import PseudoWordTower
 
-REPORT_EVERY = 10
 KEPT_FEATURES = 1 << 16  # of phrases; beyond that they are computed anew
-StepListener = Callable[[int, float], None]
 
 
 @dataclass(frozen=True)

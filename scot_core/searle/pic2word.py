@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from scot_core.descent import StepListener
 from scot_core.errors import ConfigError, DataError, ShapeError
-from scot_core.searle.oti import StepListener
 from scot_core.searle.phi import Phi
 from scot_core.searle.sentences import Sentence
 from scot_core.searle.towers import PseudoWordTower

@@ -13,13 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from scot_core import checkpoint
-from scot_core.draws import batches, seed_of
+from scot_core.descent import StepListener, descend
 from scot_core.errors import ConfigError
-from scot_core.searle.oti import REPORT_EVERY, StepListener
 from scot_core.searle.phi import Phi
 
-CHECKPOINT = "checkpoint.safetensors"
 WIDENING = 4
 """φ's hidden layers are this many times as wide as the image feature."""
 
@@ -71,26 +68,5 @@ def train_phi(
     torch.manual_seed(seed)
     width, word_dim = sizes
     phi = Phi(width, WIDENING * width, word_dim, schedule.dropout).to(device)
-    optimizer = torch.optim.AdamW(
-        phi.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True
-    )
-    trained = dict(phi.named_parameters())
-    first, record = checkpoint.restore(work / CHECKPOINT, trained, optimizer)
-    curve = [(int(step), float(loss)) for step, loss in record]
-    if curve:
-        on_step(*curve[-1])
-    phi.train()
-    drawn = batches(rows, schedule.batch_size, seed, first)
-    for step, batch in zip(range(first, schedule.steps), drawn, strict=False):
-        torch.manual_seed(seed_of(seed, step))  # dropout of this step
-        loss = loss_of(phi, batch, step)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        done = step + 1
-        if done % REPORT_EVERY == 0 or done == schedule.steps:
-            curve.append((done, float(loss.detach())))
-            on_step(done, curve[-1][1])
-        if done % schedule.checkpoint_every == 0 and done < schedule.steps:
-            checkpoint.save(work / CHECKPOINT, trained, optimizer, done, record=curve)
+    curve = descend(phi, lambda batch, step: loss_of(phi, batch, step), rows, schedule, seed, work, on_step)
     return Distilled(phi.eval().cpu(), curve)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from scot_core.config import DistillConfig, EmbedConfig
+from scot_core.descent import StepListener
 from scot_core.encoders import load
 from scot_core.errors import ConfigError, DataError
 from scot_core.lake import Dataset, Identity, Lake
@@ -34,7 +35,6 @@ from scot_core.searle import (
 from scot_core.searle import (
     distill as train_searle,
 )
-from scot_core.searle.oti import StepListener
 from scot_core.searle.pic2word import LOGIT_SCALE
 from scot_core.stages.embed.images import embed_images
 from scot_core.stages.embed.vectors import spec_for, vectors_by_id

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from scot_core import encoders
 from scot_core.config import FitConfig, Pipeline, with_overrides
 from scot_core.config.settings import settings
+from scot_core.descent import CHECKPOINT
 from scot_core.encoders.fitted_spec import weights_of
 from scot_core.encoders.halves import folders
 from scot_core.errors import ConfigError, DataError, ModelError
-from scot_core.fit import CHECKPOINT, Curve, Rows, contrast, fit
+from scot_core.fit import Curve, Rows, contrast, fit
 from scot_core.lake import Lake
 from scot_core.search import Searcher
 from scot_core.stages import recipes

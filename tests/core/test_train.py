@@ -21,9 +21,10 @@ from torch.nn import functional
 from scot_core import losses
 from scot_core.combiner import Combiner
 from scot_core.config import TrainConfig
+from scot_core.descent import CHECKPOINT
 from scot_core.draws import batches
 from scot_core.errors import ConfigError, DataError, ShapeError
-from scot_core.train import CHECKPOINT, Trained, TrainingSet, train_combiner
+from scot_core.train import Trained, TrainingSet, train_combiner
 
 CONFIG = TrainConfig(projection_dim=16, hidden_dim=16, steps=25, batch_size=16, checkpoint_every=4)
 
