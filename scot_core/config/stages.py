@@ -59,6 +59,8 @@ def _require_price(stage: str, server: ServerConfig) -> None:
 class FinetuneConfig(StageConfig):
     """LoRA on a 4-bit causal language model (§4.2: Falcon-7B)."""
 
+    STAGE_VERSION = 2  # the model before tuning is given the task and examples
+
     base: str = "catalogue-falcon"
     """Model that is tuned: catalogue-falcon, smollm2, a folder, or a hub id."""
     revision: str | None = None
@@ -76,7 +78,7 @@ class FinetuneConfig(StageConfig):
     learning_rate: Annotated[float, Field(gt=0)] = 6e-3
     """Of AdamW, after its warm-up; it falls to nothing with the steps."""
     held_out: Positive = 256
-    """Captions without a seed that the model is measured on, before and after."""
+    """Captions without a seed that the model is measured on: before, with examples in its prompt, and after."""
     max_new_tokens: Positive = 64
     """Longest reply while measuring, in tokens."""
     temperature: Annotated[float, Field(ge=0)] = 0.8

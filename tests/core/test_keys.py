@@ -15,37 +15,37 @@ from scot_core.stages.step import Committed, Step, Work
 
 KEYS = {
     "smoke": """
-        adapters/catalogue-finetune-87214f2ac5c3
-        benchmarks/catalogue-benchmark-catalogue-scot-cc2a42238674
+        adapters/catalogue-finetune-239732697379
+        benchmarks/catalogue-benchmark-catalogue-scot-57daabc25f56
         captions/catalogue-captions-128d9cf024a0
-        combiners/catalogue-train-scot-4eec1c4dd1b0
+        combiners/catalogue-train-scot-4a2160e38e9f
         embeddings/catalogue-embed-gallery-c039406d7dc7
         embeddings/catalogue-embed-images-08aa294310b9
-        embeddings/catalogue-embed-texts-a89e2e2bd3bf
+        embeddings/catalogue-embed-texts-21199bac87cb
         galleries/catalogue-captions-128d9cf024a0
-        rejects/catalogue-generate-6f9366558168
+        rejects/catalogue-generate-083eac5baa7a
         rejects/catalogue-seed-0bf132a8f4d6
-        replies/catalogue-generate-122dd3b11343
-        replies/catalogue-generate-try2-0688090c73fe
+        replies/catalogue-generate-cb52768ecc3f
+        replies/catalogue-generate-try2-01fb16744ce9
         replies/catalogue-seed-ae23489c2141
-        triplets/catalogue-generate-6f9366558168
+        triplets/catalogue-generate-083eac5baa7a
         triplets/catalogue-seed-0bf132a8f4d6
     """,
     "catalogue": """
-        adapters/catalogue-finetune-0fa9e859f2e8
-        benchmarks/catalogue-benchmark-catalogue-scot-75bcd30ec103
+        adapters/catalogue-finetune-fddaf47737d7
+        benchmarks/catalogue-benchmark-catalogue-scot-605a3340c56e
         captions/catalogue-captions-0e85b62bd4bd
-        combiners/catalogue-train-scot-03068661ac66
+        combiners/catalogue-train-scot-bd49bb0e294f
         embeddings/catalogue-embed-gallery-53e7458575b6
         embeddings/catalogue-embed-images-66c2ebebf996
-        embeddings/catalogue-embed-texts-c4fce388872b
+        embeddings/catalogue-embed-texts-7bb7c6fa950c
         galleries/catalogue-captions-0e85b62bd4bd
-        rejects/catalogue-generate-571f7d6162d8
+        rejects/catalogue-generate-cd0759f01b67
         rejects/catalogue-seed-136d79692e8d
-        replies/catalogue-generate-45fc595e5415
-        replies/catalogue-generate-try2-09e85f6eceac
+        replies/catalogue-generate-3db577a0d296
+        replies/catalogue-generate-try2-9bac110633e2
         replies/catalogue-seed-17ff44583041
-        triplets/catalogue-generate-571f7d6162d8
+        triplets/catalogue-generate-cd0759f01b67
         triplets/catalogue-seed-136d79692e8d
     """,
 }

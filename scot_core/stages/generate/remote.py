@@ -17,10 +17,9 @@ from scot_core.stages.generate.local import Write, row_seed
 from scot_core.stages.replies.ask import ask_and_keep, kept_records, key_or
 from scot_core.stages.replies.read import reply_columns
 from scot_core.stages.step import Tick
-from scot_core.triplets import local_prompt
+from scot_core.triplets import REPLY_END, local_prompt
 
-# Where a server does not end a reply by itself, this does: a model that goes on writes the next caption.
-STOP: Final = ("\ncaption:",)
+STOP: Final = (REPLY_END,)  # where a server does not end a reply by itself, this does
 
 
 class WriteRemotely(Write):
