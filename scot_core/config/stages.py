@@ -19,7 +19,8 @@ class SeedConfig(StageConfig):
     """Seed triplets from a strong model behind an endpoint (§4.2: 4,000 from GPT-4)."""
 
     count: Positive = 4000
-    """Captions that are drawn and asked about, once each."""
+    """Triplets that are wanted. As many captions are drawn and asked about, once each, and more where replies are
+    rejected."""
     endpoint: EndpointConfig = EndpointConfig(model=TEACHER)
     """The server that is asked."""
     prompt: str | None = None
@@ -105,6 +106,8 @@ class GenerateConfig(StageConfig):
     """Longest reply, in tokens."""
     attempts: Positive = 2
     """How often the model tries a caption whose reply was rejected, the first time counted."""
+    count: int | None = Execution(None, gt=0)
+    """Triplets that are wanted: tries end where there are as many; none for all tries."""
     batch_size: Positive = 250
     """Captions that are answered at once; in the key, since other batches may move the last bits of the logits."""
     filter: Filter = Execution("strict")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from pydantic import SecretStr
 
 from scot_core.config import GenerateConfig
@@ -14,6 +16,8 @@ from scot_core.stages.generate.remote import WriteRemotely
 from scot_core.stages.replies.read import ReadReplies
 from scot_core.stages.step import Run
 
+logger = logging.getLogger(__name__)
+
 OTHERS = "what is trained on them learns nothing of the others. Another writer may do (generate.writer=mined)"
 
 
@@ -21,7 +25,7 @@ def generate(
     run: Run, lake: Lake, config: GenerateConfig, captions: Dataset, adapters: Dataset | None = None,
     api_key: SecretStr | None = None,
 ) -> Dataset:  # fmt: skip
-    """Returns the generated triplets: a first try for every caption, further ones for rejects.
+    """Returns the generated triplets: a first try for every caption, further ones for rejects, until there are `count`.
 
     Raises ConfigError where a model is to write and there is no adapter, GateError where too little is kept.
     """
@@ -31,14 +35,20 @@ def generate(
     if adapters is None:
         raise ConfigError("generate.writer is adapter, but no adapter is given")
     attempts: list[Dataset] = []
-    for _ in range(config.attempts):
+    for attempt in range(1, config.attempts + 1):
         if config.is_remote:
             write: Write = WriteRemotely(lake, config, captions, adapters, tuple(attempts), api_key)
         else:
             write = Write(lake, config, captions, adapters, tuple(attempts))
         attempts.append(run(write)["replies"])
-    reading = ReadReplies(lake, "generate", "generated", "lines", captions, attempts, config.filter)
-    return _kept(lake, run(reading)["triplets"], config)
+        if config.count is None and attempt < config.attempts:
+            continue
+        read = ReadReplies(lake, "generate", "generated", "lines", captions, attempts, config.filter)
+        triplets = _kept(lake, run(read)["triplets"], config)
+        if triplets.rows >= (config.count or 0):
+            return triplets
+    logger.warning("generate.count is %d, and %d captions have a triplet", config.count, triplets.rows)
+    return triplets
 
 
 def _kept(lake: Lake, triplets: Dataset, config: GenerateConfig, of: int | None = None) -> Dataset:
