@@ -113,7 +113,7 @@ def test_what_a_lake_can_measure_is_measured_and_the_rest_is_named(lake: Lake) -
     assert made.against.startswith("image+text, weight") and made.queries == {
         "seen": 4, "combination": 4, "type": 4, "all": 12,
     }  # fmt: skip
-    benchmark = catalogue_benchmark(lake, lake.table("embeddings").latest(stage="embed-gallery"))
+    benchmark = catalogue_benchmark(lake, lake.table("embeddings").latest(stage="embed-gallery"), "catalogue")
     images, texts, gallery = query_vectors(benchmark, lake.table("embeddings").latest(stage="embed-gallery"))
     for row in benchmark.evaluate((images + texts) / 2, gallery):
         cell = made.standings[2].cells[row.split][row.metric]

@@ -13,6 +13,7 @@ from scot_core.benchmarks import Benchmark
 from scot_core.benchmarks.baselines import BASELINES
 from scot_core.benchmarks.submission import to_bytes
 from scot_core.lake import Lake
+from scot_core.metrics import Floats
 from scot_core.stages.step import Step, Tick
 
 if TYPE_CHECKING:  # loads torch
@@ -21,6 +22,9 @@ if TYPE_CHECKING:  # loads torch
 COLUMNS = (
     "source", "benchmark", "split", "method", "metric", "value", "low", "high", "queries", "seeds", "encoder",
 )  # fmt: skip
+
+
+ALONE = ("image-only", "text-only")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +64,27 @@ class Measure(Step):
         return [len(BASELINES) + self.own_runs]
 
     def work(self, shard: int, tick: Tick) -> None:
-        rows: list[dict[str, Any]] = []
+        measured: list[tuple[Benchmark, Method, dict[str, Floats]]] = []
         submissions: dict[str, bytes] = {}
         for benchmark, gallery, method in self.methods():
             if self._measured.hidden:
                 submissions |= submissions_of(benchmark, gallery, method.name, method.runs)
             elif any(query.targets for query in benchmark.queries):
-                rows += self._rows(benchmark, gallery, method)
+                runs = [benchmark.per_query(vectors, gallery) for vectors in method.runs.values()]
+                values = {metric: np.mean([run[metric] for run in runs], axis=0) for metric in runs[0]}
+                measured.append((benchmark, method, values))
             tick(1)
+        alone = [values for _, method, values in measured if method.name in ALONE]
+        rows = [row for each in measured for row in self._rows(*each, alone)]
         columns = {name: [row[name] for row in rows] for name in COLUMNS}
         self.drafts["benchmarks"].write_part(shard, columns, submissions)
 
     def rows_in(self) -> None:
         """Methods, splits and metrics: as many as there are."""
 
-    def _rows(self, benchmark: Benchmark, gallery: Vectors, method: Method) -> list[dict[str, Any]]:
-        measured = [benchmark.per_query(vectors, gallery) for vectors in method.runs.values()]
-        values = {metric: np.mean([run[metric] for run in measured], axis=0) for metric in measured[0]}
+    def _rows(
+        self, benchmark: Benchmark, method: Method, values: dict[str, Floats], alone: Sequence[Mapping[str, Floats]]
+    ) -> list[dict[str, Any]]:
         named = {
             "source": self.outputs["benchmarks"].source,
             "benchmark": self._measured.name,
@@ -84,8 +92,19 @@ class Measure(Step):
             "seeds": len(method.runs),
             "encoder": self._measured.encoder,
         }
+        values = values | composed_only(values, alone)
         summary = benchmark.summarise(values, resamples=self._measured.resamples, seed=self._measured.seed)
         return [{**named, **asdict(row)} for row in summary]
+
+
+def composed_only(values: Mapping[str, Floats], alone: Sequence[Mapping[str, Floats]]) -> dict[str, Floats]:
+    """Recall on the queries that neither image nor text answers alone, at the same k; NaN for the others. What is left
+    of the queries is the composition gap of a benchmark."""
+    return {
+        f"{metric} composed": np.where(np.any([one[metric] > 0 for one in alone], axis=0), np.nan, values[metric])
+        for metric in ("R@1", "R@10")
+        if metric in values and alone
+    }
 
 
 def submissions_of(
