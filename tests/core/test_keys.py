@@ -15,38 +15,38 @@ from scot_core.stages.step import Committed, Step, Work
 
 KEYS = {
     "smoke": """
-        adapters/catalogue-finetune-c6b216077835
-        benchmarks/catalogue-benchmark-catalogue-scot-49be08969181
+        adapters/catalogue-finetune-87214f2ac5c3
+        benchmarks/catalogue-benchmark-catalogue-scot-cc2a42238674
         captions/catalogue-captions-128d9cf024a0
-        combiners/catalogue-train-scot-f500e57ca809
+        combiners/catalogue-train-scot-4eec1c4dd1b0
         embeddings/catalogue-embed-gallery-c039406d7dc7
         embeddings/catalogue-embed-images-08aa294310b9
-        embeddings/catalogue-embed-texts-8b73424fef9b
+        embeddings/catalogue-embed-texts-a89e2e2bd3bf
         galleries/catalogue-captions-128d9cf024a0
-        rejects/catalogue-generate-ace5c3001899
-        rejects/catalogue-seed-12ac295e241d
-        replies/catalogue-generate-ba2bea43f653
-        replies/catalogue-generate-try2-2806471a253b
+        rejects/catalogue-generate-6f9366558168
+        rejects/catalogue-seed-0bf132a8f4d6
+        replies/catalogue-generate-122dd3b11343
+        replies/catalogue-generate-try2-0688090c73fe
         replies/catalogue-seed-ae23489c2141
-        triplets/catalogue-generate-ace5c3001899
-        triplets/catalogue-seed-12ac295e241d
+        triplets/catalogue-generate-6f9366558168
+        triplets/catalogue-seed-0bf132a8f4d6
     """,
     "catalogue": """
-        adapters/catalogue-finetune-a07365bbf186
-        benchmarks/catalogue-benchmark-catalogue-scot-44e13a64b03d
+        adapters/catalogue-finetune-0fa9e859f2e8
+        benchmarks/catalogue-benchmark-catalogue-scot-75bcd30ec103
         captions/catalogue-captions-0e85b62bd4bd
-        combiners/catalogue-train-scot-7c155793b6f2
+        combiners/catalogue-train-scot-03068661ac66
         embeddings/catalogue-embed-gallery-53e7458575b6
         embeddings/catalogue-embed-images-66c2ebebf996
-        embeddings/catalogue-embed-texts-24d0bd3966e4
+        embeddings/catalogue-embed-texts-c4fce388872b
         galleries/catalogue-captions-0e85b62bd4bd
-        rejects/catalogue-generate-5837f21032cc
-        rejects/catalogue-seed-f1630e151c96
-        replies/catalogue-generate-0959d1063ea2
-        replies/catalogue-generate-try2-9cb4bd226d6a
+        rejects/catalogue-generate-571f7d6162d8
+        rejects/catalogue-seed-136d79692e8d
+        replies/catalogue-generate-45fc595e5415
+        replies/catalogue-generate-try2-09e85f6eceac
         replies/catalogue-seed-17ff44583041
-        triplets/catalogue-generate-5837f21032cc
-        triplets/catalogue-seed-f1630e151c96
+        triplets/catalogue-generate-571f7d6162d8
+        triplets/catalogue-seed-136d79692e8d
     """,
 }
 
