@@ -149,8 +149,7 @@ def tables(made: Comparison) -> list[Table]:
     )
     found.append(_table(title, splits, made, _differences(shown[0], splits)))
     found += [
-        _table(f"{shown[0]}, {BREAKDOWNS.get(name, name)}", its, made, _values(shown[0], its))
-        for name, its in parts.items()
+        _table(f"{shown[0]}, {BREAKDOWNS[name]}", its, made, _values(shown[0], its)) for name, its in parts.items()
     ]
     costs = ["seeds", "training", "its data", "a query"]
     found.append(_table("what it costs: work on what was trained, and on what that was made from", costs, made, _costs))

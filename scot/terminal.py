@@ -161,7 +161,7 @@ def benchmark_tables(measured: Sequence[dict[str, Any]]) -> list[Table]:
 
 
 def _breakdown(results: Results, name: str, splits: Sequence[str]) -> Table:
-    table = bare_table(f"{results.main}, {BREAKDOWNS.get(name, name)}")
+    table = bare_table(f"{results.main}, {BREAKDOWNS[name]}")
     table.add_column("method")
     for split in splits:
         table.add_column(plain(split.removeprefix(f"{name}: ")), justify="right")

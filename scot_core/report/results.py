@@ -108,16 +108,13 @@ class Results:
 
 def main_splits(splits: Iterable[str]) -> list[str]:
     """The splits, each once, without those of a breakdown."""
-    return [split for split in _distinct(splits) if ": " not in split]
+    return [split for split in _distinct(splits) if split.partition(": ")[0] not in BREAKDOWNS]
 
 
 def broken_down(splits: Iterable[str]) -> dict[str, list[str]]:
     """Splits named `kind: removal` and the like, by what stands before the colon."""
-    found: dict[str, list[str]] = {}
-    for split in _distinct(splits):
-        if ": " in split:
-            found.setdefault(split.partition(": ")[0], []).append(split)
-    return found
+    known = {split: split.partition(": ")[0] for split in _distinct(splits)}
+    return {name: [split for split in known if known[split] == name] for name in BREAKDOWNS if name in known.values()}
 
 
 def label(method: str | None) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from scot_core.benchmarks.baselines import composed_only
 from scot_core.benchmarks.catalogue import Catalogue, from_queries
 from scot_core.catalogue.queries import CatalogueQueries, make
 from scot_core.catalogue.world import ATTRIBUTES, TYPES, Product, values
-from scot_core.stages.benchmark.measure import composed_only
 
 
 @pytest.fixture(scope="module")

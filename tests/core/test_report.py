@@ -37,7 +37,7 @@ from scot_core.triplets import json_reply, local_completion
 from tests.running import run_here
 
 HOSTILE = '<script>alert("reply")</script>'
-WORLD = CaptionsConfig(count=40, queries_per_split=4, gallery=70, image_size=32)
+WORLD = CaptionsConfig(count=40, queries_per_split=4, gallery=72, image_size=32)
 
 
 def draw(lake: Lake, config: CaptionsConfig) -> CaptionedImages:
@@ -263,7 +263,7 @@ def test_headline_of_a_tie_and_one_split() -> None:
 
 # ----------------------------------------------------------------------------------------- choosing, saying
 
-QUERIES = make(4, 70).queries
+QUERIES = make(4, 72).queries
 
 
 @given(st.lists(st.sampled_from([None, 1, 2, 30]), min_size=12, max_size=12), st.integers(3, 12))

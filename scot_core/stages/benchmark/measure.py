@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scot_core.benchmarks import Benchmark
-from scot_core.benchmarks.baselines import BASELINES
+from scot_core.benchmarks.baselines import ALONE, BASELINES, composed_only
 from scot_core.benchmarks.submission import to_bytes
 from scot_core.lake import Lake
 from scot_core.metrics import Floats
@@ -22,9 +22,6 @@ if TYPE_CHECKING:  # loads torch
 COLUMNS = (
     "source", "benchmark", "split", "method", "metric", "value", "low", "high", "queries", "seeds", "encoder",
 )  # fmt: skip
-
-
-ALONE = ("image-only", "text-only")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +92,6 @@ class Measure(Step):
         values = values | composed_only(values, alone)
         summary = benchmark.summarise(values, resamples=self._measured.resamples, seed=self._measured.seed)
         return [{**named, **asdict(row)} for row in summary]
-
-
-def composed_only(values: Mapping[str, Floats], alone: Sequence[Mapping[str, Floats]]) -> dict[str, Floats]:
-    """Recall on the queries that neither image nor text answers alone, at the same k; NaN for the others. What is left
-    of the queries is the composition gap of a benchmark."""
-    return {
-        f"{metric} composed": np.where(np.any([one[metric] > 0 for one in alone], axis=0), np.nan, values[metric])
-        for metric in ("R@1", "R@10")
-        if metric in values and alone
-    }
 
 
 def submissions_of(
