@@ -242,6 +242,7 @@ def test_nothing_is_lost(
         while killed.total() < KILLS * share:
             lakes += 1
             lake = tmp_path / f"lake-{lakes}"
+            teacher.kill()  # it counts since its start
             run = (Service if kind == "service" else Alone)(
                 env, lake, tmp_path / f"{lakes}.log", [*SETTINGS, f"seed.endpoint.base_url={teacher.url}"]
             )
