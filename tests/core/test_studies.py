@@ -123,7 +123,8 @@ def test_what_the_lake_holds_is_lent_and_not_made_again(stopped: tuple[Lake, lis
 
 def test_triplets_that_are_drawn_are_part_of_those_of_a_larger_draw() -> None:
     vectors = torch.eye(6)
-    every = TrainingSet(*(Gathered(vectors, torch.arange(6)) for _ in range(3)), vectors)
+    there = Gathered(vectors, torch.arange(6))
+    every = TrainingSet(there, there, there, vectors)
     drawn = {count: lessons(every, TrainConfig(count=count)) for count in (2, 4, 6)}
     rows = {count: one.image[:].argmax(1).tolist() for count, one in drawn.items()}
     assert rows[2] == rows[4][:2] and rows[4] == rows[6][:4] and sorted(rows[6]) == list(range(6))
