@@ -62,8 +62,8 @@ class TrainCombiner(Step):
 
     @cached_property
     def data(self) -> TrainingSet:
-        every = training_set(self._triplets, self._images, self._texts, self.drafts["combiners"].work_folder())
-        return lessons(every, self.config)
+        work = self.drafts["combiners"].work_folder()
+        return lessons(training_set(self._triplets, self._images, self._texts, work), self.config)
 
     def work(self, shard: int, tick: Tick) -> None:
         from scot_core.train import train_combiner
@@ -88,14 +88,9 @@ class TrainCombiner(Step):
         """Numbers of a run: as many as there are."""
 
     def _columns(self, seed: int, curve: Sequence[tuple[int, float]]) -> dict[str, Any]:
-        return {
-            "source": [self._source] * len(curve),
-            "method": [self.config.loss] * len(curve),
-            "seed": [seed] * len(curve),
-            "step": [step for step, _ in curve],
-            "metric": ["loss"] * len(curve),
-            "value": [loss for _, loss in curve],
-        }
+        fixed = {"source": self._source, "method": self.config.loss, "seed": seed, "metric": "loss"}
+        columns = {name: [value] * len(curve) for name, value in fixed.items()}
+        return columns | {"step": [step for step, _ in curve], "value": [loss for _, loss in curve]}
 
 
 def training_set(
