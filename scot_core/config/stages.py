@@ -255,6 +255,8 @@ class EmbedConfig(StageConfig):
 class TrainConfig(StageConfig):
     """The Combiner and its loss (§3.2-3.3, eqs 4-9)."""
 
+    STAGE_VERSION = 2  # byte-wise dropout: other draws
+
     loss: Literal["scot", "scot-without-margin", "scot-without-captions", "infonce", "infonce-with-captions"] = "scot"
     """`scot` is the paper's; the others leave a part of it out, or are InfoNCE in its place."""
     projection_dim: Positive = 512
