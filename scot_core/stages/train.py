@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,10 @@ from scot_core.lake.draft import files_of
 from scot_core.lake.lineage import parents
 from scot_core.lake.schema import text_id
 from scot_core.stages.embed import Embeddings
-from scot_core.stages.embed.vectors import vectors_in_file
+from scot_core.stages.embed.texts import embed_rewordings
+from scot_core.stages.embed.vectors import config_of, vectors_in_file
 from scot_core.stages.step import Run, Step, Tick, identities
+from scot_core.triplets.rewording import reworded
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +36,11 @@ WEIGHED = 2000  # triplets that the weight of the text is averaged over
 
 def train(run: Run, lake: Lake, config: TrainConfig, triplets: Dataset, vectors: Embeddings) -> Dataset:
     """Returns the Combiners."""
-    return run(TrainCombiner(lake, config, triplets, vectors.images, vectors.texts))["combiners"]
+    more: list[Dataset] = []
+    if config.is_grounded and config.rewordings:
+        encoder = config_of(lake, vectors.texts)
+        more = [run(embed_rewordings(lake, encoder, triplets, config.rewordings))["embeddings"]]
+    return run(TrainCombiner(lake, config, triplets, vectors.images, vectors.texts, *more))["combiners"]
 
 
 class TrainCombiner(Step):
@@ -41,9 +48,13 @@ class TrainCombiner(Step):
 
     stage, unit = "train", "steps"
 
-    def __init__(self, lake: Lake, config: TrainConfig, triplets: Dataset, images: Dataset, texts: Dataset) -> None:
+    def __init__(
+        self, lake: Lake, config: TrainConfig, triplets: Dataset, images: Dataset, texts: Dataset,
+        rewordings: Dataset | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(lake)
         self.config, self._triplets, self._images, self._texts = config, triplets, images, texts
+        self._rewordings = rewordings
         self._source = triplets.source
         self.name = f"train the Combiner ({config.loss})"
 
@@ -52,7 +63,7 @@ class TrainCombiner(Step):
         return identities(
             "combiners", source=self._source, label=f"train-{self.config.loss}", sealed_as="train",
             version=TrainConfig.STAGE_VERSION, config=self.config.identity(),
-            inputs=[self._triplets, self._images, self._texts],
+            inputs=[self._triplets, self._images, self._texts, *([self._rewordings] if self._rewordings else [])],
         )  # fmt: skip
 
     def shards(self) -> Sequence[int]:
@@ -60,7 +71,11 @@ class TrainCombiner(Step):
 
     @cached_property
     def data(self) -> TrainingSet:
-        return training_set(self._triplets, self._images, self._texts, self.drafts["combiners"].work_folder())
+        work = self.drafts["combiners"].work_folder()
+        data = training_set(self._triplets, self._images, self._texts, work)
+        if self._rewordings is None:
+            return data
+        return replace(data, rewordings=rewordings_of(self._triplets, self._rewordings, work, self.config.rewordings))
 
     def work(self, shard: int, tick: Tick) -> None:
         from scot_core.train import train_combiner
@@ -103,9 +118,7 @@ def training_set(
     Every vector lies once in a file in `work`, however many triplets have it, and is read when it is needed; in memory
     are ids and row numbers. Raises LakeError for an id without a vector.
     """
-    import torch
-
-    from scot_core.train import Gathered, TrainingSet
+    from scot_core.train import TrainingSet
 
     image_ids, image_vectors = _in_file(images, work)
     text_ids, text_vectors = _in_file(texts, work)
@@ -121,18 +134,40 @@ def training_set(
         if left == 0:
             break
 
-    def gathered(vectors: torch.Tensor, there: pa.ChunkedArray, name: str, dataset: Dataset) -> Gathered:
-        ids = pa.chunked_array(wanted.pop(name), pa.string())
-        rows = pc.index_in(ids, value_set=there)
-        if rows.null_count:
-            missing = ids.filter(pc.is_null(rows))[0].as_py()
-            raise LakeError(
-                f"{dataset.name} has no vector for {missing}, which {triplets.name} needs; run scot/embed again"
-            )
-        return Gathered(vectors, torch.from_numpy(rows.to_numpy().astype(np.int64)))
+    def gathered(name: str, dataset: Dataset, vectors: torch.Tensor, there: pa.ChunkedArray) -> Gathered:
+        return _gathered(pa.chunked_array(wanted.pop(name), pa.string()), dataset, vectors, there, triplets)
 
-    columns = [gathered(text_vectors, text_ids, name, texts) for name in names[1:]]
-    return TrainingSet(gathered(image_vectors, image_ids, "image_id", images), *columns)
+    columns = [gathered(name, texts, text_vectors, text_ids) for name in names[1:]]
+    return TrainingSet(gathered("image_id", images, image_vectors, image_ids), *columns)
+
+
+def rewordings_of(triplets: Dataset, rewordings: Dataset, work: Path, count: int) -> tuple[Gathered, ...]:
+    """Embeddings of each of the other ways to put the triplets' requests, in the triplets' order."""
+    there, vectors = _in_file(rewordings, work)
+    ids: list[list[str]] = [[] for _ in range(count)]
+    for part in triplets.read_parts(["modification"]):
+        for modification in part["modification"].to_pylist():
+            for way, text in zip(ids, reworded(modification, count), strict=True):
+                way.append(text_id(text))
+    ways = (pa.chunked_array([pa.array(way, pa.string())]) for way in ids)
+    return tuple(_gathered(way, rewordings, vectors, there, triplets) for way in ways)
+
+
+def _gathered(
+    ids: pa.ChunkedArray, dataset: Dataset, vectors: torch.Tensor, there: pa.ChunkedArray, triplets: Dataset
+) -> Gathered:
+    """The vectors of some ids. Raises LakeError for one that has none."""
+    import torch
+
+    from scot_core.train import Gathered
+
+    rows = pc.index_in(ids, value_set=there)
+    if rows.null_count:
+        missing = ids.filter(pc.is_null(rows))[0].as_py()
+        raise LakeError(
+            f"{dataset.name} has no vector for {missing}, which {triplets.name} needs; run scot/embed again"
+        )
+    return Gathered(vectors, torch.from_numpy(rows.to_numpy().astype(np.int64)))
 
 
 def _in_file(dataset: Dataset, work: Path) -> tuple[pa.ChunkedArray, torch.Tensor]:
@@ -164,7 +199,7 @@ def text_share(lake: Lake, combiners: Dataset) -> float:
     """How much the first Combiner lets the text weigh, between 0 and 1, on average over triplets it learned from."""
     import torch
 
-    triplets, images, texts = parents(lake, combiners)
+    triplets, images, texts = parents(lake, combiners)[:3]
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         data = training_set(triplets, images, texts, Path(folder), WEIGHED)
         weights = first_combiner(combiners).modality_weight(data.image[:WEIGHED], data.modification[:WEIGHED])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from scot_core.config import EmbedConfig
+from scot_core.config import EmbedConfig, validated
 from scot_core.encoders import Encoder, EncoderSpec, load, spec_of
 from scot_core.encoders.spec import require_same
 from scot_core.errors import DataError
@@ -68,6 +68,17 @@ def made_by(dataset: Dataset) -> EncoderSpec:
 def require_made_by(dataset: Dataset, here: EncoderSpec) -> None:
     """Raises `ModelError` where the encoder that is here would give other vectors than the dataset's."""
     require_same(made_by(dataset), here, dataset.name)
+
+
+def config_of(lake: Lake, dataset: Dataset) -> EmbedConfig:
+    """What more vectors in a dataset's space are embedded with, by the very weights.
+
+    Raises `ModelError` where those are not here, or what is here would give other vectors.
+    """
+    found = {name: dataset.config[name] for name in EmbedConfig().identity() if name in dataset.config}
+    used = validated(EmbedConfig, {**found, "revision": made_by(dataset).revision})
+    require_made_by(dataset, spec_for(used, lake))
+    return used
 
 
 def encoder_of(dataset: Dataset, *, device: str | None = None) -> Encoder:
