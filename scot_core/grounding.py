@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import log
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +17,7 @@ from torch.nn import functional
 from scot_core.benchmarks.baselines import WEIGHTS, choose_weight
 from scot_core.combiner import Combiner
 from scot_core.config import TrainConfig
-
-if TYPE_CHECKING:
-    from scot_core.train import Gathered, TrainingSet
+from scot_core.training_set import Gathered, TrainingSet
 
 _AT_ONCE = 1 << 14  # rows in memory
 WEIGHED = 2000  # triplets that the weight of the sum is chosen on

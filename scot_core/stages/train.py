@@ -9,37 +9,31 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from scot_core.config import TrainConfig
-from scot_core.errors import LakeError
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.draft import files_of
 from scot_core.lake.lineage import parents
 from scot_core.lake.schema import text_id
 from scot_core.stages.embed import Embeddings
-from scot_core.stages.embed.texts import embed_rewordings
-from scot_core.stages.embed.vectors import config_of, vectors_in_file
+from scot_core.stages.embed.vectors import rows_of, tensor_in_file
+from scot_core.stages.rewordings import embed_rewordings, rewordings_of
 from scot_core.stages.step import Run, Step, Tick, identities
-from scot_core.triplets.rewording import reworded
 
 if TYPE_CHECKING:
     import torch
 
     from scot_core.combiner import Combiner
-    from scot_core.train import Gathered, TrainingSet
+    from scot_core.training_set import Gathered, TrainingSet
 
 WEIGHED = 2000  # triplets that the weight of the text is averaged over
 
 
 def train(run: Run, lake: Lake, config: TrainConfig, triplets: Dataset, vectors: Embeddings) -> Dataset:
     """Returns the Combiners."""
-    more: list[Dataset] = []
-    if config.is_grounded and config.rewordings:
-        encoder = config_of(lake, vectors.texts)
-        more = [run(embed_rewordings(lake, encoder, triplets, config.rewordings))["embeddings"]]
+    asks = config.is_grounded and config.rewordings
+    more = [run(embed_rewordings(lake, triplets, vectors.texts, config.rewordings))["embeddings"]] if asks else []
     return run(TrainCombiner(lake, config, triplets, vectors.images, vectors.texts, *more))["combiners"]
 
 
@@ -54,7 +48,7 @@ class TrainCombiner(Step):
     ) -> None:  # fmt: skip
         super().__init__(lake)
         self.config, self._triplets, self._images, self._texts = config, triplets, images, texts
-        self._rewordings = rewordings
+        self._more = [] if rewordings is None else [rewordings]
         self._source = triplets.source
         self.name = f"train the Combiner ({config.loss})"
 
@@ -63,7 +57,7 @@ class TrainCombiner(Step):
         return identities(
             "combiners", source=self._source, label=f"train-{self.config.loss}", sealed_as="train",
             version=TrainConfig.STAGE_VERSION, config=self.config.identity(),
-            inputs=[self._triplets, self._images, self._texts, *([self._rewordings] if self._rewordings else [])],
+            inputs=[self._triplets, self._images, self._texts, *self._more],
         )  # fmt: skip
 
     def shards(self) -> Sequence[int]:
@@ -73,9 +67,8 @@ class TrainCombiner(Step):
     def data(self) -> TrainingSet:
         work = self.drafts["combiners"].work_folder()
         data = training_set(self._triplets, self._images, self._texts, work)
-        if self._rewordings is None:
-            return data
-        return replace(data, rewordings=rewordings_of(self._triplets, self._rewordings, work, self.config.rewordings))
+        ways = [rewordings_of(self._triplets, more, work, self.config.rewordings) for more in self._more]
+        return replace(data, rewordings=sum(ways, ()))
 
     def work(self, shard: int, tick: Tick) -> None:
         from scot_core.train import train_combiner
@@ -118,10 +111,10 @@ def training_set(
     Every vector lies once in a file in `work`, however many triplets have it, and is read when it is needed; in memory
     are ids and row numbers. Raises LakeError for an id without a vector.
     """
-    from scot_core.train import TrainingSet
+    from scot_core.training_set import Gathered, TrainingSet
 
-    image_ids, image_vectors = _in_file(images, work)
-    text_ids, text_vectors = _in_file(texts, work)
+    image_ids, image_vectors = tensor_in_file(images, work)
+    text_ids, text_vectors = tensor_in_file(texts, work)
     names = ("image_id", "caption", "modification", "modified_caption")
     wanted: dict[str, list[pa.Array]] = {name: [] for name in names}
     left = triplets.rows if first is None else first
@@ -134,48 +127,12 @@ def training_set(
         if left == 0:
             break
 
-    def gathered(name: str, dataset: Dataset, vectors: torch.Tensor, there: pa.ChunkedArray) -> Gathered:
-        return _gathered(pa.chunked_array(wanted.pop(name), pa.string()), dataset, vectors, there, triplets)
+    def column(name: str, dataset: Dataset, ids: pa.ChunkedArray, vectors: torch.Tensor) -> Gathered:
+        asked = pa.chunked_array(wanted.pop(name), pa.string())
+        return Gathered(vectors, rows_of(asked, ids, dataset, triplets))
 
-    columns = [gathered(name, texts, text_vectors, text_ids) for name in names[1:]]
-    return TrainingSet(gathered("image_id", images, image_vectors, image_ids), *columns)
-
-
-def rewordings_of(triplets: Dataset, rewordings: Dataset, work: Path, count: int) -> tuple[Gathered, ...]:
-    """Embeddings of each of the other ways to put the triplets' requests, in the triplets' order."""
-    there, vectors = _in_file(rewordings, work)
-    ids: list[list[str]] = [[] for _ in range(count)]
-    for part in triplets.read_parts(["modification"]):
-        for modification in part["modification"].to_pylist():
-            for way, text in zip(ids, reworded(modification, count), strict=True):
-                way.append(text_id(text))
-    ways = (pa.chunked_array([pa.array(way, pa.string())]) for way in ids)
-    return tuple(_gathered(way, rewordings, vectors, there, triplets) for way in ways)
-
-
-def _gathered(
-    ids: pa.ChunkedArray, dataset: Dataset, vectors: torch.Tensor, there: pa.ChunkedArray, triplets: Dataset
-) -> Gathered:
-    """The vectors of some ids. Raises LakeError for one that has none."""
-    import torch
-
-    from scot_core.train import Gathered
-
-    rows = pc.index_in(ids, value_set=there)
-    if rows.null_count:
-        missing = ids.filter(pc.is_null(rows))[0].as_py()
-        raise LakeError(
-            f"{dataset.name} has no vector for {missing}, which {triplets.name} needs; run scot/embed again"
-        )
-    return Gathered(vectors, torch.from_numpy(rows.to_numpy().astype(np.int64)))
-
-
-def _in_file(dataset: Dataset, work: Path) -> tuple[pa.ChunkedArray, torch.Tensor]:
-    """Ids (M,) and vectors (M, D), these as they lie in a file."""
-    import torch
-
-    ids, path, width = vectors_in_file(dataset, work / f"{dataset.key}.f32")
-    return ids, torch.from_file(str(path), size=len(ids) * width, dtype=torch.float32).view(-1, width)
+    columns = [column(name, texts, text_ids, text_vectors) for name in names[1:]]
+    return TrainingSet(column("image_id", images, image_ids, image_vectors), *columns)
 
 
 def combiners_in(dataset: Dataset, folder: Path) -> dict[int, Combiner]:

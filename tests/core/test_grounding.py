@@ -19,7 +19,8 @@ from scot_core.config import TrainConfig
 from scot_core.grounding import grounded, modality_gap, moved, start_as_sum, tuned_weight
 from scot_core.losses import scot_loss
 from scot_core.retrieval import top_k
-from scot_core.train import Gathered, TrainingSet, train_combiner
+from scot_core.train import train_combiner
+from scot_core.training_set import Gathered, TrainingSet
 from scot_core.triplets.rewording import reworded
 
 DIM = 8

@@ -13,7 +13,6 @@ from scot_core.lake import Dataset, Lake
 from scot_core.lake.schema import text_id
 from scot_core.stages.embed.step import Embed, Identify
 from scot_core.stages.step import Tick, identities, shard_sizes
-from scot_core.triplets.rewording import reworded
 
 COLUMNS = ("caption", "modification", "modified_caption")
 
@@ -63,18 +62,6 @@ def embed_texts(lake: Lake, config: EmbedConfig, triplets: Dataset) -> EmbedText
         config.shard_rows,
         read,
     )
-
-
-def embed_rewordings(lake: Lake, config: EmbedConfig, triplets: Dataset, count: int) -> EmbedTexts:
-    """`count` other ways to put each request of a dataset of `triplets`."""
-
-    def read() -> Iterable[str]:
-        for part in triplets.read_parts(["modification"]):
-            for modification in part["modification"].to_pylist():
-                yield from reworded(modification, count)
-
-    identify = of_dataset(lake, config, triplets, "rewordings", count=count)
-    return EmbedTexts(lake, config, "embed other wordings", identify, triplets.source, config.shard_rows, read)
 
 
 def of_dataset(lake: Lake, config: EmbedConfig, given: Dataset, what: str, **more: int) -> Identify:
