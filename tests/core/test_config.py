@@ -215,7 +215,7 @@ def test_every_problem_is_named_at_once() -> None:
 
 @pytest.mark.parametrize("queries", [1, 2, 40])
 def test_a_gallery_that_is_too_small_is_refused_as_the_benchmark_would(queries: int) -> None:
-    enough = 15 * queries
+    enough = 18 * queries
     assert len(make(queries, enough).queries) == 3 * queries
     CaptionsConfig(queries_per_split=queries, gallery=enough)
     with pytest.raises(DataError):

@@ -571,6 +571,7 @@ def test_the_files_of_a_lake_are_what_other_versions_read(
             ("source", "VARCHAR", '"shop"'),
             ("stage", "VARCHAR", '"seed"'),
             ("newest", "BOOLEAN", "true"),
+            ("promoted", "BOOLEAN", "false"),
             ("rows_in", "BIGINT", "3"),
             ("rows_out", "BIGINT", "2"),
             ("rejected", "BIGINT", "1"),
