@@ -62,8 +62,8 @@ class TrainingSet:
         def move(vectors: Tensor) -> Tensor:
             return moved.setdefault(id(vectors), moved.get(id(vectors), vectors).to(device))
 
-        parts = [
+        image, caption, modification, modified_caption, *rewordings = (
             Gathered(move(part.vectors), part.rows.to(device)) if isinstance(part, Gathered) else part.to(device)
             for part in self._parts
-        ]
-        return TrainingSet(*parts[:4], tuple(parts[4:]))
+        )
+        return TrainingSet(image, caption, modification, modified_caption, tuple(rewordings))
