@@ -51,7 +51,8 @@ def tuned_weight(data: TrainingSet) -> float:
     """The text's weight in the tuned sum: chosen on the first triplets, among the images that training has."""
     first = slice(0, WEIGHED)
     columns = (data.image[first], data.modification[first], data.modified_caption[first], data.images)
-    return choose_weight(*(column.cpu().numpy() for column in columns), grid=WEIGHTS[1:-1])
+    image, text, target, images = (column.cpu().numpy() for column in columns)
+    return choose_weight(image, text, target, images, grid=WEIGHTS[1:-1])
 
 
 def grounded(data: TrainingSet, config: TrainConfig) -> Callable[[Tensor], Batch]:

@@ -7,6 +7,7 @@ was never stopped.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -43,7 +44,7 @@ def train_combiner(
     combiner = Combiner(data.image.shape[1], config.projection_dim, config.hidden_dim, config.dropout).to(device)
     objective = by_name("scot" if config.is_grounded else config.loss, **_loss_parameters(config))
     data = data.to(device)
-    batch_of = partial(as_written, data)
+    batch_of: Callable[[Tensor], Batch] = partial(as_written, data)
     if config.is_grounded:
         batch_of = grounded(data, config)
         if config.start == "sum":
