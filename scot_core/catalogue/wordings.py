@@ -39,12 +39,12 @@ _CLAUSES: Final[dict[str, tuple[str, str]]] = {
     "background": ("pictured {w}", "move this so it stands {w}"),
     "badge": ("carrying {a}", "print {a} onto this"),
     "size": ("looking {w} next to this", "let this become {w}"),
-    "gone": ("lacking any {thing}", "get rid of the {thing}"),
+    "gone": ("having no {thing} at all", "let this have no {thing} at all"),
     "negation": ("not {old} any longer but {w}", "no more {old}, rather {w}"),
     "swap": ("{w} where this was {old}", "instead of {old} put {w}"),
 }
 _COMPARED: Final = {"small": ("smaller", "smaller"), "large": ("larger", "bigger")}
-# What is got rid of; of other things it is said what is there afterwards.
+# What goes; of other things it is said what is there afterwards.
 _GONE: Final = {"sleeveless": "sleeves", "no handle": "handle", "plain": "pattern", "none": "badge"}
 _GONE_NEW: Final = {"none": "logo"}
 

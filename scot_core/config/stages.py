@@ -94,6 +94,9 @@ class FinetuneConfig(StageConfig):
     Only the catalogue knows."""
 
 
+TripletKind = Literal["generated", "seed", "mined"]
+
+
 class GenerateConfig(StageConfig):
     """Triplets for every caption, written by the tuned model (§4.2: 290,000)."""
 
@@ -120,6 +123,8 @@ class GenerateConfig(StageConfig):
     """Writer mined: edits of one captioned image at most."""
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Writer mined: share of the captions that no triplet starts from or leads to; benchmark `mined` asks for them."""
+    sources: Annotated[tuple[TripletKind, ...], Field(min_length=1)] = Execution(("generated",))
+    """Triplets that are handed on: `generated` by the writer, `seed`, the teacher's, `mined`, or several of them."""
     min_kept: float = Execution(0.05, ge=0, le=1)
     """A gate: stop where a smaller share of the captions than this has a triplet."""
     max_usd: float | None = Execution(None, ge=0)
@@ -146,6 +151,11 @@ class GenerateConfig(StageConfig):
     def is_mined(self) -> bool:
         """Whether no language model is needed, so that nothing is seeded and nothing tuned."""
         return self.writer == "mined"
+
+    @property
+    def mined(self) -> GenerateConfig:
+        """The same with the captions' own edits as what is written."""
+        return self.model_copy(update={"writer": "mined"})
 
     def identity(self) -> dict[str, Any]:
         """Without the settings of the writer that is not asked for."""
@@ -245,6 +255,8 @@ class EmbedConfig(StageConfig):
 class TrainConfig(StageConfig):
     """The Combiner and its loss (§3.2-3.3, eqs 4-9)."""
 
+    STAGE_VERSION = 2  # byte-wise dropout: other draws
+
     loss: Literal[
         "scot", "scot-without-margin", "scot-without-captions", "infonce", "infonce-with-captions", "scot-grounded"
     ] = "scot"
@@ -282,6 +294,8 @@ class TrainConfig(StageConfig):
     """Loss scot-grounded: other ways to put each request that are drawn as often as its own."""
     checkpoint_every: int = Execution(200, gt=0)
     """Steps between checkpoints, which a killed run goes on from."""
+    count: Positive | None = None
+    """Triplets that are drawn to learn from; none for all."""
 
     @property
     def is_grounded(self) -> bool:
@@ -289,9 +303,10 @@ class TrainConfig(StageConfig):
         return self.loss == "scot-grounded"
 
     def identity(self) -> dict[str, Any]:
-        """Without the settings of a loss that is not asked for."""
-        own = set() if self.is_grounded else {"gap", "start", "moved_captions", "rewordings"}
-        return {name: value for name, value in super().identity().items() if name not in own}
+        """Without the settings of a loss that is not asked for, and without a count where none is set."""
+        left_out = set() if self.is_grounded else {"gap", "start", "moved_captions", "rewordings"}
+        left_out |= {"count"} if self.count is None else set()
+        return {name: value for name, value in super().identity().items() if name not in left_out}
 
 
 PublishedName = Literal["fashioniq", "cirr", "cirr-test1", "circo", "circo-test"]

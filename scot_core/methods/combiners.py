@@ -24,7 +24,8 @@ def by_combiner(combiner: Combiner) -> Compose:
     return lambda queries: composed(combiner, queries.images, queries.texts)
 
 
-def _method(loss: str, about: str, source: str = "SCOT, §3.2-3.3") -> Method:
+def trained_with(loss: str, about: str = "", source: str = "SCOT, §3.2-3.3") -> Method:
+    """The Combiner of a loss."""
     setting = "" if loss == "scot" else f"--set train.loss={loss} "
     need = Need("combiners", f"scot run {setting}--until train", {"loss": loss})
 
@@ -37,7 +38,7 @@ def _method(loss: str, about: str, source: str = "SCOT, §3.2-3.3") -> Method:
 
 
 METHODS = (
-    _method("scot", "the Combiner, trained on triplets with the paper's loss"),
-    _method("infonce", "the Combiner, trained with InfoNCE"),
-    _method("scot-grounded", "the Combiner, trained from the tuned sum towards where images are", "Scot's recipe"),
+    trained_with("scot", "the Combiner, trained on triplets with the paper's loss"),
+    trained_with("infonce", "the Combiner, trained with InfoNCE"),
+    trained_with("scot-grounded", "the Combiner, trained from the tuned sum towards where images are", "Scot's recipe"),
 )

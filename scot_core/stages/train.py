@@ -18,6 +18,7 @@ from scot_core.lake.lineage import parents
 from scot_core.lake.schema import text_id
 from scot_core.stages.embed import Embeddings
 from scot_core.stages.embed.vectors import rows_of, tensor_in_file
+from scot_core.stages.lessons import lessons, require_enough
 from scot_core.stages.rewordings import embed_rewordings, rewordings_of
 from scot_core.stages.step import Run, Step, Tick, identities
 
@@ -47,6 +48,7 @@ class TrainCombiner(Step):
         rewordings: Dataset | None = None,
     ) -> None:  # fmt: skip
         super().__init__(lake)
+        require_enough(config, triplets)
         self.config, self._triplets, self._images, self._texts = config, triplets, images, texts
         self._more = [] if rewordings is None else [rewordings]
         self._source = triplets.source
@@ -68,7 +70,7 @@ class TrainCombiner(Step):
         work = self.drafts["combiners"].work_folder()
         data = training_set(self._triplets, self._images, self._texts, work)
         ways = [rewordings_of(self._triplets, more, work, self.config.rewordings) for more in self._more]
-        return replace(data, rewordings=sum(ways, ()))
+        return lessons(replace(data, rewordings=sum(ways, ())), self.config)
 
     def work(self, shard: int, tick: Tick) -> None:
         from scot_core.train import train_combiner
@@ -93,14 +95,9 @@ class TrainCombiner(Step):
         """Numbers of a run: as many as there are."""
 
     def _columns(self, seed: int, curve: Sequence[tuple[int, float]]) -> dict[str, Any]:
-        return {
-            "source": [self._source] * len(curve),
-            "method": [self.config.loss] * len(curve),
-            "seed": [seed] * len(curve),
-            "step": [step for step, _ in curve],
-            "metric": ["loss"] * len(curve),
-            "value": [loss for _, loss in curve],
-        }
+        fixed = {"source": self._source, "method": self.config.loss, "seed": seed, "metric": "loss"}
+        columns = {name: [value] * len(curve) for name, value in fixed.items()}
+        return columns | {"step": [step for step, _ in curve], "value": [loss for _, loss in curve]}
 
 
 def training_set(

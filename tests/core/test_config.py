@@ -49,7 +49,7 @@ def _other(value: Any, annotation: Any) -> Any:
     if isinstance(value, float):
         return value / 2 + 0.1
     if isinstance(value, tuple):
-        return (*value, 7 if isinstance(value[0], int) else "fashioniq")
+        return (*value, 7 if isinstance(value[0], int) else {"generated": "seed"}.get(value[0], "fashioniq"))
     choices = [choice for inner in (annotation, *get_args(annotation)) for choice in get_args(inner)]
     choices = [choice for choice in choices if isinstance(choice, str)]
     if choices:
