@@ -128,8 +128,8 @@ def training_set(
         asked = pa.chunked_array(wanted.pop(name), pa.string())
         return Gathered(vectors, rows_of(asked, ids, dataset, triplets))
 
-    columns = [column(name, texts, text_ids, text_vectors) for name in names[1:]]
-    return TrainingSet(column("image_id", images, image_ids, image_vectors), *columns)
+    caption, modification, modified = (column(name, texts, text_ids, text_vectors) for name in names[1:])
+    return TrainingSet(column("image_id", images, image_ids, image_vectors), caption, modification, modified)
 
 
 def combiners_in(dataset: Dataset, folder: Path) -> dict[int, Combiner]:
