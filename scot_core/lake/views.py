@@ -37,6 +37,10 @@ RUNS_COLUMNS = (
 )
 
 
+GROWN = ("galleries",)
+"""Tables that have columns now which older datasets lack; there they are null."""
+
+
 def render_views(datasets: Sequence[Dataset], root: str, promoted: Collection[Reference] | None = ()) -> str:
     """SQL that makes the views. `datasets` is oldest first; `root` goes before every path.
 
@@ -81,7 +85,8 @@ def _select(table: str, schema: pa.Schema, datasets: Sequence[Dataset], root: st
     if table in VECTORS:  # widths differ from encoder to encoder: read as lists of any length
         fields = ", ".join('"vector"::FLOAT[] AS "vector"' if f.name == "vector" else f'"{f.name}"' for f in schema)
         return " UNION ALL ".join(f"SELECT {fields} FROM {parquet(paths)}" for paths in sets)
-    return f"SELECT * FROM {parquet([path for paths in sets for path in paths])}"
+    options = ("union_by_name=true",) if table in GROWN else ()  # reads every footer
+    return f"SELECT * FROM {parquet([path for paths in sets for path in paths], *options)}"
 
 
 def parquet(paths: Sequence[str], *options: str) -> str:
