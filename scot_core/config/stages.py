@@ -97,6 +97,9 @@ class FinetuneConfig(StageConfig):
     Only the catalogue knows."""
 
 
+TripletKind = Literal["generated", "seed", "mined"]
+
+
 class GenerateConfig(StageConfig):
     """Triplets for every caption, written by the tuned model (§4.2: 290,000)."""
 
@@ -125,6 +128,8 @@ class GenerateConfig(StageConfig):
     """Writer mined: edits of one captioned image at most."""
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Writer mined: share of the captions that no triplet starts from or leads to; benchmark `mined` asks for them."""
+    sources: Annotated[tuple[TripletKind, ...], Field(min_length=1)] = Execution(("generated",))
+    """Triplets that are handed on: `generated` by the writer, `seed`, the teacher's, `mined`, or several of them."""
     min_kept: float = Execution(0.05, ge=0, le=1)
     """A gate: stop where a smaller share of the captions than this has a triplet."""
     max_usd: float | None = Execution(None, ge=0)
@@ -151,6 +156,11 @@ class GenerateConfig(StageConfig):
     def is_mined(self) -> bool:
         """Whether no language model is needed, so that nothing is seeded and nothing tuned."""
         return self.writer == "mined"
+
+    @property
+    def mined(self) -> GenerateConfig:
+        """The same with the captions' own edits as what is written."""
+        return self.model_copy(update={"writer": "mined"})
 
     def identity(self) -> dict[str, Any]:
         """Without the settings of the writer that is not asked for."""
@@ -250,8 +260,13 @@ class EmbedConfig(StageConfig):
 class TrainConfig(StageConfig):
     """The Combiner and its loss (§3.2-3.3, eqs 4-9)."""
 
-    loss: Literal["scot", "scot-without-margin", "scot-without-captions", "infonce", "infonce-with-captions"] = "scot"
-    """`scot` is the paper's; the others leave a part of it out, or are InfoNCE in its place."""
+    STAGE_VERSION = 2  # byte-wise dropout: other draws
+
+    loss: Literal[
+        "scot", "scot-without-margin", "scot-without-captions", "infonce", "infonce-with-captions", "scot-grounded"
+    ] = "scot"
+    """`scot` is the paper's; the others leave a part of it out, or are InfoNCE in its place. `scot-grounded` is the
+    paper's with gap, start, moved_captions and rewordings, which the others have not."""
     projection_dim: Positive = 512
     """Width that image and text are projected to."""
     hidden_dim: Positive = 512
@@ -274,16 +289,40 @@ class TrainConfig(StageConfig):
     """Similarity λ above which negatives count, eqs 7-8."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(min_length=1)] = (0, 1, 2)
     """One Combiner is trained for each; results are their mean."""
+    gap: Share = 1.0
+    """Loss scot-grounded: how far targets and captions are moved from where texts are to where images are."""
+    start: Literal["sum", "random"] = "sum"
+    """Loss scot-grounded: the Combiner begins as the tuned weighted sum, or anywhere."""
+    moved_captions: Share = 0.3
+    """Loss scot-grounded: share of the references for which the caption stands, moved to where images are."""
+    rewordings: Annotated[int, Field(ge=0, le=8)] = 4
+    """Loss scot-grounded: other ways to put each request that are drawn as often as its own."""
     checkpoint_every: int = Execution(200, gt=0)
     """Steps between checkpoints, which a killed run goes on from."""
+    count: Positive | None = None
+    """Triplets that are drawn to learn from; none for all."""
+
+    @property
+    def is_grounded(self) -> bool:
+        """Whether it trains as `scot_core.grounding` says."""
+        return self.loss == "scot-grounded"
+
+    def identity(self) -> dict[str, Any]:
+        """Without the settings of a loss that is not asked for, and without a count that is not set."""
+        own = set() if self.is_grounded else {"gap", "start", "moved_captions", "rewordings"}
+        own |= {"count"} if self.count is None else set()
+        return {name: value for name, value in super().identity().items() if name not in own}
 
 
 PublishedName = Literal["fashioniq", "cirr", "cirr-test1", "circo", "circo-test"]
+LakeBenchmark = Literal["catalogue", "catalogue-development", "mined"]
 PUBLISHED: tuple[str, ...] = get_args(PublishedName)
 
 
 class MeasureConfig(StageConfig):
     """How a benchmark is measured."""
+
+    STAGE_VERSION = 2  # recall on what neither modality answers alone
 
     allow_missing: bool = False
     """Go on without images that are missing or broken: they are no candidates, and queries about them are misses."""
@@ -296,9 +335,10 @@ class MeasureConfig(StageConfig):
 class BenchmarkConfig(MeasureConfig):
     """Composed retrieval, measured (§4.3): the benchmarks that follow training."""
 
-    names: Annotated[tuple[Literal["catalogue", "mined"] | PublishedName, ...], Field(min_length=1)] = ("catalogue",)
-    """Benchmarks: `catalogue` where the captions are the catalogue's, `mined` where triplets are mined, of the captions
-    that were held out; published ones from folders in SCOT_DATA."""
+    names: Annotated[tuple[LakeBenchmark | PublishedName, ...], Field(min_length=1)] = ("catalogue",)
+    """Benchmarks: `catalogue` where the captions are the catalogue's, and `catalogue-development`, on which settings
+    are chosen; `mined` where triplets are mined, of the captions that were held out; published ones from folders in
+    SCOT_DATA."""
     queries: Positive = 1000
     """Benchmark mined: queries at most."""
     max_drop: float | None = Execution(None, ge=0)
@@ -336,6 +376,8 @@ class MethodsConfig(StageConfig):
     """Methods that are measured, such as scot,searle,tuned-sum; none for every one."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(min_length=1)] = (0, 1, 2)
     """Of methods that draw something when they are asked, such as searle-oti; those that are trained have their own."""
+    development: bool = False
+    """Measure on the catalogue's development draw, on which settings are chosen, not on its test."""
     timed: int = Execution(30, gt=0)
     """Queries that are timed one by one, at most."""
 

@@ -16,6 +16,8 @@ SPLITS = {
     "type": "held-out types of product",
     ALL: "every query",
 }
+ERRORS = ("error: ", "own distractor", "R@1 spread")
+BREAKDOWNS = {"kind": "by what the edit does", "wording": "the same queries in other words"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,13 @@ class Results:
 
     @cached_property
     def splits(self) -> list[str]:
-        return _distinct(row["split"] for row in self.rows)
+        """Those that stand for themselves; others are in `breakdowns`."""
+        return main_splits(row["split"] for row in self.rows)
+
+    @cached_property
+    def breakdowns(self) -> dict[str, list[str]]:
+        """Splits named `kind: removal` and the like, by what stands before the colon."""
+        return broken_down(row["split"] for row in self.rows)
 
     @cached_property
     def methods(self) -> list[str]:
@@ -53,7 +61,13 @@ class Results:
 
     @cached_property
     def other_metrics(self) -> list[str]:
-        return [metric for metric in _distinct(row["metric"] for row in self.rows) if metric != self.main]
+        metrics = _distinct(row["metric"] for row in self.rows)
+        return [metric for metric in metrics if metric != self.main and metric not in self.errors]
+
+    @cached_property
+    def errors(self) -> list[str]:
+        """Metrics of which less is better: what is wrong with the first image."""
+        return [metric for metric in _distinct(row["metric"] for row in self.rows) if metric.startswith(ERRORS)]
 
     @cached_property
     def queries(self) -> dict[str, int]:
@@ -72,7 +86,8 @@ class Results:
         """The main metric where none is named."""
         metric = metric or self.main
         row = self._by_place[str(method), split, metric]
-        best = max(self._by_place[m, split, metric]["value"] for m in self.methods)
+        choose = min if metric in self.errors else max
+        best = choose(self._by_place[m, split, metric]["value"] for m in self.methods)
         return Cell(row["value"], row["low"], row["high"], row["value"] == best)
 
     @property
@@ -97,6 +112,17 @@ class Results:
     @cached_property
     def _by_place(self) -> dict[tuple[str, str, str], Mapping[str, Any]]:
         return {(row["method"], row["split"], row["metric"]): row for row in self.rows}
+
+
+def main_splits(splits: Iterable[str]) -> list[str]:
+    """The splits, each once, without those of a breakdown."""
+    return [split for split in _distinct(splits) if split.partition(": ")[0] not in BREAKDOWNS]
+
+
+def broken_down(splits: Iterable[str]) -> dict[str, list[str]]:
+    """Splits named `kind: removal` and the like, by what stands before the colon."""
+    known = {split: split.partition(": ")[0] for split in _distinct(splits)}
+    return {name: [split for split in known if known[split] == name] for name in BREAKDOWNS if name in known.values()}
 
 
 def label(method: str | None) -> str:

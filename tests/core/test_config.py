@@ -49,7 +49,7 @@ def _other(value: Any, annotation: Any) -> Any:
     if isinstance(value, float):
         return value / 2 + 0.1
     if isinstance(value, tuple):
-        return (*value, 7 if isinstance(value[0], int) else "fashioniq")
+        return (*value, 7 if isinstance(value[0], int) else {"generated": "seed"}.get(value[0], "fashioniq"))
     choices = [choice for inner in (annotation, *get_args(annotation)) for choice in get_args(inner)]
     choices = [choice for choice in choices if isinstance(choice, str)]
     if choices:
@@ -67,13 +67,15 @@ def _changed(pipeline: Pipeline, path: tuple[str, ...], value: Any) -> Pipeline:
 
 
 def _using(path: tuple[str, ...]) -> Pipeline:
-    """The catalogue's profile, with the source of captions, the server or the writer that looks at a setting."""
+    """The catalogue's profile, with the source of captions, server, writer or loss that looks at a setting."""
     if path[:2] == ("generate", "endpoint") and path[-1] != "base_url":
         return with_overrides(CATALOGUE, ["generate.endpoint.base_url=http://127.0.0.1:1/v1"])
     if path in (("generate", "edits_per_caption"), ("generate", "held_out")):
         return with_overrides(CATALOGUE, ["generate.writer=mined"])
     if path[:3] == ("invert", "phrases", "endpoint") and path[-1] != "base_url":
         return with_overrides(CATALOGUE, ["invert.phrases.endpoint.base_url=http://127.0.0.1:1/v1"])
+    if path[0] == "train" and path[1] in ("gap", "start", "moved_captions", "rewordings"):
+        return with_overrides(CATALOGUE, ["train.loss=scot-grounded"])
     if path == ("distill", "noise"):
         return with_overrides(CATALOGUE, ["distill.method=lincir"])
     source = "coco" if path == ("captions", "captions_per_image") else path[1]
@@ -213,7 +215,7 @@ def test_every_problem_is_named_at_once() -> None:
 
 @pytest.mark.parametrize("queries", [1, 2, 40])
 def test_a_gallery_that_is_too_small_is_refused_as_the_benchmark_would(queries: int) -> None:
-    enough = 15 * queries
+    enough = 18 * queries
     assert len(make(queries, enough).queries) == 3 * queries
     CaptionsConfig(queries_per_split=queries, gallery=enough)
     with pytest.raises(DataError):

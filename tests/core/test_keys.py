@@ -15,38 +15,38 @@ from scot_core.stages.step import Committed, Step, Work
 
 KEYS = {
     "smoke": """
-        adapters/catalogue-finetune-239732697379
-        benchmarks/catalogue-benchmark-catalogue-scot-57daabc25f56
-        captions/catalogue-captions-128d9cf024a0
-        combiners/catalogue-train-scot-4a2160e38e9f
-        embeddings/catalogue-embed-gallery-c039406d7dc7
-        embeddings/catalogue-embed-images-08aa294310b9
-        embeddings/catalogue-embed-texts-21199bac87cb
-        galleries/catalogue-captions-128d9cf024a0
-        rejects/catalogue-generate-083eac5baa7a
-        rejects/catalogue-seed-0bf132a8f4d6
-        replies/catalogue-generate-cb52768ecc3f
-        replies/catalogue-generate-try2-01fb16744ce9
-        replies/catalogue-seed-ae23489c2141
-        triplets/catalogue-generate-083eac5baa7a
-        triplets/catalogue-seed-0bf132a8f4d6
+        adapters/catalogue-finetune-d9d991acd2b2
+        benchmarks/catalogue-benchmark-catalogue-scot-54508143c509
+        captions/catalogue-captions-38f33b86e557
+        combiners/catalogue-train-scot-cfedb984b025
+        embeddings/catalogue-embed-gallery-98bef03fb251
+        embeddings/catalogue-embed-images-9817f3ac00b4
+        embeddings/catalogue-embed-texts-71277fe69b3e
+        galleries/catalogue-captions-38f33b86e557
+        rejects/catalogue-generate-f4de7db9b236
+        rejects/catalogue-seed-42acc734de91
+        replies/catalogue-generate-952eddf21f42
+        replies/catalogue-generate-try2-30b9e87c63fe
+        replies/catalogue-seed-2a1ba65d0283
+        triplets/catalogue-generate-f4de7db9b236
+        triplets/catalogue-seed-42acc734de91
     """,
     "catalogue": """
-        adapters/catalogue-finetune-fddaf47737d7
-        benchmarks/catalogue-benchmark-catalogue-scot-605a3340c56e
-        captions/catalogue-captions-0e85b62bd4bd
-        combiners/catalogue-train-scot-bd49bb0e294f
-        embeddings/catalogue-embed-gallery-53e7458575b6
-        embeddings/catalogue-embed-images-66c2ebebf996
-        embeddings/catalogue-embed-texts-7bb7c6fa950c
-        galleries/catalogue-captions-0e85b62bd4bd
-        rejects/catalogue-generate-cd0759f01b67
-        rejects/catalogue-seed-136d79692e8d
-        replies/catalogue-generate-3db577a0d296
-        replies/catalogue-generate-try2-9bac110633e2
-        replies/catalogue-seed-17ff44583041
-        triplets/catalogue-generate-cd0759f01b67
-        triplets/catalogue-seed-136d79692e8d
+        adapters/catalogue-finetune-fb68c6d1272f
+        benchmarks/catalogue-benchmark-catalogue-scot-3a77502588a1
+        captions/catalogue-captions-1cb5408d0d9e
+        combiners/catalogue-train-scot-924d42695769
+        embeddings/catalogue-embed-gallery-7de05edf10f4
+        embeddings/catalogue-embed-images-dc49704050ea
+        embeddings/catalogue-embed-texts-45ce7d2d76fb
+        galleries/catalogue-captions-1cb5408d0d9e
+        rejects/catalogue-generate-9a521fac5b94
+        rejects/catalogue-seed-1f26aa04db1f
+        replies/catalogue-generate-25259fb6aad5
+        replies/catalogue-generate-try2-b50ddb1a44a9
+        replies/catalogue-seed-9fdba6c38bde
+        triplets/catalogue-generate-9a521fac5b94
+        triplets/catalogue-seed-1f26aa04db1f
     """,
 }
 

@@ -6,10 +6,12 @@ import logging
 
 from pydantic import SecretStr
 
-from scot_core.config import GenerateConfig
+from scot_core.config import GenerateConfig, TripletKind
 from scot_core.errors import ConfigError
 from scot_core.lake import Dataset, Lake
+from scot_core.lake.lineage import ancestor
 from scot_core.stages.gates import require_kept
+from scot_core.stages.generate.joined import joined
 from scot_core.stages.generate.local import Write
 from scot_core.stages.generate.mined import MineTriplets
 from scot_core.stages.generate.remote import WriteRemotely
@@ -25,15 +27,27 @@ def generate(
     run: Run, lake: Lake, config: GenerateConfig, captions: Dataset, adapters: Dataset | None = None,
     api_key: SecretStr | None = None,
 ) -> Dataset:  # fmt: skip
-    """Returns the generated triplets: a first try for every caption, further ones for rejects, until there are `count`.
+    """Returns the triplets of `config.sources`; of generated ones a first try for every caption, more for rejects,
+    until there are `config.count`.
 
     Raises ConfigError where a model is to write and there is no adapter, GateError where too little is kept.
     """
-    if config.is_mined:
-        mined = run(MineTriplets(lake, config, captions))["triplets"]
-        return _kept(lake, mined, config, of=captions.rows)
-    if adapters is None:
-        raise ConfigError("generate.writer is adapter, but no adapter is given")
+
+    def of(kind: TripletKind) -> Dataset:
+        if config.is_mined or kind == "mined":
+            return _kept(lake, run(MineTriplets(lake, config.mined, captions))["triplets"], config, of=captions.rows)
+        if adapters is None:
+            raise ConfigError("generate.writer is adapter, but no adapter is given")
+        if kind == "seed":
+            return ancestor(lake, adapters, "triplets")
+        return _written(run, lake, config, captions, adapters, api_key)
+
+    return joined(run, lake, [of(kind) for kind in config.sources])
+
+
+def _written(
+    run: Run, lake: Lake, config: GenerateConfig, captions: Dataset, adapters: Dataset, api_key: SecretStr | None
+) -> Dataset:  # fmt: skip
     attempts: list[Dataset] = []
     for attempt in range(1, config.attempts + 1):
         if config.is_remote:
@@ -43,8 +57,8 @@ def generate(
         attempts.append(run(write)["replies"])
         if config.count is None and attempt < config.attempts:
             continue
-        read = ReadReplies(lake, "generate", "generated", "lines", captions, attempts, config.filter)
-        triplets = _kept(lake, run(read)["triplets"], config)
+        reading = ReadReplies(lake, "generate", "generated", "lines", captions, attempts, config.filter)
+        triplets = _kept(lake, run(reading)["triplets"], config)
         if triplets.rows >= (config.count or 0):
             return triplets
     logger.warning("generate.count is %d, and %d captions have a triplet", config.count, triplets.rows)
@@ -52,5 +66,4 @@ def generate(
 
 
 def _kept(lake: Lake, triplets: Dataset, config: GenerateConfig, of: int | None = None) -> Dataset:
-    floor, setting = config.min_kept, "generate.min_kept"
-    return require_kept(lake, triplets, floor, setting, what="captions", advice=OTHERS, of=of)
+    return require_kept(lake, triplets, config.min_kept, "generate.min_kept", what="captions", advice=OTHERS, of=of)
