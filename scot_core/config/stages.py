@@ -285,10 +285,21 @@ class TrainConfig(StageConfig):
     """Steps between checkpoints, which a killed run goes on from."""
     count: Positive | None = None
     """Triplets that are drawn to learn from; none for all."""
+    held_out: Share = 0.0
+    """Share of the pairs of an attribute and a type, as the source knows them, that no triplet learned from shows."""
+    targets: Literal["text", "retrieved", "both", "true"] = "text"
+    """What a composed query is taught to be near: the modified caption, the captioned image nearest to that, both, or
+    an image of what was asked for, which the catalogue draws."""
+    corpus: Positive | None = None
+    """Captioned images that `retrieved` chooses from, a draw; none for all."""
+    wrong: Share = 0.0
+    """Share of the triplets that get the target of another one."""
 
     def identity(self) -> dict[str, Any]:
-        """Without what came after the first Combiners, where it is not set."""
-        return {name: value for name, value in super().identity().items() if name != "count" or value is not None}
+        """Without what came after the first Combiners, where it is at its default."""
+        own, later = type(self).model_fields, ("count", "held_out", "targets", "corpus", "wrong")
+        content = super().identity()
+        return {name: value for name, value in content.items() if name not in later or value != own[name].default}
 
 
 PublishedName = Literal["fashioniq", "cirr", "cirr-test1", "circo", "circo-test"]

@@ -1,37 +1,116 @@
-"""What the Combiner is taught of the triplets that there are: how many, which, and how right they are."""
+"""What the Combiner is taught of the triplets that there are: how many, which, towards what, and how right that is."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from scot_core.config import TrainConfig
 from scot_core.errors import ConfigError
 from scot_core.lake import Dataset
+from scot_core.sources import pairs_of
 
 if TYPE_CHECKING:  # loads torch
-    from scot_core.train import TrainingSet
-
-DRAWN_BY = 0  # of the draw: smaller ones are part of larger ones, and the same for every Combiner
-
-
-def require_enough(config: TrainConfig, triplets: Dataset) -> None:
-    """Raises ConfigError where a Combiner is to learn from more triplets than there are."""
-    if config.count is not None and config.count > triplets.rows:
-        raise ConfigError(f"train.count={config.count} is more than the {triplets.rows} of {triplets.name}")
-
-
-def lessons(every: TrainingSet, config: TrainConfig) -> TrainingSet:
-    """The triplets that a Combiner learns from."""
-    if config.count is None:
-        return every
-    import torch
+    from torch import Tensor
 
     from scot_core.train import Gathered, TrainingSet
 
-    rows = torch.from_numpy(np.random.default_rng(DRAWN_BY).permutation(len(every.image))[: config.count])
-    parts = (every.image, every.caption, every.modification, every.modified_caption)
-    return TrainingSet(
-        *(Gathered(part.vectors, part.rows[rows]) if isinstance(part, Gathered) else part[rows] for part in parts)
-    )
+COUNT, WRONG, CORPUS = 0, 1, 2  # seeds of the draws: smaller ones are part of larger ones, the same for every Combiner
+TEXTS = ("caption", "modification", "modified_caption")
+
+
+def require_possible(config: TrainConfig, triplets: Dataset) -> None:
+    """Raises ConfigError where these triplets cannot be learned from as it is asked."""
+    if config.count is not None and config.count > triplets.rows:
+        raise ConfigError(f"train.count={config.count} is more than the {triplets.rows} of {triplets.name}")
+    if config.held_out and pairs_of(triplets.source) is None:
+        raise ConfigError(f"train.held_out needs captions whose compositions are known, and {triplets.source} has none")
+
+
+def lessons(every: TrainingSet, config: TrainConfig, triplets: Dataset, true: Dataset | None = None) -> TrainingSet:
+    """What a Combiner learns from. `true`: vectors of images of what the triplets ask for, in their order.
+
+    Raises ConfigError where fewer triplets are left than are asked for.
+    """
+    import torch
+
+    if true is not None:
+        vectors = np.stack([row for part in true.read_parts(["vector"]) for row in part["vector"].to_numpy()])
+        every = replace(every, modified_caption=torch.from_numpy(vectors))
+    taught = _wrong(_chosen(every, config, triplets), config.wrong)
+    return _retrieved(taught, config) if config.targets in ("retrieved", "both") else taught
+
+
+def _chosen(every: TrainingSet, config: TrainConfig, triplets: Dataset) -> TrainingSet:
+    if config.count is None and not config.held_out:
+        return every
+    order = np.random.default_rng(COUNT).permutation(len(every.image))
+    if config.held_out:
+        order = order[~np.fromiter(_shows_held(triplets, config.held_out), bool)[order]]
+    if len(order) < (config.count or 1):
+        raise ConfigError(f"train.held_out={config.held_out} leaves {len(order)} triplets of {config.count or 1}")
+    return _only(every, order[: config.count])
+
+
+def _shows_held(triplets: Dataset, share: float) -> Iterator[bool]:
+    """For each triplet whether it shows a pair that is held out: of more pairs, where the share is larger."""
+    pairs = pairs_of(triplets.source)
+    assert pairs is not None, "`require_possible` says so before"
+    for part in triplets.read_parts(TEXTS):
+        for texts in zip(*(part[name].to_pylist() for name in TEXTS), strict=True):
+            yield any(_place(pair) < share for pair in pairs(*texts))
+
+
+def _place(pair: str) -> float:
+    """Where a pair stands in the order in which they are held out, from 0 to 1."""
+    return int.from_bytes(blake2b(pair.encode(), digest_size=6).digest()) / 2**48
+
+
+def _wrong(taught: TrainingSet, share: float) -> TrainingSet:
+    """With the targets of some triplets handed on to the next of them."""
+    if not share:
+        return taught
+    order = np.arange(len(taught.image))
+    some = np.random.default_rng(WRONG).permutation(order)[: round(share * len(order))]
+    order[some] = np.roll(some, 1)
+    return replace(taught, modified_caption=_rows(taught.modified_caption, order))
+
+
+def _retrieved(taught: TrainingSet, config: TrainConfig) -> TrainingSet:
+    """With the image nearest to each modified caption in its place, or beside it."""
+    import torch
+
+    from scot_core.retrieval import top_k
+    from scot_core.train import Gathered
+
+    images = taught.image.vectors if isinstance(taught.image, Gathered) else taught.image
+    if config.corpus is not None:
+        images = images[np.random.default_rng(CORPUS).permutation(len(images))[: config.corpus]]
+    texts = taught.modified_caption[:]
+    nearest = images[torch.as_tensor(np.asarray(top_k(texts, images, 1)[1])[:, 0])]
+    if config.targets == "retrieved":
+        return replace(taught, modified_caption=nearest)
+    twice = _only(taught, np.tile(np.arange(len(texts)), 2))
+    return replace(twice, modified_caption=torch.cat([texts, nearest]))
+
+
+def _only(every: TrainingSet, rows: np.ndarray) -> TrainingSet:
+    """The triplets of some rows (M,), in that order."""
+    chosen: dict[str, Any] = {}
+    for field in fields(every):
+        part = getattr(every, field.name)
+        chosen[field.name] = tuple(_rows(one, rows) for one in part) if isinstance(part, tuple) else _rows(part, rows)
+    return replace(every, **chosen)
+
+
+def _rows(part: Tensor | Gathered, rows: np.ndarray) -> Tensor | Gathered:
+    import torch
+
+    from scot_core.train import Gathered
+
+    chosen = torch.from_numpy(rows)
+    return Gathered(part.vectors, part.rows[chosen]) if isinstance(part, Gathered) else part[chosen]

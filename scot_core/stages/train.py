@@ -20,7 +20,8 @@ from scot_core.lake.lineage import parents
 from scot_core.lake.schema import text_id
 from scot_core.stages.embed import Embeddings
 from scot_core.stages.embed.vectors import vectors_in_file
-from scot_core.stages.lessons import lessons, require_enough
+from scot_core.stages.lessons import lessons, require_possible
+from scot_core.stages.pictured import true_targets
 from scot_core.stages.step import Run, Step, Tick, identities
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ WEIGHED = 2000  # triplets that the weight of the text is averaged over
 
 def train(run: Run, lake: Lake, config: TrainConfig, triplets: Dataset, vectors: Embeddings) -> Dataset:
     """Returns the Combiners."""
-    return run(TrainCombiner(lake, config, triplets, vectors.images, vectors.texts))["combiners"]
+    more = true_targets(run, lake, config, triplets, vectors.images)
+    return run(TrainCombiner(lake, config, triplets, vectors.images, vectors.texts, *more))["combiners"]
 
 
 class TrainCombiner(Step):
@@ -42,11 +44,11 @@ class TrainCombiner(Step):
 
     stage, unit = "train", "steps"
 
-    def __init__(self, lake: Lake, config: TrainConfig, triplets: Dataset, images: Dataset, texts: Dataset) -> None:
+    def __init__(self, lake: Lake, config: TrainConfig, *given: Dataset) -> None:
+        """`given`: triplets, the embeddings of their images and texts, and of true targets where they are taught."""
         super().__init__(lake)
-        require_enough(config, triplets)
-        self.config, self._triplets, self._images, self._texts = config, triplets, images, texts
-        self._source = triplets.source
+        self.config, self._given, self._source = config, given, given[0].source
+        require_possible(config, given[0])
         self.name = f"train the Combiner ({config.loss})"
 
     @property
@@ -54,7 +56,7 @@ class TrainCombiner(Step):
         return identities(
             "combiners", source=self._source, label=f"train-{self.config.loss}", sealed_as="train",
             version=TrainConfig.STAGE_VERSION, config=self.config.identity(),
-            inputs=[self._triplets, self._images, self._texts],
+            inputs=self._given,
         )  # fmt: skip
 
     def shards(self) -> Sequence[int]:
@@ -62,8 +64,9 @@ class TrainCombiner(Step):
 
     @cached_property
     def data(self) -> TrainingSet:
-        work = self.drafts["combiners"].work_folder()
-        return lessons(training_set(self._triplets, self._images, self._texts, work), self.config)
+        triplets, images, texts, *true = self._given
+        every = training_set(triplets, images, texts, self.drafts["combiners"].work_folder())
+        return lessons(every, self.config, triplets, *true)
 
     def work(self, shard: int, tick: Tick) -> None:
         from scot_core.train import train_combiner
@@ -78,7 +81,7 @@ class TrainCombiner(Step):
             done = step
 
         trained = train_combiner(self.data, self.config, seed, draft.work_folder() / f"seed-{seed}", on_step)
-        trained.combiner.encoder = self._images.config["spec"]
+        trained.combiner.encoder = self._given[1].config["spec"]
         with tempfile.TemporaryDirectory() as folder:
             trained.combiner.save(Path(folder))
             weights = files_of(Path(folder), f"seed-{seed}")
@@ -162,7 +165,7 @@ def text_share(lake: Lake, combiners: Dataset) -> float:
     """How much the first Combiner lets the text weigh, between 0 and 1, on average over triplets it learned from."""
     import torch
 
-    triplets, images, texts = parents(lake, combiners)
+    triplets, images, texts = parents(lake, combiners)[:3]
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         data = training_set(triplets, images, texts, Path(folder), WEIGHED)
         weights = first_combiner(combiners).modality_weight(data.image[:WEIGHED], data.modification[:WEIGHED])

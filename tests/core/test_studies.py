@@ -121,16 +121,17 @@ def test_what_the_lake_holds_is_lent_and_not_made_again(stopped: tuple[Lake, lis
     elsewhere.storage.remove("")
 
 
-def test_triplets_that_are_drawn_are_part_of_those_of_a_larger_draw() -> None:
+def test_triplets_that_are_drawn_are_part_of_those_of_a_larger_draw(stopped: tuple[Lake, list[str]]) -> None:
     vectors = torch.eye(6)
     there = Gathered(vectors, torch.arange(6))
     every = TrainingSet(there, there, there, vectors)
-    drawn = {count: lessons(every, TrainConfig(count=count)) for count in (2, 4, 6)}
+    (written,) = studies_of(stopped[0]).table("triplets").datasets()
+    drawn = {count: lessons(every, TrainConfig(count=count), written) for count in (2, 4, 6)}
     rows = {count: one.image[:].argmax(1).tolist() for count, one in drawn.items()}
     assert rows[2] == rows[4][:2] and rows[4] == rows[6][:4] and sorted(rows[6]) == list(range(6))
     for one in drawn.values():
         assert torch.equal(one.image[:], one.modified_caption[:])
-    assert lessons(every, TrainConfig()) is every
+    assert lessons(every, TrainConfig(), written) is every
 
 
 def test_settings_that_came_later_are_in_no_key_at_their_default() -> None:
