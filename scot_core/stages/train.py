@@ -64,9 +64,8 @@ class TrainCombiner(Step):
 
     @cached_property
     def data(self) -> TrainingSet:
-        triplets, images, texts, *true = self._given
-        every = training_set(triplets, images, texts, self.drafts["combiners"].work_folder())
-        return lessons(every, self.config, triplets, *true)
+        every = training_set(*self._given[:3], self.drafts["combiners"].work_folder())
+        return lessons(every, self.config, self._given[0], *self._given[3:])
 
     def work(self, shard: int, tick: Tick) -> None:
         from scot_core.train import train_combiner
