@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import fields, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from scot_core.config import TrainConfig
 from scot_core.errors import ConfigError
-from scot_core.lake import Dataset
+from scot_core.lake import Dataset, Lake
 from scot_core.sources import pairs_of
+from scot_core.stages.embed import Embeddings
+from scot_core.stages.pictured import TARGETS, draw_targets
+from scot_core.stages.rewordings import embed_rewordings, rewordings_of
+from scot_core.stages.step import Run
 
 if TYPE_CHECKING:  # loads torch
     from torch import Tensor
 
-    from scot_core.train import Gathered, TrainingSet
+    from scot_core.training_set import Gathered, TrainingSet
 
 COUNT, WRONG, CORPUS = 0, 1, 2  # seeds of the draws: smaller ones are part of larger ones, the same for every Combiner
 TEXTS = ("caption", "modification", "modified_caption")
@@ -31,16 +36,34 @@ def require_possible(config: TrainConfig, triplets: Dataset) -> None:
         raise ConfigError(f"train.held_out needs captions whose compositions are known, and {triplets.source} has none")
 
 
-def lessons(every: TrainingSet, config: TrainConfig, triplets: Dataset, true: Dataset | None = None) -> TrainingSet:
-    """What a Combiner learns from. `true`: vectors of images of what the triplets ask for, in their order.
+def learned_besides(
+    run: Run, lake: Lake, config: TrainConfig, triplets: Dataset, vectors: Embeddings
+) -> list[Dataset]:  # fmt: skip
+    """Embeddings besides the triplets' own, where a training asks for them: other wordings, true targets."""
+    more: list[Dataset] = []
+    if config.is_grounded and config.rewordings:
+        more.append(run(embed_rewordings(lake, triplets, vectors.texts, config.rewordings))["embeddings"])
+    if config.targets == "true":
+        more.append(run(draw_targets(lake, triplets, vectors.images))["embeddings"])
+    return more
+
+
+def lessons(
+    every: TrainingSet, config: TrainConfig, triplets: Dataset, more: Sequence[Dataset] = (), work: Path | None = None
+) -> TrainingSet:
+    """What a Combiner learns from. `more` is of `learned_besides`, `work` a folder for the vectors of wordings.
 
     Raises ConfigError where fewer triplets are left than are asked for.
     """
     import torch
 
-    if true is not None:
-        vectors = np.stack([row for part in true.read_parts(["vector"]) for row in part["vector"].to_numpy()])
-        every = replace(every, modified_caption=torch.from_numpy(vectors))
+    for dataset in more:
+        if dataset.config["what"] == TARGETS:
+            vectors = np.stack([row for part in dataset.read_parts(["vector"]) for row in part["vector"].to_numpy()])
+            every = replace(every, modified_caption=torch.from_numpy(vectors))
+        else:
+            assert work is not None, "other wordings are read into a folder"
+            every = replace(every, rewordings=rewordings_of(triplets, dataset, work, config.rewordings))
     taught = _wrong(_chosen(every, config, triplets), config.wrong)
     return _retrieved(taught, config) if config.targets in ("retrieved", "both") else taught
 
@@ -48,12 +71,14 @@ def lessons(every: TrainingSet, config: TrainConfig, triplets: Dataset, true: Da
 def _chosen(every: TrainingSet, config: TrainConfig, triplets: Dataset) -> TrainingSet:
     if config.count is None and not config.held_out:
         return every
+    import torch
+
     order = np.random.default_rng(COUNT).permutation(len(every.image))
     if config.held_out:
         order = order[~np.fromiter(_shows_held(triplets, config.held_out), bool)[order]]
     if len(order) < (config.count or 1):
         raise ConfigError(f"train.held_out={config.held_out} leaves {len(order)} triplets of {config.count or 1}")
-    return _only(every, order[: config.count])
+    return every.of(torch.from_numpy(order[: config.count]))
 
 
 def _shows_held(triplets: Dataset, share: float) -> Iterator[bool]:
@@ -85,7 +110,7 @@ def _retrieved(taught: TrainingSet, config: TrainConfig) -> TrainingSet:
     import torch
 
     from scot_core.retrieval import top_k
-    from scot_core.train import Gathered
+    from scot_core.training_set import Gathered
 
     images = taught.image.vectors if isinstance(taught.image, Gathered) else taught.image
     if config.corpus is not None:
@@ -94,23 +119,14 @@ def _retrieved(taught: TrainingSet, config: TrainConfig) -> TrainingSet:
     nearest = images[torch.as_tensor(np.asarray(top_k(texts, images, 1)[1])[:, 0])]
     if config.targets == "retrieved":
         return replace(taught, modified_caption=nearest)
-    twice = _only(taught, np.tile(np.arange(len(texts)), 2))
+    twice = taught.of(torch.arange(len(texts)).repeat(2))
     return replace(twice, modified_caption=torch.cat([texts, nearest]))
-
-
-def _only(every: TrainingSet, rows: np.ndarray) -> TrainingSet:
-    """The triplets of some rows (M,), in that order."""
-    chosen: dict[str, Any] = {}
-    for field in fields(every):
-        part = getattr(every, field.name)
-        chosen[field.name] = tuple(_rows(one, rows) for one in part) if isinstance(part, tuple) else _rows(part, rows)
-    return replace(every, **chosen)
 
 
 def _rows(part: Tensor | Gathered, rows: np.ndarray) -> Tensor | Gathered:
     import torch
 
-    from scot_core.train import Gathered
+    from scot_core.training_set import Gathered
 
     chosen = torch.from_numpy(rows)
     return Gathered(part.vectors, part.rows[chosen]) if isinstance(part, Gathered) else part[chosen]

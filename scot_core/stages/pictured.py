@@ -9,21 +9,16 @@ from PIL.Image import Image
 from scot_core.catalogue.drawing import render
 from scot_core.catalogue.grammar import CONTRADICTION, read_caption, read_modification
 from scot_core.catalogue.world import Product, values
-from scot_core.config import CaptionsConfig, EmbedConfig, TrainConfig, validated
+from scot_core.config import CaptionsConfig, EmbedConfig, validated
 from scot_core.errors import ConfigError
 from scot_core.lake import Dataset, Lake
 from scot_core.lake.lineage import ancestor
 from scot_core.stages.captions.catalogue import captioned
 from scot_core.stages.embed.images import EmbedImages, Images, Item, Shard
 from scot_core.stages.embed.texts import of_dataset
-from scot_core.stages.step import Run
 
+TARGETS = "targets"
 TARGET_SEED = 20_000_000  # apart from those of captioned images and of the benchmark's
-
-
-def true_targets(run: Run, lake: Lake, config: TrainConfig, triplets: Dataset, images: Dataset) -> list[Dataset]:
-    """Their vectors where a training asks for them. Raises what `draw_targets` raises."""
-    return [run(draw_targets(lake, triplets, images))["embeddings"]] if config.targets == "true" else []
 
 
 def draw_targets(lake: Lake, triplets: Dataset, images: Dataset) -> EmbedImages:
@@ -50,7 +45,7 @@ def draw_targets(lake: Lake, triplets: Dataset, images: Dataset) -> EmbedImages:
         return Shard(items)
 
     sizes = [part.rows for part in triplets.parts]
-    identify = of_dataset(lake, config, triplets, "targets")
+    identify = of_dataset(lake, config, triplets, TARGETS)
     return EmbedImages(lake, config, "draw and embed true targets", identify, Images(lambda: sizes, shard))
 
 

@@ -8,34 +8,30 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from scot_core.config import TrainConfig
-from scot_core.errors import LakeError
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.draft import files_of
 from scot_core.lake.lineage import parents
 from scot_core.lake.schema import text_id
 from scot_core.stages.embed import Embeddings
-from scot_core.stages.embed.vectors import vectors_in_file
-from scot_core.stages.lessons import lessons, require_possible
-from scot_core.stages.pictured import true_targets
+from scot_core.stages.embed.vectors import rows_of, tensor_in_file
+from scot_core.stages.lessons import learned_besides, lessons, require_possible
 from scot_core.stages.step import Run, Step, Tick, identities
 
 if TYPE_CHECKING:
     import torch
 
     from scot_core.combiner import Combiner
-    from scot_core.train import Gathered, TrainingSet
+    from scot_core.training_set import Gathered, TrainingSet
 
 WEIGHED = 2000  # triplets that the weight of the text is averaged over
 
 
 def train(run: Run, lake: Lake, config: TrainConfig, triplets: Dataset, vectors: Embeddings) -> Dataset:
     """Returns the Combiners."""
-    more = true_targets(run, lake, config, triplets, vectors.images)
+    more = learned_besides(run, lake, config, triplets, vectors)
     return run(TrainCombiner(lake, config, triplets, vectors.images, vectors.texts, *more))["combiners"]
 
 
@@ -45,7 +41,7 @@ class TrainCombiner(Step):
     stage, unit = "train", "steps"
 
     def __init__(self, lake: Lake, config: TrainConfig, *given: Dataset) -> None:
-        """`given`: triplets, the embeddings of their images and texts, and of true targets where they are taught."""
+        """`given`: triplets, embeddings of their images and texts, and what `learned_besides` says."""
         super().__init__(lake)
         self.config, self._given, self._source = config, given, given[0].source
         require_possible(config, given[0])
@@ -64,8 +60,9 @@ class TrainCombiner(Step):
 
     @cached_property
     def data(self) -> TrainingSet:
-        every = training_set(*self._given[:3], self.drafts["combiners"].work_folder())
-        return lessons(every, self.config, self._given[0], *self._given[3:])
+        triplets, images, texts, *more = self._given
+        work = self.drafts["combiners"].work_folder()
+        return lessons(training_set(triplets, images, texts, work), self.config, triplets, more, work)
 
     def work(self, shard: int, tick: Tick) -> None:
         from scot_core.train import train_combiner
@@ -103,12 +100,10 @@ def training_set(
     Every vector lies once in a file in `work`, however many triplets have it, and is read when it is needed; in memory
     are ids and row numbers. Raises LakeError for an id without a vector.
     """
-    import torch
+    from scot_core.training_set import Gathered, TrainingSet
 
-    from scot_core.train import Gathered, TrainingSet
-
-    image_ids, image_vectors = _in_file(images, work)
-    text_ids, text_vectors = _in_file(texts, work)
+    image_ids, image_vectors = tensor_in_file(images, work)
+    text_ids, text_vectors = tensor_in_file(texts, work)
     names = ("image_id", "caption", "modification", "modified_caption")
     wanted: dict[str, list[pa.Array]] = {name: [] for name in names}
     left = triplets.rows if first is None else first
@@ -121,26 +116,12 @@ def training_set(
         if left == 0:
             break
 
-    def gathered(vectors: torch.Tensor, there: pa.ChunkedArray, name: str, dataset: Dataset) -> Gathered:
-        ids = pa.chunked_array(wanted.pop(name), pa.string())
-        rows = pc.index_in(ids, value_set=there)
-        if rows.null_count:
-            missing = ids.filter(pc.is_null(rows))[0].as_py()
-            raise LakeError(
-                f"{dataset.name} has no vector for {missing}, which {triplets.name} needs; run scot/embed again"
-            )
-        return Gathered(vectors, torch.from_numpy(rows.to_numpy().astype(np.int64)))
+    def column(name: str, dataset: Dataset, ids: pa.ChunkedArray, vectors: torch.Tensor) -> Gathered:
+        asked = pa.chunked_array(wanted.pop(name), pa.string())
+        return Gathered(vectors, rows_of(asked, ids, dataset, triplets))
 
-    columns = [gathered(text_vectors, text_ids, name, texts) for name in names[1:]]
-    return TrainingSet(gathered(image_vectors, image_ids, "image_id", images), *columns)
-
-
-def _in_file(dataset: Dataset, work: Path) -> tuple[pa.ChunkedArray, torch.Tensor]:
-    """Ids (M,) and vectors (M, D), these as they lie in a file."""
-    import torch
-
-    ids, path, width = vectors_in_file(dataset, work / f"{dataset.key}.f32")
-    return ids, torch.from_file(str(path), size=len(ids) * width, dtype=torch.float32).view(-1, width)
+    caption, modification, modified = (column(name, texts, text_ids, text_vectors) for name in names[1:])
+    return TrainingSet(column("image_id", images, image_ids, image_vectors), caption, modification, modified)
 
 
 def combiners_in(dataset: Dataset, folder: Path) -> dict[int, Combiner]:
