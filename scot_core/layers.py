@@ -24,7 +24,7 @@ def activated(layer: nn.Linear, x: Tensor, dropped: float, *, training: bool) ->
     Where autocast asks a CPU for bfloat16, products are computed in it, and the result is float32.
     """
     if training and _BYTE * dropped % 1 == 0 and _on_cpu(layer, x):
-        result: Tensor = _Activated.apply(x, layer.weight, layer.bias, int(_BYTE * dropped))
+        result: Tensor = _Activated.apply(x, layer.weight, layer.bias, int(_BYTE * dropped))  # type: ignore[no-untyped-call]
         return result
     return functional.dropout(functional.relu(layer(x)), dropped, training)
 
