@@ -69,7 +69,6 @@ def _array(values: Tensor) -> np.ndarray:
 
 
 def _bytes(count: int) -> np.ndarray:
-    """Random bytes (count,) by torch's seed, drawn eight at once."""
-    seed = int(torch.empty((), dtype=torch.int64).random_())
-    draw = np.random.Generator(np.random.SFC64(seed))
-    return draw.integers(0, 2**64 - 1, -(-count // 8), dtype=np.uint64, endpoint=True).view(np.uint8)[:count]
+    """Random bytes (count,), drawn eight at once."""
+    drawn = torch.empty(-(-count // 8), dtype=torch.int64).random_(torch.iinfo(torch.int64).min, None)
+    return drawn.numpy().view(np.uint8)[:count]
