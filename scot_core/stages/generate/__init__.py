@@ -10,7 +10,7 @@ from scot_core.lake import Dataset, Lake
 from scot_core.stages.gates import require_kept
 from scot_core.stages.generate.local import Write
 from scot_core.stages.generate.mined import MineTriplets
-from scot_core.stages.generate.remote import WriteRemotely
+from scot_core.stages.generate.remote import AskWithoutAdapter, WriteRemotely
 from scot_core.stages.replies.read import ReadReplies
 from scot_core.stages.step import Run
 
@@ -28,16 +28,18 @@ def generate(
     if config.is_mined:
         mined = run(MineTriplets(lake, config, captions))["triplets"]
         return _kept(lake, mined, config, of=captions.rows)
-    if adapters is None:
+    if adapters is None and config.needs_adapter:
         raise ConfigError("generate.writer is adapter, but no adapter is given")
     attempts: list[Dataset] = []
     for _ in range(config.attempts):
-        if config.is_remote:
-            write: Write = WriteRemotely(lake, config, captions, adapters, tuple(attempts), api_key)
+        if not config.needs_adapter:
+            write: Write = AskWithoutAdapter(lake, config, captions, tuple(attempts), api_key)
+        elif config.is_remote:
+            write = WriteRemotely(lake, config, captions, adapters, tuple(attempts), api_key)
         else:
             write = Write(lake, config, captions, adapters, tuple(attempts))
         attempts.append(run(write)["replies"])
-    reading = ReadReplies(lake, "generate", "generated", "lines", captions, attempts, config.filter)
+    reading = ReadReplies(lake, "generate", "generated", write.style, captions, attempts, config.filter)
     return _kept(lake, run(reading)["triplets"], config)
 
 
