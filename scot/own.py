@@ -32,11 +32,19 @@ def of_captions(captions: str, given: Sequence[str], llm: str | None) -> Chosen:
         settings += ["generate.writer=mined", "benchmark.names=mined"]
         why = "edits found between the captions, by no model; real captions, but only edits that they show"
         if server:
-            why += f". {server} is not asked: name the model to tune on its triplets, too (--llm smollm2)"
+            why += f". {server} is not asked: name the model to tune on its triplets, too (--llm smollm2), or let it "
+            why += f"write them all (--set generate.writer=endpoint --set generate.endpoint.base_url={server} "
+            why += "--set generate.endpoint.model=…)"
         else:
-            why += ". Richer: --set seed.endpoint.base_url=… --set seed.endpoint.model=… --llm smollm2"
+            why += ". Richer, by a server: --set generate.writer=endpoint --set generate.endpoint.base_url=… --set "
+            why += "generate.endpoint.model=…; or by a model of one's own that is tuned on its seeds: --set "
+            why += "seed.endpoint.base_url=… --set seed.endpoint.model=… --llm smollm2 (after `make smollm`)"
         parts.append(Part("triplets", "mined", why))
         parts.append(Part("measured", "mined", "queries between captions that training never sees; no published row"))
+    elif named.get("generate.writer") == "endpoint":
+        asked = named.get("generate.endpoint.model", "its model"), named.get("generate.endpoint.base_url", "a server")
+        why = "asked for every caption, as a teacher is for seeds; nothing is tuned. generate.max_usd limits its price"
+        parts.append(Part("triplets", " of ".join(asked), why))
     else:
         parts.append(Part("triplets", f"{llm or 'the profile’s model'} tuned on {server or 'the teacher'}", "as set"))
     return Chosen((*settings, *given), tuple(parts))
