@@ -41,6 +41,12 @@ def of_captions(captions: str, given: Sequence[str], llm: str | None) -> Chosen:
             why += "seed.endpoint.base_url=… --set seed.endpoint.model=… --llm smollm2 (after `make smollm`)"
         parts.append(Part("triplets", "mined", why))
         parts.append(Part("measured", "mined", "queries between captions that training never sees; no published row"))
+        if "train.loss" not in named:
+            settings.append("train.loss=infonce-with-captions")
+            why = (
+                "mined edits end in real captions, told apart by it better than by the paper's (--set train.loss=scot)"
+            )
+            parts.append(Part("loss", "InfoNCE", why))
     elif named.get("generate.writer") == "endpoint":
         asked = named.get("generate.endpoint.model", "its model"), named.get("generate.endpoint.base_url", "a server")
         why = "asked for every caption, as a teacher is for seeds; nothing is tuned. generate.max_usd limits its price"

@@ -42,7 +42,7 @@ def test_without_key_hub_or_weights_triplets_are_mined_and_it_is_said_why(table:
     pipeline = with_overrides(Pipeline(), chosen.overrides)
     assert (pipeline.generate.writer, pipeline.benchmark.names) == ("mined", ("mined",))
     assert (pipeline.embed.encoder, pipeline.captions.path, pipeline.train.steps) == ("fitted", str(table), 5)
-    assert [part.name for part in chosen.parts] == ["encoder", "triplets", "measured"]
+    assert [part.name for part in chosen.parts] == ["encoder", "triplets", "measured", "loss"]
     assert "hf download openai/clip-vit-base-patch32" in chosen.parts[0].why
 
 
