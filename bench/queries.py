@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from scot_core.benchmarks.baselines import BASELINES
 from scot_core.catalogue.queries import make
+from scot_core.catalogue.wordings import KNOWN
 from scot_core.encoders import load
 from scot_core.methods import Compose, Queries
 from scot_core.methods.words import phi_composer
@@ -46,9 +47,8 @@ def main() -> None:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     tower = tower_of(encoder)
     phi = Phi(dim, 4 * dim, tower.word_dim).eval()
-    texts = [
-        query.modification for query in make(asked.queries // 3 + 1, 5 * asked.queries + 15).queries[: asked.queries]
-    ]
+    drawn = make(asked.queries // 3 + 1, 6 * asked.queries + 18).queries[: asked.queries]
+    texts = [query.modifications[KNOWN][0] for query in drawn]
 
     def query(text: str, reference: Vectors) -> Queries:
         return Queries(["reference"], reference, [(text,)], lambda: encoder.embed_texts([text]))

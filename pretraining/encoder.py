@@ -1,7 +1,8 @@
 """Pretrain the catalogue's image-text encoder: `python -m pretraining.encoder --out DIR`.
 
-Drawings are rendered once into DIR/work, in families: a product and three edits of it, so that every batch
-holds products that differ in one or two attributes. Texts are written anew at every step: full and partial
+Every product is of the split `seen`: no drawing and no text shows what the catalogue's benchmark holds out. Drawings
+are rendered once into DIR/work, in families: a product and three edits of it, so that every batch holds products that
+differ in one or two attributes. Texts are written anew at every step: full and partial
 captions, and modification texts, all with noise. The loss has two terms:
 
 - symmetric InfoNCE between images and texts. A text is true of every image that shows what it says, so a
@@ -35,7 +36,7 @@ from torch.nn.functional import cross_entropy, normalize
 from pretraining.encoder_batches import FAMILY, Batch, Pixels, batches, draw_distinct, draw_families, drawings
 from pretraining.encoder_texts import CONCEPTS, full_caption, vocabulary
 from scot_core import checkpoint
-from scot_core.catalogue.world import Product
+from scot_core.catalogue.world import SPLITS, Product
 from scot_core.encoders.catalogue import DualEncoder
 from scot_core.encoders.catalogue_image import normalise
 from scot_core.encoders.catalogue_spec import WEIGHTS, CatalogueConfig
@@ -154,8 +155,9 @@ def pretrain(schedule: Schedule, out: Path, minutes: float) -> None:
     work, began = out / "work", time.monotonic()
     torch.manual_seed(schedule.seed)
     products = draw_families(schedule.images, random.Random(schedule.seed))
-    test = draw_distinct(TEST_PRODUCTS, random.Random(TEST_SEED))
-    test_pixels, pixels = drawings(test, TEST_SEED, work), drawings(products, PRETRAINING_SEED, work)
+    tests = {split: draw_distinct(TEST_PRODUCTS, split, random.Random(TEST_SEED)) for split in SPLITS}
+    seen = {split: drawings(test, TEST_SEED, work) for split, test in tests.items()}
+    pixels = drawings(products, PRETRAINING_SEED, work)
     config = CatalogueConfig(vocabulary=vocabulary())
     learner = Learner(DualEncoder(config))
     optimiser = torch.optim.AdamW(learner.parameters(), weight_decay=0.02, fused=True)
@@ -192,7 +194,7 @@ def pretrain(schedule: Schedule, out: Path, minutes: float) -> None:
                 flush=True,
             )
         if step % 250 == 0 or step == schedule.steps or late:
-            result = score(learner.encoder, test, test_pixels)
+            result = {split: score(learner.encoder, tests[split], seen[split]) for split in SPLITS}
             print(f"step {step}  {result}", flush=True)
             checkpoint.save(work / CHECKPOINT, trained, optimiser, step, note=note, record=[before + spent])
             write(out, learner.encoder, schedule, step, before + spent, result)
@@ -206,7 +208,7 @@ def _parameters(model: nn.Module) -> int:
 
 
 def write(
-    out: Path, model: DualEncoder, schedule: Schedule, step: int, seconds: float, result: dict[str, float]
+    out: Path, model: DualEncoder, schedule: Schedule, step: int, seconds: float, result: dict[str, dict[str, float]]
 ) -> None:
     """The weights and where they come from."""
     model.save(out)
@@ -221,6 +223,7 @@ def write(
         "parameters": _parameters(model),
         "revision": digest((out / WEIGHTS).read_bytes()),
         "score": {"distinct_products": TEST_PRODUCTS, "captions": "full", **result},
+        "products": "of the split seen alone, in pictures, captions and modification texts",
     }
     (out / "provenance.json").write_text(json.dumps(provenance, indent=1) + "\n")
 

@@ -42,19 +42,19 @@ class Batch:
 
 
 def draw_families(count: int, rng: random.Random) -> list[Product]:
-    """`count` products, in runs of `FAMILY`: one drawn freely, then edits of it."""
+    """`count` products of the split `seen`, in runs of `FAMILY`: one drawn freely, then edits of it."""
     products: list[Product] = []
     while len(products) < count:
-        first = sample(rng)
-        products += [first, *(edit(first, rng).product for _ in range(FAMILY - 1))]
+        first = sample(rng, "seen")
+        products += [first, *(edit(first, rng, allowed=encoder_texts.is_seen).product for _ in range(FAMILY - 1))]
     return products[:count]
 
 
-def draw_distinct(count: int, rng: random.Random) -> list[Product]:
-    """`count` different products."""
+def draw_distinct(count: int, split: str, rng: random.Random) -> list[Product]:
+    """`count` different products of a split."""
     products: dict[Product, None] = {}
     while len(products) < count:
-        products.setdefault(sample(rng))
+        products.setdefault(sample(rng, split))
     return list(products)
 
 

@@ -1,8 +1,8 @@
 """Texts that the catalogue encoder is pretrained on, each with what it says about the product.
 
-Captions come full or partial, modification texts from the grammar. Noise keeps the text tower from leaning
-on the grammar's frames: filler words, dropped function words, words outside the grammar, and words whose
-identity is withheld so that their letters must do.
+Captions come full or partial, modification texts from the grammar; none says anything that the catalogue's
+benchmark holds out. Noise keeps the text tower from leaning on the grammar's frames: filler words, dropped function
+words, in captions other words for the same values, and words whose identity is withheld so that their letters must do.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import Final
 import torch
 
 from scot_core.catalogue.grammar import edit
-from scot_core.catalogue.language import caption, mentioned
-from scot_core.catalogue.world import ATTRIBUTES, TYPES, Product, sample, values
+from scot_core.catalogue.language import WORDS, caption, mentioned
+from scot_core.catalogue.words import NEW_WORDS
+from scot_core.catalogue.world import ATTRIBUTES, TYPES, Product, sample, split_of, values
 from scot_core.encoders.catalogue_text import UNKNOWN, Tokens, words
 
 CONCEPTS: Final[dict[str, tuple[str, ...]]] = {
@@ -36,28 +37,7 @@ _FILLER: Final = tuple(
 _FUNCTION_WORDS: Final = frozenset(
     words("a an the this is and has with of photo in shown that it to i want same but one have")
 )
-# Everyday words that the grammar does not use. Only where the word alone carries the meaning.
-_OTHER_WORDS: Final[dict[str, tuple[str, ...]]] = {
-    "large": ("huge", "oversized"),
-    "big": ("huge", "giant"),
-    "small": ("tiny", "mini"),
-    "red": ("crimson", "scarlet"),
-    "blue": ("navy",),
-    "purple": ("violet",),
-    "pink": ("rose",),
-    "brown": ("chocolate",),
-    "yellow": ("golden",),
-    "plain": ("solid", "unpatterned"),
-    "striped": ("stripes",),
-    "dotted": ("spotted", "dots"),
-    "checked": ("gingham", "tartan"),
-    "floral": ("flowers",),
-    "sneaker": ("shoe",),
-    "backpack": ("schoolbag",),
-    "badge": ("logo", "print"),
-    "bricks": ("brickwork",),
-    "lawn": ("meadow",),
-}
+_NEW_WORD_RATE: Final = 0.15  # of each value that a caption names
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +67,33 @@ def caption_of(product: Product, rng: random.Random) -> Said:
     elif kind > 0.5:
         mention = mentioned(rng)
     text = caption(product, mention, rng.getrandbits(30))
-    return Said(_noisy(text, rng), {attribute: getattr(product, attribute) for attribute in mention})
+    says = {attribute: getattr(product, attribute) for attribute in mention}
+    return Said(_noisy(_in_new_words(text, says, rng), rng), says)
 
 
 def modification_of(product: Product, rng: random.Random) -> Said:
-    """A modification text with noise, and the values it asks for."""
-    asked = edit(product, rng)
+    """A modification text with noise, and the values it asks for. It leads to nothing that is held out."""
+    asked = edit(product, rng, allowed=is_seen)
     settled = asked.changed - asked.free
     return Said(_noisy(asked.modification, rng), {a: getattr(asked.product, a) for a in settled})
 
 
+def is_seen(product: Product) -> bool:
+    """Whether nothing about a product is held out."""
+    return split_of(product) == "seen"
+
+
+def _in_new_words(text: str, says: Mapping[str, str], rng: random.Random) -> str:
+    """A caption with some of its values in words of `NEW_WORDS`."""
+    for attribute, value in says.items():
+        if rng.random() < _NEW_WORD_RATE:
+            known = max((word for word in WORDS[attribute][value] if word in text), key=len, default=None)
+            text = text if known is None else text.replace(known, NEW_WORDS[attribute][value], 1)
+    return text
+
+
 def _noisy(text: str, rng: random.Random) -> str:
     said = words(text)
-    said = [rng.choice(_OTHER_WORDS[w]) if w in _OTHER_WORDS and rng.random() < 0.06 else w for w in said]
     if rng.random() < 0.15:
         said = [w for w in said if w not in _FUNCTION_WORDS or rng.random() < 0.4] or said
     if rng.random() < 0.2:
@@ -118,8 +112,10 @@ def forget_words(tokens: Tokens, rng: random.Random, share: float = 0.08) -> Tok
 def vocabulary() -> tuple[str, ...]:
     """The words of many captions and modification texts, sorted."""
     rng = random.Random(0)
-    found: set[str] = set(_FILLER).union(*_OTHER_WORDS.values())
-    for _ in range(4000):
-        product = sample(rng)
-        found |= {*words(full_caption(product, rng.getrandbits(30))), *words(edit(product, rng).modification)}
+    found: set[str] = set(_FILLER)
+    for _ in range(8000):
+        product = sample(rng, "seen")
+        asked = edit(product, rng, allowed=is_seen).modification
+        found |= {*words(caption_of(product, rng).text), *words(full_caption(product, rng.getrandbits(30)))}
+        found |= {*words(asked)}
     return tuple(sorted(found))

@@ -32,6 +32,11 @@ COMMANDS: Final = {  # each with the first paragraph of its own help
         "scot.methods:methods",
         "Every way of composing a query, on the same queries: values, paired differences, and what each costs.",
     ),
+    "study": (
+        "scot.study:study",
+        "A study of the paper: its grid of Combiners is trained and measured, and what was found is said in a "
+        "sentence.",
+    ),
     "status": (
         "scot.look:status",
         "What is in the lake: datasets, rows, cost, and work that was begun but not committed.",

@@ -25,11 +25,12 @@ from queue import Empty
 
 from scot.kept import Kept
 from scot.server import answers, listen
-from scot.stale import crash_all
+from scot.stale import any_left, crash_all
 from scot_core.errors import ScotError
 
 START_LIMIT_S = 300.0
 DRAIN_LIMIT_S = 5.0
+SETTLE_LIMIT_S = 10.0
 STARTS = 5
 TAIL = 8
 GONE = b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -64,6 +65,7 @@ class EmbeddedServer:
             most=STARTS,
             on_lost=self._give_up,
         )
+        self._first = self.pid
 
     @property
     def pid(self) -> int:
@@ -97,11 +99,21 @@ class EmbeddedServer:
         """End it, once it has taken what Prefect's threads still hold for it."""
         if self._kept.lost is None:
             _hand_over(DRAIN_LIMIT_S)
+            if self._kept.proven and self.pid != self._first:
+                self._settle()
         else:
             _hand_over(0)
             self._socket.shutdown(socket.SHUT_RDWR)  # ends `_give_up`
         self._kept.stop(grace_s=10)
         self._socket.close()
+
+    def _settle(self) -> None:
+        """A server that was killed may never have written down how a task ended: that would be Running for ever."""
+        end = time.monotonic() + SETTLE_LIMIT_S
+        with suppress(OSError, HTTPException, ValueError):  # the next run does it
+            while any_left(self.url) and time.monotonic() < end:
+                time.sleep(0.5)  # it writes what it was handed over a little later
+            crash_all(self.url)
 
     def _give_up(self) -> None:
         """Wake the run, which then calls `check`, and answer in the server's place: what is refused, or not answered,

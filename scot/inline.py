@@ -94,6 +94,19 @@ def methods_inline(config: MethodsConfig, *, lake: str, listeners: Sequence[List
     _run(load, listeners)
 
 
+def study_inline(
+    name: str, profile: str, overrides: Sequence[str], *, lake: str, listeners: Sequence[Listener]
+) -> None:
+    """The flow `study`. Raises what a step raised."""
+
+    def load() -> Callable[[], State]:
+        from flows.study import study
+
+        return lambda: study(name, profile, list(overrides), lake=lake, return_state=True)
+
+    _run(load, listeners)
+
+
 def _run(load: Callable[[], Callable[[], State]], listeners: Sequence[Listener]) -> State:
     """Load a flow, with torch and Prefect, while the server starts; then run it, and raise what it raised."""
     # what a stage raises is raised here too; Prefect's own copy of it would only say it twice

@@ -65,8 +65,8 @@ def query(sql: str, /, *, lake: LakeOption = None, json_: JsonOption = False) ->
     """One SELECT over the lake's views, with DuckDB.
 
     Views: captions, galleries, replies, triplets, rejects, adapters, embeddings, combiners, benchmarks, runs.
-    Each shows the newest dataset per source and stage; <view>_all shows every one. Nothing but the lake is read, and
-    nothing is written.
+    Each shows the newest dataset per source and stage; <view>_all shows every one, and
+    promoted.<view> what the promoted generation is made of. Nothing but the lake is read, and nothing is written.
     """
     from scot_core.query import query as ask
 

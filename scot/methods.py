@@ -16,6 +16,7 @@ from scot.terminal import bare_table, plain, say
 from scot_core.config import EmbedConfig, MethodsConfig, PublishedConfig, validated
 from scot_core.lake import Lake
 from scot_core.paper import VALIDATION
+from scot_core.report.results import BREAKDOWNS, broken_down, main_splits
 
 if TYPE_CHECKING:  # loads torch
     from scot_core.stages.methods import Sitting
@@ -36,6 +37,7 @@ def methods(
     *,
     method: MethodOption = None,
     against: AgainstOption = "tuned-sum",
+    development: Annotated[bool, Parameter(negative="")] = False,
     lake: LakeOption = None,
     open_: Annotated[bool, Parameter(name="--open", negative="")] = False,
     json_: JsonOption = False,
@@ -48,10 +50,12 @@ def methods(
 
     Parameters
     ----------
+    development
+        Measure on the catalogue's development draw, on which settings are chosen, not on its test.
     open_
         Open the page with all of it, methods.html of the lake, in the browser.
     """
-    config, place = asked(method), lake_at(lake, to_write=True)
+    config, place = asked(method, development), lake_at(lake, to_write=True)
     from scot_core.stages import recipes
     from scot_core.stages.methods.cached import NotMeasuredError, reuse
 
@@ -97,7 +101,7 @@ def measure_published(
             say(out, f"{name}, for the evaluation server: {submission or f'{place.url}/{scores.name}'}/{file.name}")
 
 
-def asked(names: Sequence[str] | None) -> MethodsConfig:
+def asked(names: Sequence[str] | None, development: bool = False) -> MethodsConfig:
     """Raises ConfigError for a method that there is not."""
     chosen = () if names is None or "all" in names else tuple(names)
     if chosen:
@@ -105,7 +109,7 @@ def asked(names: Sequence[str] | None) -> MethodsConfig:
 
         for name in chosen:
             method(name)
-    return validated(MethodsConfig, {"names": chosen})
+    return validated(MethodsConfig, {"names": chosen, "development": development})
 
 
 def show(place: Lake, sittings: Sequence[Sitting], against: str, *, json_: bool) -> str | None:
@@ -132,16 +136,21 @@ def show(place: Lake, sittings: Sequence[Sitting], against: str, *, json_: bool)
 
 def tables(made: Comparison) -> list[Table]:
     """R@1, R@5 and R@10 by split (or what the benchmark has in their place), differences, and costs."""
-    splits = list(made.queries)
+    splits, parts = main_splits(made.queries), broken_down(made.queries)
     shown = [metric for metric in made.metrics if metric.startswith("R@")][:3] or made.metrics[:1]
     found = [
-        _table(f"{metric} on {made.benchmark}, percent (95 % interval over queries)", splits, made, _values(metric))
+        _table(
+            f"{metric} on {made.benchmark}, percent (95 % interval over queries)", splits, made, _values(metric, splits)
+        )
         for metric in shown
     ]
     title = (
         f"{shown[0]}, points against {made.against} (95 % interval over queries and seeds, paired; bold: without zero)"
     )
-    found.append(_table(title, splits, made, _differences(shown[0])))
+    found.append(_table(title, splits, made, _differences(shown[0], splits)))
+    found += [
+        _table(f"{shown[0]}, {BREAKDOWNS[name]}", its, made, _values(shown[0], its)) for name, its in parts.items()
+    ]
     costs = ["seeds", "training", "its data", "a query"]
     found.append(_table("what it costs: work on what was trained, and on what that was made from", costs, made, _costs))
     return found
@@ -163,20 +172,20 @@ def _table(
     return table
 
 
-def _values(metric: str) -> Callable[[Standing, Comparison], Cells]:
+def _values(metric: str, splits: Sequence[str]) -> Callable[[Standing, Comparison], Cells]:
     def cells(one: Standing, made: Comparison) -> Cells:
-        best = {split: max(other.cells[split][metric].value for other in made.standings) for split in made.queries}
-        its = {split: one.cells[split][metric] for split in made.queries}
+        best = {split: max(other.cells[split][metric].value for other in made.standings) for split in splits}
+        its = {split: one.cells[split][metric] for split in splits}
         return [(str(cell), "bold" if cell.value == best[split] else "") for split, cell in its.items()]
 
     return cells
 
 
-def _differences(metric: str) -> Callable[[Standing, Comparison], Cells]:
+def _differences(metric: str, splits: Sequence[str]) -> Callable[[Standing, Comparison], Cells]:
     def cells(one: Standing, made: Comparison) -> Cells:
         if one.shown == made.against:
-            return [("", "") for _ in made.queries]
-        its = [one.cells[split][metric] for split in made.queries]
+            return [("", "") for _ in splits]
+        its = [one.cells[split][metric] for split in splits]
         return [(cell.shown_difference, "bold" if cell.decided else "") for cell in its]
 
     return cells

@@ -20,6 +20,12 @@ def crash_all(url: str) -> None:
         list(_crash(url, kind))
 
 
+def any_left(url: str) -> bool:
+    """Whether a flow or task run has not ended. Raises as `crash_all` does."""
+    wanted = {kind: {kind: {"state": {"type": {"any_": STALE}}}, "limit": 1} for kind in ("flow_runs", "task_runs")}
+    return any(_post(f"{url}/{kind}/filter", asked) for kind, asked in wanted.items())
+
+
 def crash_in_pools(url: str, pools: Sequence[str]) -> list[str]:
     """The same for the runs of some work pools, with their subflows and tasks; returns the ids of the flow runs."""
     crashed = found = list(_crash(url, "flow_runs", work_pools={"name": {"any_": list(pools)}}))

@@ -26,7 +26,7 @@ from rich.text import Text
 from scot.values import rows
 from scot_core.encoders.fitted_names import FITTED
 from scot_core.printable import printable
-from scot_core.report.results import Results
+from scot_core.report.results import BREAKDOWNS, Results
 from scot_core.stages.progress import Progress as Reading
 from scot_core.stages.step import Work
 
@@ -138,8 +138,11 @@ def _cell(value: Any) -> str:
     return text if len(text) <= CELL_WIDTH else f"{text[: CELL_WIDTH - 1]}…"
 
 
-def benchmark_table(measured: Sequence[dict[str, Any]]) -> Table:
-    """The benchmark's main metric: methods down, splits across; each cell a value and its 95 % interval, in percent."""
+def benchmark_tables(measured: Sequence[dict[str, Any]]) -> list[Table]:
+    """The benchmark's main metric: methods down, splits across; each cell a value and its 95 % interval, in percent.
+
+    Further tables are of the splits of a breakdown, values alone.
+    """
     own = str(measured[-1]["method"])
     results = Results(measured, own)
     weakest = results.weakest
@@ -154,6 +157,17 @@ def benchmark_table(measured: Sequence[dict[str, Any]]) -> Table:
         table.add_column(plain(split), justify="right")
     for method, cells in results.table:
         table.add_row(plain(method), *(Text(str(cell), "bold" if cell.best else "") for cell in cells))
+    return [table, *(_breakdown(results, name, splits) for name, splits in results.breakdowns.items())]
+
+
+def _breakdown(results: Results, name: str, splits: Sequence[str]) -> Table:
+    table = bare_table(f"{results.main}, {BREAKDOWNS[name]}")
+    table.add_column("method")
+    for split in splits:
+        table.add_column(plain(split.removeprefix(f"{name}: ")), justify="right")
+    for method in results.methods:
+        cells = [results.cell(method, split) for split in splits]
+        table.add_row(plain(method), *(Text(f"{cell.value:.1f}", "bold" if cell.best else "") for cell in cells))
     return table
 
 

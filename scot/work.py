@@ -14,7 +14,7 @@ from scot.chosen import Chosen, Part
 from scot.lines import progress_on
 from scot.methods import AgainstOption, MethodOption, measure_published
 from scot.options import JsonOption, LakeOption, err, lake_at, out, require_prefect
-from scot.terminal import benchmark_table, reported_table, say, show_plan
+from scot.terminal import benchmark_tables, reported_table, say, show_plan
 from scot_core.config import (
     PROFILES,
     STAGES,
@@ -306,7 +306,7 @@ def _show_benchmark(place: Lake, rows: Sequence[dict[str, Any]]) -> None:
 
     if not rows:  # hidden targets
         return
-    out.print(benchmark_table(rows))
+    out.print(*benchmark_tables(rows))
     lines = beside(rows)
     if lines:
         out.print(reported_table(lines))

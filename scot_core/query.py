@@ -17,8 +17,8 @@ from fsspec import AbstractFileSystem
 
 from scot_core.errors import ConfigError
 from scot_core.lake import Dataset, Lake
+from scot_core.lake.promotion import members_in_use, views
 from scot_core.lake.storage import Storage
-from scot_core.lake.views import render_views
 
 MEMORY_LIMIT: Final = "2GB"  # of a query; what needs more is spilled to a folder of its own
 ROOT: Final = "lake://"  # of DuckDB's only files
@@ -44,7 +44,7 @@ def connect(lake: Lake) -> duckdb.DuckDBPyConnection:
         protocol = lake.storage.fs.protocol
         connection.register_filesystem(lake.storage.fs)
         root = f"{protocol if isinstance(protocol, str) else protocol[0]}://{lake.storage.root.lstrip('/')}/"
-    connection.execute(render_views(lake.datasets(), root=root))
+    connection.execute(views(lake, lake.datasets(), root=root))
     return connection
 
 
@@ -66,12 +66,14 @@ def query(lake: Lake, sql: str) -> pa.Table:
                 ThreadPoolExecutor(1) as worker,
             ):
                 # in a thread of its own: while DuckDB is at work here, this one would not hear of Ctrl-C
-                return _await(worker.submit(_answer, connection, files, datasets, sql), connection)
+                return _await(worker.submit(_answer, connection, files, views(lake, datasets, ROOT), sql), connection)
         except duckdb.Error as error:
             if files.refused:
                 raise ConfigError(files.refused) from error
             for dataset in datasets:
                 dataset.check()
+            if "promoted" in sql:
+                members_in_use(lake, datasets)
             beyond = isinstance(error, duckdb.PermissionException)
             raise ConfigError(f"the query failed: {error}{'; it reads the lake alone' if beyond else ''}") from error
 
@@ -120,9 +122,7 @@ def _connection(**config: str) -> duckdb.DuckDBPyConnection:
     return duckdb.connect(config={"autoinstall_known_extensions": False, **config})
 
 
-def _answer(
-    connection: duckdb.DuckDBPyConnection, files: CommittedFiles, datasets: Sequence[Dataset], sql: str
-) -> pa.Table:
+def _answer(connection: duckdb.DuckDBPyConnection, files: CommittedFiles, shown: str, sql: str) -> pa.Table:
     statements = connection.extract_statements(sql)
     if len(statements) != 1:
         what = "is empty" if not statements else f"holds {len(statements)} statements, not one"
@@ -135,7 +135,7 @@ def _answer(
         )
     connection.register_filesystem(files)
     connection.execute(LOCK)
-    connection.execute(render_views(datasets, root=ROOT))
+    connection.execute(shown)
     answer = connection.sql(sql)
     assert answer is not None, "a SELECT has rows, or none"
     return _numbered(answer.to_arrow_table())

@@ -15,9 +15,11 @@ from prefect.cache_policies import NO_CACHE
 from scot_core.lake import Dataset, Lake
 from scot_core.printable import printable
 from scot_core.report.results import Results
+from scot_core.report.studies import markdown as markdown_of
 from scot_core.stages.methods import Sitting
 from scot_core.stages.methods.measure import ALL
 from scot_core.stages.methods.table import compare
+from scot_core.studies.findings import Findings
 
 logger = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -69,6 +71,13 @@ def methods_artifact(lake: Lake, sitting: Sitting, against: str) -> None:
     ]
     shown += [{"method": one.method, "all": f"missing: {one.made_by or one.why}"} for one in made.missing]
     create_table_artifact(shown, key="methods", description=f"{metric} on {made.benchmark} in percent")
+
+
+@task(task_run_name="show the study", cache_policy=NO_CACHE)
+@cosmetic
+def study_artifact(found: Findings) -> None:
+    """Question, sentence and table of a study on one benchmark."""
+    create_markdown_artifact(markdown_of(found), key="study", description=f"{found.study} on {found.benchmark}")
 
 
 @task(task_run_name="show sample triplets", cache_policy=NO_CACHE)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scot.plan import rates, searle
+from scot_core.catalogue.queries import image_count
 from scot_core.catalogue.world import SPLITS
 from scot_core.config import CaptionsConfig, CocoConfig, Pipeline, TrainConfig
 from scot_core.triplets import EXAMPLES, chat_messages, json_reply, local_completion, local_prompt
@@ -70,7 +71,7 @@ def work(pipeline: Pipeline, known: Known) -> list[StageWork]:
 def _captions(config: CaptionsConfig) -> tuple[int, int, float, str]:
     """Pairs, distinct images, bytes on disk, and how they were counted."""
     if config.is_drawn:
-        images = config.count + len(SPLITS) * config.queries_per_split + config.gallery
+        images = config.count + image_count(config.queries_per_split, config.gallery)
         return config.count, images, images * rates.CATALOGUE_IMAGE_BYTES, "with the benchmark's own images"
     if config.source == "folder":
         count = config.folder.count or 0

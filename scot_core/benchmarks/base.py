@@ -107,12 +107,17 @@ class Benchmark(ABC):
         return smaller
 
     @property
+    def units(self) -> Sequence[str]:
+        """Ids of what `per_query` has a value for: the queries, unless several texts ask the same."""
+        return [query.id for query in self.queries]
+
+    @property
     def splits(self) -> dict[str, Indices]:
-        """Query indices of each split that has rows of its own, the last being "all"."""
+        """Indices, into `units`, of each split that has rows of its own, the last being "all"."""
         return {"all": np.arange(len(self.queries))}
 
     def per_query(self, query_vectors: Any, gallery_vectors: Any) -> dict[str, Floats]:
-        """Each metric of each query, arrays (Q,) in 0..100; NaN where a metric is not defined for a query.
+        """Each metric of each query (`units`), arrays (Q,) in 0..100; NaN where a metric is not defined for a query.
 
         Raises ShapeError or DataError where the tables do not fit the benchmark or hold NaN or infinity, and
         ConfigError on a split whose targets are not public.

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from scot_core.errors import ConfigError, ShapeError
-from scot_core.metrics import recall_at
+from scot_core.metrics import Floats, recall_at
 
 if TYPE_CHECKING:  # loads torch
     from scot_core.vectors import Vectors
+
+
+ALONE = ("image-only", "text-only")
+"""The baselines that look at one of the two."""
 
 
 def image_only(image: Vectors, text: Vectors) -> Vectors:
@@ -83,3 +87,13 @@ def _unit(name: str, table: Vectors) -> Vectors:
 
     scaled: Vectors = unit(f"{name} vectors", table)
     return scaled
+
+
+def composed_only(values: Mapping[str, Floats], alone: Sequence[Mapping[str, Floats]]) -> dict[str, Floats]:
+    """Recall on the queries that neither image nor text answers alone, at the same k; NaN for the others. What is left
+    of the queries is the composition gap of a benchmark."""
+    return {
+        f"{metric} composed": np.where(np.any([one[metric] > 0 for one in alone], axis=0), np.nan, values[metric])
+        for metric in ("R@1", "R@10")
+        if metric in values and alone
+    }

@@ -102,6 +102,12 @@ def read_modification(text: str) -> dict[str, str]:
     return _read(text, _MODIFICATION_WORDS, _MODIFICATION_LEXICON)
 
 
+def named(text: str) -> set[tuple[str, str]]:
+    """Every attribute and value that a caption or a modification names, what goes included: two colours are two."""
+    found = _matches(_plain(text), _MODIFICATION_WORDS, _MODIFICATION_LEXICON)
+    return {(attribute, value) for _, attribute, value in found}
+
+
 # ------------------------------------------------------------------------------------------------ edits
 
 

@@ -29,6 +29,7 @@ from scot_core.config.stages import (
     PublishedConfig,
     SeedConfig,
     TrainConfig,
+    TripletKind,
 )
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "StageConfig",
     "StageName",
     "TrainConfig",
+    "TripletKind",
     "last_stage",
     "listed",
     "profile",

@@ -10,7 +10,7 @@ from scot_core.config.base import Config, Execution, Positive, StageConfig
 from scot_core.errors import ConfigError
 
 QUERY_SPLITS = 3  # of the catalogue's benchmark
-IMAGES_PER_QUERY = 5  # that each of its queries brings into the gallery
+IMAGES_PER_QUERY = 6  # that each of its queries brings into the gallery
 
 
 class FolderConfig(Config):
@@ -57,6 +57,8 @@ class CaptionsConfig(StageConfig):
     A draw of pairs depends on `seed` and the pairs alone.
     """
 
+    STAGE_VERSION = 2  # the catalogue's benchmark: kinds of edit, wordings, a development draw
+
     source: Literal["catalogue", "folder", "coco", "flickr30k", "abo", "paper"] = "catalogue"
     """Where pairs come from: `catalogue` is drawn here, `paper` is coco, flickr30k and abo in one dataset."""
     path: str | None = Execution(None)
@@ -76,7 +78,7 @@ class CaptionsConfig(StageConfig):
     queries_per_split: Positive = 300
     """Source catalogue: queries in each of the three splits of its benchmark."""
     gallery: Positive = 6000
-    """Source catalogue: images that the benchmark's queries search, at least five for each query."""
+    """Source catalogue: images that the benchmark's queries search, at least six for each query."""
     image_size: Positive = 64
     """Source catalogue: width and height of the images in pixels."""
     seed: int = 0

@@ -94,6 +94,9 @@ class FinetuneConfig(StageConfig):
     Only the catalogue knows."""
 
 
+TripletKind = Literal["generated", "seed", "mined"]
+
+
 class GenerateConfig(StageConfig):
     """Triplets for every caption, written by the tuned model (§4.2: 290,000)."""
 
@@ -123,6 +126,8 @@ class GenerateConfig(StageConfig):
     """Writer mined: edits of one captioned image at most."""
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Writer mined: share of the captions that no triplet starts from or leads to; benchmark `mined` asks for them."""
+    sources: Annotated[tuple[TripletKind, ...], Field(min_length=1)] = Execution(("generated",))
+    """Triplets that are handed on: `generated` by the writer, `seed`, the teacher's, `mined`, or several of them."""
     min_kept: float = Execution(0.05, ge=0, le=1)
     """A gate: stop where a smaller share of the captions than this has a triplet."""
     max_usd: float | None = Execution(None, ge=0)
@@ -165,6 +170,11 @@ class GenerateConfig(StageConfig):
     def needs_adapter(self) -> bool:
         """Whether a tuned model writes; nothing is seeded and nothing tuned for any other writer."""
         return self.writer == "adapter"
+
+    @property
+    def mined(self) -> GenerateConfig:
+        """The same with the captions' own edits as what is written."""
+        return self.model_copy(update={"writer": "mined"})
 
     def identity(self) -> dict[str, Any]:
         """Without the settings of the writer that is not asked for."""
@@ -292,14 +302,23 @@ class TrainConfig(StageConfig):
     """One Combiner is trained for each; results are their mean."""
     checkpoint_every: int = Execution(200, gt=0)
     """Steps between checkpoints, which a killed run goes on from."""
+    count: Positive | None = None
+    """Triplets that are drawn to learn from; none for all."""
+
+    def identity(self) -> dict[str, Any]:
+        """Without what came after the first Combiners, where it is not set."""
+        return {name: value for name, value in super().identity().items() if name != "count" or value is not None}
 
 
 PublishedName = Literal["fashioniq", "cirr", "cirr-test1", "circo", "circo-test"]
+LakeBenchmark = Literal["catalogue", "catalogue-development", "mined"]
 PUBLISHED: tuple[str, ...] = get_args(PublishedName)
 
 
 class MeasureConfig(StageConfig):
     """How a benchmark is measured."""
+
+    STAGE_VERSION = 2  # recall on what neither modality answers alone
 
     allow_missing: bool = False
     """Go on without images that are missing or broken: they are no candidates, and queries about them are misses."""
@@ -312,9 +331,10 @@ class MeasureConfig(StageConfig):
 class BenchmarkConfig(MeasureConfig):
     """Composed retrieval, measured (§4.3): the benchmarks that follow training."""
 
-    names: Annotated[tuple[Literal["catalogue", "mined"] | PublishedName, ...], Field(min_length=1)] = ("catalogue",)
-    """Benchmarks: `catalogue` where the captions are the catalogue's, `mined` where triplets are mined, of the captions
-    that were held out; published ones from folders in SCOT_DATA."""
+    names: Annotated[tuple[LakeBenchmark | PublishedName, ...], Field(min_length=1)] = ("catalogue",)
+    """Benchmarks: `catalogue` where the captions are the catalogue's, and `catalogue-development`, on which settings
+    are chosen; `mined` where triplets are mined, of the captions that were held out; published ones from folders in
+    SCOT_DATA."""
     queries: Positive = 1000
     """Benchmark mined: queries at most."""
     max_drop: float | None = Execution(None, ge=0)
@@ -352,6 +372,8 @@ class MethodsConfig(StageConfig):
     """Methods that are measured, such as scot,searle,tuned-sum; none for every one."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(min_length=1)] = (0, 1, 2)
     """Of methods that draw something when they are asked, such as searle-oti; those that are trained have their own."""
+    development: bool = False
+    """Measure on the catalogue's development draw, on which settings are chosen, not on its test."""
     timed: int = Execution(30, gt=0)
     """Queries that are timed one by one, at most."""
 

@@ -20,7 +20,6 @@ from scot_core.lake.schema import TABLES
 from scot_core.lake.storage import Storage
 from scot_core.lake.succession import current
 from scot_core.lake.table import Table, committed_at
-from scot_core.lake.views import render_views
 
 __all__ = ["Dataset", "Draft", "Identity", "Lake", "Record", "Reference", "Table", "Usage"]
 
@@ -89,8 +88,9 @@ class Lake:
 
     def write_views(self) -> None:
         """Refresh `views.sql` at the root, for any DuckDB started there."""
-        views = render_views(self.datasets(), root="")
-        self.storage.write("views.sql", views.encode())
+        from scot_core.lake.promotion import views
+
+        self.storage.write("views.sql", views(self, self.datasets(), root="").encode())
 
     def check_writable(self) -> None:
         """Raises LakeError, before any work is done, where nothing can be written."""

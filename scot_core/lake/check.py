@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from scot_core.errors import LakeError
 from scot_core.lake import MARK, MARKED, Dataset, Lake, Reference, parts
 from scot_core.lake.fingerprint import KEY_DIGITS, digest, stream_digest
-from scot_core.lake.generations import generation_of
 from scot_core.lake.manifest import MANIFEST, File, Part
 from scot_core.lake.names import is_key
-from scot_core.lake.promotion import current
+from scot_core.lake.promotion import members_in_use
+from scot_core.lake.promotion import views as views_of
 from scot_core.lake.schema import TABLES
 from scot_core.lake.sealed import unsealed
 from scot_core.lake.succession import BACKFILLS
-from scot_core.lake.views import is_intact, render_views
+from scot_core.lake.views import is_intact
 
 SEALED = ("runs", "aliases", BACKFILLS)  # folders of sealed files, see `generations`
 VIEWS = "views.sql"
@@ -109,19 +109,15 @@ def check(lake: Lake, *, everything: bool = False, tick: Tick = lambda done, tot
         for d in damages
     ]
     views = _bytes(lake, VIEWS)
-    old = views is not None and views != _views(known) and is_intact(views)
+    old = views is not None and views != views_of(lake, known, root="").encode() and is_intact(views)
     return Findings(len(chosen), len(entries), total, (*found, *_of_the_root(lake, known)), (VIEWS,) if old else ())
 
 
 def _newest_and_promoted(lake: Lake, known: Sequence[Dataset]) -> list[Dataset]:
     """Oldest first. Where the alias is damaged, which is found later, only the newest."""
     wanted = {dataset.reference for dataset in {(d.table, d.source, d.stage): d for d in known}.values()}
-    by_reference = {dataset.reference: dataset for dataset in known}
     with suppress(LakeError):
-        promoted = current(lake)
-        if promoted is not None and promoted.root in by_reference:
-            members = generation_of(by_reference[promoted.root], by_reference).members
-            wanted |= {dataset.reference for dataset in members}
+        wanted |= members_in_use(lake, known)
     return [dataset for dataset in known if dataset.reference in wanted]
 
 
@@ -221,10 +217,6 @@ def _of_the_root(lake: Lake, known: Sequence[Dataset]) -> Iterator[Damage]:
             unsealed(storage.read(name))
         except (LakeError, ValueError) as error:
             yield Damage(name, str(error))
-
-
-def _views(known: Sequence[Dataset]) -> bytes:
-    return render_views(known, root="").encode()
 
 
 def _files(lake: Lake, folders: Iterable[str]) -> Iterator[str]:

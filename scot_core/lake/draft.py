@@ -47,9 +47,9 @@ class Draft:
         return self.identity.folder
 
     def has_part(self, index: int) -> bool:
-        """True where this part is whole, was written for this very fingerprint, and its files are there."""
+        """True where this part is whole, was written for this very fingerprint and place, and its files are there."""
         footer = parts.footer_if_there(self.storage, f"{self.folder}/{part_name(index)}")
-        if not self._is_mine(footer):
+        if not self._is_mine(footer, index):
             return False
         return all(self.storage.exists(f"{self.folder}/{file}") for file in footer.files)
 
@@ -72,7 +72,7 @@ class Draft:
         for name, data in files.items():
             mark = self._write(self._checked(name), data)
             self._remember(mark, File(name=name, bytes=len(data), digest=digest(data)))
-        name, data = part_name(index), parts.encode(table, self.identity.fingerprint, sorted(files))
+        name, data = part_name(index), parts.encode(table, self.identity.fingerprint, sorted(files), index)
         mark, footer = self._write(name, data), parts.read_footer(data)
         assert footer is not None, "it was encoded a moment ago"
         self._remember(mark, parts.part_of(name, data, footer), footer.files)
@@ -195,7 +195,8 @@ class Draft:
         """What there is to commit, as it lies in the lake: another run may have written the same parts."""
         listed: list[Part] = []
         names: set[str] = set()
-        for name in map(part_name, range(count)):
+        for index in range(count):
+            name = part_name(index)
             written = self._remembered(name)
             if written is not None and isinstance(written.entry, Part):
                 listed.append(written.entry)
@@ -203,15 +204,17 @@ class Draft:
                 continue
             data = self.storage.read(f"{self.folder}/{name}")
             footer = parts.read_footer(data)
-            if not self._is_mine(footer) or not parts.has_whole_pages(data):
-                raise self._unusable(f"{self.folder}/{name}", "is damaged, or was written for another dataset")
+            if not self._is_mine(footer, index) or not parts.is_as_written(data, footer):
+                raise self._unusable(f"{self.folder}/{name}", "is damaged, or was written for another dataset or place")
             listed.append(parts.part_of(name, data, footer))
             names.update(footer.files)
         return tuple(listed), tuple(self._file(name) for name in sorted(names))
 
-    def _is_mine(self, footer: parts.Footer | None) -> TypeGuard[parts.Footer]:
-        """Whether a part was written for this dataset: a step's datasets share a fingerprint, but no columns."""
-        if footer is None or footer.fingerprint != self.identity.fingerprint:
+    def _is_mine(self, footer: parts.Footer | None, index: int) -> TypeGuard[parts.Footer]:
+        """Whether a part was written for this dataset, and for this place in it: a step's datasets share a fingerprint,
+        but no columns.
+        """
+        if footer is None or footer.fingerprint != self.identity.fingerprint or footer.place not in (None, index):
             return False
         return footer.columns == tuple(schema_of(self.identity.table).names)
 

@@ -5,6 +5,7 @@ Every part carries the fingerprint of its dataset in its footer, and a checksum 
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from scot_core.lake.storage import Storage
 
 FOOTER_KEY = b"scot.fingerprint"
 FILES_KEY = b"scot.files"
+PLACE_KEY = b"scot.part"
+BODY_KEY = b"scot.body"
 FOOTER_BYTES = 1 << 16  # read from a part's end at first; its footer is seldom longer
 WHOLE_BELOW = 1 << 22  # bytes; a smaller part is read whole, whatever is wanted of it
 UNREADABLE = (
@@ -35,23 +38,32 @@ _TAIL = 8  # bytes after the footer: its length, and Parquet's magic number
 
 @dataclass(frozen=True, slots=True)
 class Footer:
-    """What the end of a part says: `size` is that of the footer with its tail, `files` lie beside the part."""
+    """What the end of a part says: `size` is that of the footer with its tail, `files` lie beside the part, `place`
+    is which part it is, from 0, and `body` is the digest of all that stands before the footer. The first Scots did not
+    say the last two.
+    """
 
     fingerprint: str
     rows: int
     size: int
     columns: tuple[str, ...]
     files: tuple[str, ...] = ()
+    place: int | None = None
+    body: str | None = None
 
 
-def encode(table: pa.Table, fingerprint: str, files: Sequence[str] = ()) -> bytes:
-    """The file of a part that needs the files of these names."""
+def encode(table: pa.Table, fingerprint: str, files: Sequence[str] = (), place: int | None = None) -> bytes:
+    """The file of a part that needs the files of these names; `place` is which part it is, from 0."""
     metadata = {**(table.schema.metadata or {}), FOOTER_KEY: fingerprint.encode()}
     if files:
         metadata[FILES_KEY] = canonical_json(list(files))
-    sink = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd", write_page_checksum=True)
-    return bytes(sink.getvalue().to_pybytes())
+    if place is not None:
+        metadata[PLACE_KEY] = str(place).encode()
+    sink, table = io.BytesIO(), table.replace_schema_metadata(metadata)
+    with pq.ParquetWriter(sink, table.schema, compression="zstd", write_page_checksum=True) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({BODY_KEY.decode(): digest(sink.getvalue())})
+    return sink.getvalue()
 
 
 def read_footer(data: bytes) -> Footer | None:
@@ -61,7 +73,10 @@ def read_footer(data: bytes) -> Footer | None:
         metadata = footer.metadata or {}
         files = tuple(file_name(str(name)) for name in json.loads(metadata.get(FILES_KEY, b"[]")))
         columns = tuple(footer.schema.to_arrow_schema().names)
-        return Footer(metadata.get(FOOTER_KEY, b"").decode(), footer.num_rows, _footer_size(data), columns, files)
+        place = int(metadata[PLACE_KEY]) if PLACE_KEY in metadata else None
+        body = metadata[BODY_KEY].decode() if BODY_KEY in metadata else None
+        seal = metadata.get(FOOTER_KEY, b"").decode()
+        return Footer(seal, footer.num_rows, _footer_size(data), columns, files, place, body)
     except UNREADABLE:
         return None
 
@@ -94,6 +109,11 @@ def is_whole(storage: Storage, name: str, fingerprint: str) -> bool:
             return has_whole_pages(file)
     except (LakeError, *UNREADABLE):
         return False
+
+
+def is_as_written(data: bytes, footer: Footer) -> bool:
+    """Whether what stands before the footer is what was written."""
+    return has_whole_pages(data) if footer.body is None else digest(data[: -footer.size]) == footer.body
 
 
 def has_whole_pages(part: Any) -> bool:

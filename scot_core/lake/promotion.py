@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from scot_core.errors import ConfigError, LakeError
 from scot_core.lake import Dataset, Lake, Reference
-from scot_core.lake.generations import Generation, damaged
+from scot_core.lake.generations import Generation, damaged, generation_of
 from scot_core.lake.sealed import sealed, unsealed
+from scot_core.lake.views import render_views
 
 ALIAS = "aliases/current.json"
 
@@ -75,6 +77,27 @@ def current(lake: Lake) -> Promoted | None:
     return next(reversed(in_use(lake)), None)
 
 
+def members_in_use(lake: Lake, datasets: Sequence[Dataset]) -> frozenset[Reference]:
+    """What of a lake's datasets the generation in use is made of: nothing, where none was promoted.
+
+    Raises LakeError where nobody can say: the alias is damaged, or the generation is no longer in the lake.
+    """
+    promoted, known = current(lake), {dataset.reference: dataset for dataset in datasets}
+    if promoted is None:
+        return frozenset()
+    if promoted.root not in known:
+        raise _gone(lake, promoted.root, promoted)
+    return frozenset(member.reference for member in generation_of(known[promoted.root], known).members)
+
+
+def views(lake: Lake, datasets: Sequence[Dataset], root: str) -> str:
+    """The views of a lake, which follow `promote` and `rollback`; see `render_views`."""
+    members: frozenset[Reference] | None = None
+    with suppress(LakeError):  # other views must not go with it; whoever asks for these is told
+        members = members_in_use(lake, datasets)
+    return render_views(datasets, root, members)
+
+
 def combiners_in_use(lake: Lake) -> Dataset | None:
     """The promoted Combiner; None where none was promoted. Raises LakeError where it is no longer in the lake."""
     promoted = current(lake)
@@ -84,11 +107,15 @@ def combiners_in_use(lake: Lake) -> Dataset | None:
 def _require_there(lake: Lake, promoted: Promoted) -> Dataset:
     found = lake.table("combiners").find(promoted.combiners.key)
     if found is None:
-        raise LakeError(
-            f"{promoted.combiners} of generation {promoted.generation} is no longer in {lake.url}: "
-            "promote another generation (`scot runs`), or rebuild this one with `scot run`"
-        )
+        raise _gone(lake, promoted.combiners, promoted)
     return found
+
+
+def _gone(lake: Lake, missing: Reference, promoted: Promoted) -> LakeError:
+    return LakeError(
+        f"{missing} of generation {promoted.generation} is no longer in {lake.url}: "
+        "promote another generation (`scot runs`), or rebuild this one with `scot run`"
+    )
 
 
 def _log(lake: Lake) -> list[Mapping[str, Any]]:
@@ -102,3 +129,4 @@ def _log(lake: Lake) -> list[Mapping[str, Any]]:
 
 def _write(lake: Lake, log: list[Mapping[str, Any]]) -> None:
     lake.storage.write(ALIAS, sealed({"format": 1, "log": log}))
+    lake.write_views()

@@ -56,12 +56,16 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("key", pa.string()),
         ]
     ),
-    # images of a benchmark that live in the lake: role is reference or gallery
+    # images of a benchmark that live in the lake: draw is test or development, role is reference or gallery; what an
+    # image shows, and of references what is asked of it, as JSON
     "galleries": pa.schema(
         [
             ("source", pa.string()),
             ("image_id", pa.string()),
+            ("draw", pa.string()),
             ("role", pa.string()),
+            ("shows", pa.string()),
+            ("query", pa.string()),
             ("image", IMAGE),
             ("key", pa.string()),
         ]

@@ -1,19 +1,20 @@
 """SQL views over what is committed: plain text, so that any DuckDB can use them.
 
-For every table a view of its newest dataset per (source, stage), and `<table>_all` over every dataset.
-`runs` has a row for each committed dataset.
+For every table a view of its newest dataset per (source, stage), `<table>_all` over every dataset, and
+`promoted.<table>` over those of the generation in use. `runs` has a row for each committed dataset.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from scot_core.lake.dataset import Dataset
 from scot_core.lake.fingerprint import digest
+from scot_core.lake.names import Reference
 from scot_core.lake.schema import SCHEMAS, VECTORS
 
 HEADER = "-- views over committed data; written by scot, start DuckDB in this folder to use them"
@@ -23,6 +24,7 @@ RUNS_COLUMNS = (
     ("source", "VARCHAR"),
     ("stage", "VARCHAR"),
     ("newest", "BOOLEAN"),
+    ("promoted", "BOOLEAN"),
     ("rows_in", "BIGINT"),
     ("rows_out", "BIGINT"),
     ("rejected", "BIGINT"),
@@ -35,8 +37,15 @@ RUNS_COLUMNS = (
 )
 
 
-def render_views(datasets: Sequence[Dataset], root: str) -> str:
-    """SQL that makes the views. `datasets` is oldest first; `root` goes before every path."""
+GROWN = ("galleries",)
+"""Tables that have columns now which older datasets lack; there they are null."""
+
+
+def render_views(datasets: Sequence[Dataset], root: str, promoted: Collection[Reference] | None = ()) -> str:
+    """SQL that makes the views. `datasets` is oldest first; `root` goes before every path.
+
+    `promoted` are those of the generation in use; None where nobody can say, and then no view of them is made.
+    """
     newest = {(d.table, d.source, d.stage): d.key for d in datasets}
     statements = []
     for table, schema in SCHEMAS.items():
@@ -44,7 +53,12 @@ def render_views(datasets: Sequence[Dataset], root: str) -> str:
         current = [d for d in mine if newest[table, d.source, d.stage] == d.key]
         statements.append(_view(table, _select(table, schema, current, root)))
         statements.append(_view(f"{table}_all", _select(table, schema, mine, root)))
-    statements.append(_view("runs", _runs(datasets, newest)))
+        if promoted is not None:
+            chosen = [d for d in mine if d.reference in promoted]
+            statements.append(_view(table, _select(table, schema, chosen, root), "promoted."))
+    if promoted is not None:
+        statements.insert(0, "CREATE SCHEMA IF NOT EXISTS promoted;")
+    statements.append(_view("runs", _runs(datasets, newest, promoted)))
     body = "\n".join(statements) + "\n"
     return f"{_header(body.encode())}\n{body}"
 
@@ -59,8 +73,8 @@ def _header(body: bytes) -> str:
     return f"{HEADER}; seal {digest(body)}"
 
 
-def _view(name: str, select: str) -> str:
-    return f'CREATE OR REPLACE VIEW "{name}" AS {select};'
+def _view(name: str, select: str, schema: str = "") -> str:
+    return f'CREATE OR REPLACE VIEW {schema}"{name}" AS {select};'
 
 
 def _select(table: str, schema: pa.Schema, datasets: Sequence[Dataset], root: str) -> str:
@@ -71,7 +85,8 @@ def _select(table: str, schema: pa.Schema, datasets: Sequence[Dataset], root: st
     if table in VECTORS:  # widths differ from encoder to encoder: read as lists of any length
         fields = ", ".join('"vector"::FLOAT[] AS "vector"' if f.name == "vector" else f'"{f.name}"' for f in schema)
         return " UNION ALL ".join(f"SELECT {fields} FROM {parquet(paths)}" for paths in sets)
-    return f"SELECT * FROM {parquet([path for paths in sets for path in paths])}"
+    options = ("union_by_name=true",) if table in GROWN else ()  # reads every footer
+    return f"SELECT * FROM {parquet([path for paths in sets for path in paths], *options)}"
 
 
 def parquet(paths: Sequence[str], *options: str) -> str:
@@ -80,7 +95,9 @@ def parquet(paths: Sequence[str], *options: str) -> str:
     return f"read_parquet([{names}], {', '.join(('hive_partitioning=false', *options))})"
 
 
-def _runs(datasets: Sequence[Dataset], newest: Mapping[tuple[str, str, str], str]) -> str:
+def _runs(
+    datasets: Sequence[Dataset], newest: Mapping[tuple[str, str, str], str], promoted: Collection[Reference] | None
+) -> str:
     if not datasets:
         nothing = ", ".join(f'CAST(NULL AS {kind}) AS "{name}"' for name, kind in RUNS_COLUMNS)
         return f"SELECT {nothing} WHERE false"
@@ -89,6 +106,7 @@ def _runs(datasets: Sequence[Dataset], newest: Mapping[tuple[str, str, str], str
             *(
                 (
                     d.table, d.key, d.source, d.stage, newest[d.table, d.source, d.stage] == d.key,
+                    None if promoted is None else d.reference in promoted,
                     d.manifest.rows.given, d.rows, d.rejected, d.usage.seconds,
                     d.usage.prompt_tokens, d.usage.completion_tokens, d.usage.usd,
                     d.created_at.isoformat(timespec="microseconds"), list(map(str, d.inputs)),
@@ -109,7 +127,7 @@ def _listed(value: Any) -> str:
         return "[" + ", ".join(map(_listed, value)) + "]"
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return str(value).lower() if isinstance(value, bool) else repr(value)
+    return str(value).lower() if isinstance(value, bool) else "NULL" if value is None else repr(value)
 
 
 def _text(value: str) -> str:

@@ -24,7 +24,8 @@ def by_combiner(combiner: Combiner) -> Compose:
     return lambda queries: composed(combiner, queries.images, queries.texts)
 
 
-def _method(loss: str, about: str, made_by: str) -> Method:
+def trained_with(loss: str, about: str = "", made_by: str = "scot run --until train") -> Method:
+    """The Combiner of a loss."""
     need = Need("combiners", made_by, {"loss": loss})
 
     def ready(known: Known) -> Ready:
@@ -36,6 +37,6 @@ def _method(loss: str, about: str, made_by: str) -> Method:
 
 
 METHODS = (
-    _method("scot", "the Combiner, trained on triplets with the paper's loss", "scot run --until train"),
-    _method("infonce", "the Combiner, trained with InfoNCE", "scot run --set train.loss=infonce --until train"),
+    trained_with("scot", "the Combiner, trained on triplets with the paper's loss"),
+    trained_with("infonce", "the Combiner, trained with InfoNCE", "scot run --set train.loss=infonce --until train"),
 )

@@ -12,7 +12,9 @@ import torch
 from PIL import Image
 
 from scot_core.benchmarks.catalogue import from_queries
-from scot_core.catalogue.queries import CatalogueQueries, DrawnQuery, make
+from scot_core.catalogue.queries import TEST, CatalogueQueries, DrawnQuery
+from scot_core.catalogue.stored import drawn_queries
+from scot_core.catalogue.wordings import KNOWN
 from scot_core.catalogue.world import ATTRIBUTES, Product
 from scot_core.lake import Dataset
 from scot_core.methods.combiners import composed
@@ -94,7 +96,9 @@ def gallery(lineage: Lineage, count: int) -> Gallery:
         hits = [Hit(image[items[i].image_id], i in targets, note(query, items[i].product, i in targets)) for i in best]
         reference, weight = image[query.reference_id], answers.weights[place]
         examples.append(
-            Example(query.split, reference, query.modification, weight, tuple(hits), first[place], len(targets))
+            Example(
+                query.split, reference, query.modifications[KNOWN][0], weight, tuple(hits), first[place], len(targets)
+            )
         )
     return Gallery(tuple(examples), answers.seed, added)
 
@@ -128,9 +132,10 @@ def note(query: DrawnQuery, product: Product, right: bool) -> str:
 
 
 def _answer(combiners: Dataset, embeddings: Dataset, pictures: Dataset) -> _Answers:
-    config = pictures.config
-    drawn = make(config["queries_per_split"], config["gallery"])
-    images, texts, vectors = query_vectors(from_queries(drawn), embeddings)
+    drawn = drawn_queries(pictures.read(["image_id", "draw", "role", "shows", "query"]).to_pylist(), TEST)
+    benchmark = from_queries(drawn)
+    images, texts, vectors = query_vectors(benchmark, embeddings)
+    images, texts = images[benchmark.first_texts], texts[benchmark.first_texts]
     with tempfile.TemporaryDirectory() as folder:
         seed, combiner = next(iter(combiners_in(combiners, Path(folder)).items()))
     found = top_k(composed(combiner, images, texts), vectors, min(DEPTH, len(vectors)))[1]

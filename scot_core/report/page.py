@@ -16,7 +16,7 @@ from scot_core.report.curves import training_curves, tuning
 from scot_core.report.gallery import DEPTH, gallery
 from scot_core.report.images import data_uri, svg_uri
 from scot_core.report.lineage import Lineage, trace
-from scot_core.report.results import SPLITS, Results, headline, label
+from scot_core.report.results import BREAKDOWNS, SPLITS, Results, headline, label
 from scot_core.report.samples import Writing, samples, writing
 
 QUERIES, TRIPLETS = 8, 12  # shown
@@ -43,6 +43,7 @@ def render(lake: Lake, benchmarks: Dataset, stamp: str) -> str:
         headline=headline(results),
         results=results,
         split_notes=SPLITS,
+        breakdowns=BREAKDOWNS,
         benchmark_plot=plots.benchmark_plot(results),
         gallery=gallery(lineage, QUERIES),
         depth=DEPTH,

@@ -62,7 +62,7 @@ def benchmark_plot(results: Results) -> str:
             panel.grid(axis="x")
             panel.tick_params(length=0)
             panel.tick_params(axis="y", pad=9)
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def gains_plot(lines: Sequence[Line], metric: str) -> str | None:
@@ -84,7 +84,7 @@ def gains_plot(lines: Sequence[Line], metric: str) -> str | None:
         panel.set_xlabel(f"points of {metric} over text-only (measured: blue)")
         panel.grid(axis="x")
         panel.tick_params(length=0)
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def curve_plot(curves: Mapping[str, Curve], y_label: str) -> str:
@@ -101,10 +101,11 @@ def curve_plot(curves: Mapping[str, Curve], y_label: str) -> str:
         panel.tick_params(length=0)
         if len(curves) > 1:
             panel.legend()
-        return _svg(figure)
+        return svg_of(figure)
 
 
-def _svg(figure: Figure) -> str:
+def svg_of(figure: Figure) -> str:
+    """The figure as SVG, the same bytes each time."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return buffer.getvalue().replace(f"'{MEASURED}'", FONTS)

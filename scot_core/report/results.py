@@ -16,6 +16,7 @@ SPLITS = {
     "type": "held-out types of product",
     ALL: "every query",
 }
+BREAKDOWNS = {"kind": "by what the edit does", "wording": "the same queries in other words"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,13 @@ class Results:
 
     @cached_property
     def splits(self) -> list[str]:
-        return _distinct(row["split"] for row in self.rows)
+        """Those that stand for themselves; others are in `breakdowns`."""
+        return main_splits(row["split"] for row in self.rows)
+
+    @cached_property
+    def breakdowns(self) -> dict[str, list[str]]:
+        """Splits named `kind: removal` and the like, by what stands before the colon."""
+        return broken_down(row["split"] for row in self.rows)
 
     @cached_property
     def methods(self) -> list[str]:
@@ -97,6 +104,17 @@ class Results:
     @cached_property
     def _by_place(self) -> dict[tuple[str, str, str], Mapping[str, Any]]:
         return {(row["method"], row["split"], row["metric"]): row for row in self.rows}
+
+
+def main_splits(splits: Iterable[str]) -> list[str]:
+    """The splits, each once, without those of a breakdown."""
+    return [split for split in _distinct(splits) if split.partition(": ")[0] not in BREAKDOWNS]
+
+
+def broken_down(splits: Iterable[str]) -> dict[str, list[str]]:
+    """Splits named `kind: removal` and the like, by what stands before the colon."""
+    known = {split: split.partition(": ")[0] for split in _distinct(splits)}
+    return {name: [split for split in known if known[split] == name] for name in BREAKDOWNS if name in known.values()}
 
 
 def label(method: str | None) -> str:

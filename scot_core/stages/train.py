@@ -20,6 +20,7 @@ from scot_core.lake.lineage import parents
 from scot_core.lake.schema import text_id
 from scot_core.stages.embed import Embeddings
 from scot_core.stages.embed.vectors import vectors_in_file
+from scot_core.stages.lessons import lessons, require_enough
 from scot_core.stages.step import Run, Step, Tick, identities
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class TrainCombiner(Step):
 
     def __init__(self, lake: Lake, config: TrainConfig, triplets: Dataset, images: Dataset, texts: Dataset) -> None:
         super().__init__(lake)
+        require_enough(config, triplets)
         self.config, self._triplets, self._images, self._texts = config, triplets, images, texts
         self._source = triplets.source
         self.name = f"train the Combiner ({config.loss})"
@@ -60,7 +62,8 @@ class TrainCombiner(Step):
 
     @cached_property
     def data(self) -> TrainingSet:
-        return training_set(self._triplets, self._images, self._texts, self.drafts["combiners"].work_folder())
+        every = training_set(self._triplets, self._images, self._texts, self.drafts["combiners"].work_folder())
+        return lessons(every, self.config)
 
     def work(self, shard: int, tick: Tick) -> None:
         from scot_core.train import train_combiner

@@ -49,7 +49,7 @@ def _other(value: Any, annotation: Any) -> Any:
     if isinstance(value, float):
         return value / 2 + 0.1
     if isinstance(value, tuple):
-        return (*value, 7 if isinstance(value[0], int) else "fashioniq")
+        return (*value, 7 if isinstance(value[0], int) else {"generated": "seed"}.get(value[0], "fashioniq"))
     choices = [choice for inner in (annotation, *get_args(annotation)) for choice in get_args(inner)]
     choices = [choice for choice in choices if isinstance(choice, str)]
     if choices:
@@ -213,7 +213,7 @@ def test_every_problem_is_named_at_once() -> None:
 
 @pytest.mark.parametrize("queries", [1, 2, 40])
 def test_a_gallery_that_is_too_small_is_refused_as_the_benchmark_would(queries: int) -> None:
-    enough = 15 * queries
+    enough = 18 * queries
     assert len(make(queries, enough).queries) == 3 * queries
     CaptionsConfig(queries_per_split=queries, gallery=enough)
     with pytest.raises(DataError):

@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,6 +23,7 @@ from scot_core.lake.fingerprint import fingerprint
 from scot_core.lake.gc import collect, garbage
 from scot_core.lake.generations import find, generations, record, records
 from scot_core.lake.promotion import combiners_in_use, current, promote, rollback
+from scot_core.query import connect, query
 from tests.rows import no_rows
 
 LATER = datetime.now(UTC) + timedelta(days=3)
@@ -146,6 +148,46 @@ def test_readers_follow_the_promoted_generation_and_the_way_back(lake: Lake) -> 
     lake.storage.remove(in_use.name)
     with pytest.raises(LakeError, match=r"is no longer in .* promote another generation"):
         combiners_in_use(lake)
+
+
+def shown(lake: Lake) -> list[list[object]]:
+    """Steps of the Combiners that the views of the promoted generation, and of the newest datasets, show."""
+    by_key = {dataset.key: dataset.config["steps"] for dataset in lake.table("combiners").datasets()}
+    asked = (
+        "from runs where promoted and \"table\" = 'combiners'",
+        "from runs where newest and \"table\" = 'combiners'",
+    )
+    return [[by_key[key] for key in query(lake, f"select key {sql}")["key"].to_pylist()] for sql in asked]
+
+
+def test_views_of_the_promoted_generation_follow_the_alias(local_lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    for steps, recall in ((5, 50), (6, 60)):
+        make(local_lake, 10, steps, recall)
+    one, two = generations(local_lake)
+    recall_of = "select value from promoted.benchmarks"
+    assert query(local_lake, recall_of).num_rows == 0 and shown(local_lake) == [[], [6]]
+    monkeypatch.chdir(local_lake.url)
+    for generation, value, steps in ((one, 50.0, 5), (two, 60.0, 6), (one, 50.0, 5)):
+        if generation is one and current(local_lake) is not None:
+            rollback(local_lake)
+        else:
+            promote(local_lake, generation)
+        assert query(local_lake, recall_of)["value"].to_pylist() == [value] and shown(local_lake) == [[steps], [6]]
+        assert query(local_lake, "select count(*)::int as n from runs where promoted")["n"].to_pylist() == [7]
+        with connect(local_lake) as own, duckdb.connect() as plain:
+            plain.execute(Path("views.sql").read_text())
+            assert own.sql(recall_of).fetchall() == plain.sql(recall_of).fetchall() == [(value,)]
+    make(local_lake, 11, 7, 70)
+    assert shown(local_lake) == [[5], [7]]
+
+    local_lake.storage.remove(one.root.name)
+    assert query(local_lake, "select count(*)::int as n from runs where promoted is null")["n"].to_pylist() == [15]
+    with pytest.raises(LakeError, match=rf"{one.root.key} of generation {one.id} is no longer in"):
+        query(local_lake, recall_of)
+    Path("aliases/current.json").write_text("{}")
+    assert query(local_lake, "from benchmarks").num_rows == 1
+    with pytest.raises(LakeError, match=r"aliases/current\.json is damaged"):
+        query(local_lake, recall_of)
 
 
 def test_a_benchmark_that_fell_too_far_is_not_promoted_unless_it_is_wanted(

@@ -15,38 +15,38 @@ from scot_core.stages.step import Committed, Step, Work
 
 KEYS = {
     "smoke": """
-        adapters/catalogue-finetune-c6b216077835
-        benchmarks/catalogue-benchmark-catalogue-scot-49be08969181
-        captions/catalogue-captions-128d9cf024a0
-        combiners/catalogue-train-scot-f500e57ca809
-        embeddings/catalogue-embed-gallery-c039406d7dc7
-        embeddings/catalogue-embed-images-08aa294310b9
-        embeddings/catalogue-embed-texts-8b73424fef9b
-        galleries/catalogue-captions-128d9cf024a0
-        rejects/catalogue-generate-ace5c3001899
-        rejects/catalogue-seed-12ac295e241d
-        replies/catalogue-generate-ba2bea43f653
-        replies/catalogue-generate-try2-2806471a253b
-        replies/catalogue-seed-ae23489c2141
-        triplets/catalogue-generate-ace5c3001899
-        triplets/catalogue-seed-12ac295e241d
+        adapters/catalogue-finetune-6ac199cd07d7
+        benchmarks/catalogue-benchmark-catalogue-scot-72600ee6f15b
+        captions/catalogue-captions-38f33b86e557
+        combiners/catalogue-train-scot-3aa90013ccba
+        embeddings/catalogue-embed-gallery-98bef03fb251
+        embeddings/catalogue-embed-images-9817f3ac00b4
+        embeddings/catalogue-embed-texts-1e5dc81cd2fc
+        galleries/catalogue-captions-38f33b86e557
+        rejects/catalogue-generate-722e823232b2
+        rejects/catalogue-seed-42acc734de91
+        replies/catalogue-generate-1f4cdb05b62f
+        replies/catalogue-generate-try2-e04cb57f0e80
+        replies/catalogue-seed-2a1ba65d0283
+        triplets/catalogue-generate-722e823232b2
+        triplets/catalogue-seed-42acc734de91
     """,
     "catalogue": """
-        adapters/catalogue-finetune-a07365bbf186
-        benchmarks/catalogue-benchmark-catalogue-scot-44e13a64b03d
-        captions/catalogue-captions-0e85b62bd4bd
-        combiners/catalogue-train-scot-7c155793b6f2
-        embeddings/catalogue-embed-gallery-53e7458575b6
-        embeddings/catalogue-embed-images-66c2ebebf996
-        embeddings/catalogue-embed-texts-24d0bd3966e4
-        galleries/catalogue-captions-0e85b62bd4bd
-        rejects/catalogue-generate-5837f21032cc
-        rejects/catalogue-seed-f1630e151c96
-        replies/catalogue-generate-0959d1063ea2
-        replies/catalogue-generate-try2-9cb4bd226d6a
-        replies/catalogue-seed-17ff44583041
-        triplets/catalogue-generate-5837f21032cc
-        triplets/catalogue-seed-f1630e151c96
+        adapters/catalogue-finetune-9e20af06d604
+        benchmarks/catalogue-benchmark-catalogue-scot-c7bdbaf7eb1b
+        captions/catalogue-captions-1cb5408d0d9e
+        combiners/catalogue-train-scot-6ad77d587def
+        embeddings/catalogue-embed-gallery-7de05edf10f4
+        embeddings/catalogue-embed-images-dc49704050ea
+        embeddings/catalogue-embed-texts-6f96d71ea41b
+        galleries/catalogue-captions-1cb5408d0d9e
+        rejects/catalogue-generate-09c2928285c0
+        rejects/catalogue-seed-1f26aa04db1f
+        replies/catalogue-generate-ac051407a04c
+        replies/catalogue-generate-try2-0ec7d042bd27
+        replies/catalogue-seed-9fdba6c38bde
+        triplets/catalogue-generate-09c2928285c0
+        triplets/catalogue-seed-1f26aa04db1f
     """,
 }
 

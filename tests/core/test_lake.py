@@ -550,8 +550,8 @@ def test_the_files_of_a_lake_are_what_other_versions_read(
     assert f'CREATE OR REPLACE VIEW "triplets" AS {select}' in views
     assert f'CREATE OR REPLACE VIEW "triplets_all" AS {select}' in views
     empty = {
-        "galleries": '"source" VARCHAR, "image_id" VARCHAR, "role" VARCHAR, '
-        '"image" STRUCT("bytes" BLOB| "path" VARCHAR), "key" VARCHAR',
+        "galleries": '"source" VARCHAR, "image_id" VARCHAR, "draw" VARCHAR, "role" VARCHAR, "shows" VARCHAR, '
+        '"query" VARCHAR, "image" STRUCT("bytes" BLOB| "path" VARCHAR), "key" VARCHAR',
         "replies": '"pair_id" VARCHAR, "source" VARCHAR, "stage" VARCHAR, "model" VARCHAR, "attempt" TINYINT, '
         '"seed" BIGINT, "text" VARCHAR, "finish_reason" VARCHAR, "prompt_tokens" INTEGER, "completion_tokens" INTEGER, '
         '"usd" DOUBLE, "key" VARCHAR',
@@ -571,6 +571,7 @@ def test_the_files_of_a_lake_are_what_other_versions_read(
             ("source", "VARCHAR", '"shop"'),
             ("stage", "VARCHAR", '"seed"'),
             ("newest", "BOOLEAN", "true"),
+            ("promoted", "BOOLEAN", "false"),
             ("rows_in", "BIGINT", "3"),
             ("rows_out", "BIGINT", "2"),
             ("rejected", "BIGINT", "1"),

@@ -114,6 +114,23 @@ def test_a_damaged_part_of_a_draft_never_raises_anything_else(
     assert whole_part or local_lake.find(identify()) is None
 
 
+def test_no_changed_byte_before_the_footer_of_a_draft_s_part_is_committed(
+    local_lake: Lake, triplets: Rows, identify: Identify
+) -> None:
+    local_lake.draft(identify()).write_part(0, triplets(3))
+    path = Path(local_lake.url, identify().folder, "part-00000.parquet")
+    whole = path.read_bytes()
+    footer = parts.read_footer(whole)
+    assert footer is not None and parts.is_as_written(whole, footer)
+    for place in range(len(whole) - footer.size):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1
+        assert not parts.is_as_written(bytes(flipped), footer)
+    path.write_bytes(flipped)
+    with pytest.raises(LakeError, match=r"part-00000\.parquet is damaged"):
+        local_lake.draft(identify()).commit(1, rows_in=3)
+
+
 def test_a_part_of_another_dataset_in_the_folder_is_not_taken(lake: Lake, triplets: Rows, identify: Identify) -> None:
     other = lake.draft(identify(version=2))
     other.write_part(0, triplets(3))

@@ -19,7 +19,7 @@ Rows = Callable[..., dict[str, Any]]
 Identify = Callable[..., Identity]
 Commit = Callable[..., Dataset]
 
-VIEWS = [*TABLES, *(f"{table}_all" for table in TABLES), "runs"]
+VIEWS = [*TABLES, *(f"{table}_all" for table in TABLES), *(f'promoted"."{table}' for table in TABLES), "runs"]
 EXAMPLES: dict[pa.DataType, Any] = {
     pa.string(): "text",
     pa.int8(): 1,
@@ -112,6 +112,7 @@ def test_runs_say_what_was_made_from_what_and_its_cost(lake: Lake, triplets: Row
         "source": "shop",
         "stage": "it's",
         "newest": True,
+        "promoted": False,
         "rows_in": 5,
         "rows_out": 2,
         "rejected": 3,

@@ -18,6 +18,7 @@ from PIL import Image
 from scot_core.catalogue.grammar import teach
 from scot_core.catalogue.language import caption, mentioned
 from scot_core.catalogue.queries import make
+from scot_core.catalogue.stored import gallery_rows
 from scot_core.catalogue.world import Product, sample
 from scot_core.config import BenchmarkConfig, CaptionsConfig, EmbedConfig, TrainConfig
 from scot_core.errors import LakeError
@@ -38,7 +39,7 @@ from scot_core.triplets import json_reply, local_completion
 from tests.running import run_here
 
 HOSTILE = '<script>alert("reply")</script>'
-WORLD = CaptionsConfig(count=40, queries_per_split=4, gallery=70, image_size=32)
+WORLD = CaptionsConfig(count=40, queries_per_split=4, gallery=72, image_size=32)
 
 
 def draw(lake: Lake, config: CaptionsConfig) -> CaptionedImages:
@@ -60,15 +61,14 @@ def draw(lake: Lake, config: CaptionsConfig) -> CaptionedImages:
         },
     )
     drawn = make(config.queries_per_split, config.gallery)
-    rows = [(q.reference_id, "reference", q.reference, q.reference_seed) for q in drawn.queries]
-    rows += [(item.image_id, "gallery", item.product, item.seed) for item in drawn.gallery]
+    rows = list(gallery_rows("test", drawn))
     galleries.write_part(
         0,
         {
             "source": ["catalogue"] * len(rows),
             "image_id": [row[0] for row in rows],
-            "role": [row[1] for row in rows],
-            "image": [_image(product, seed, config) for _, _, product, seed in rows],
+            **{name: [columns[name] for _, _, columns in rows] for name in ("draw", "role", "shows", "query")},
+            "image": [_image(product, place, config) for place, (_, product, _) in enumerate(rows)],
         },
     )
     usage = Usage(seconds=1.0)
@@ -278,7 +278,7 @@ def test_headline_of_a_tie_and_one_split() -> None:
 
 # ----------------------------------------------------------------------------------------- choosing, saying
 
-QUERIES = make(4, 70).queries
+QUERIES = make(4, 72).queries
 
 
 @given(st.lists(st.sampled_from([None, 1, 2, 30]), min_size=12, max_size=12), st.integers(3, 12))

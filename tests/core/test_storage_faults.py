@@ -86,6 +86,14 @@ def swap(path: Path) -> None:
     other.write_bytes(one)
 
 
+def exchange(path: Path) -> None:
+    """With another part of the same dataset."""
+    other, aside = path.with_name("part-00002.parquet"), path.with_name("aside")
+    path.rename(aside)
+    other.rename(path)
+    aside.rename(other)
+
+
 def race(lake: Path) -> None:
     """Another run does all of it."""
     run_here(Number(Lake(lake)))
@@ -141,6 +149,16 @@ def test_parts_that_change_before_the_commit_are_not_committed(damage: Fault, tm
     assert len(said) == (0 if damage is race else 1)
     assert all("part-00001.parquet" in words for words in said)
     assert step.worked == ([0, 1, 2, 3, 4] if damage is race else [1])
+    assert digests(Lake(lake)) == as_it_was_written(tmp_path)
+
+
+def test_parts_of_a_draft_that_were_exchanged_are_written_again(tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    with pytest.raises(LakeError, match=r"part-00001.parquet is damaged, or was written for another dataset or place"):
+        run_here(Disturbed(Lake(lake), lambda folder: exchange(_part(folder))))
+    again = Number(Lake(lake))
+    run_here(again)
+    assert again.worked == [1, 2]
     assert digests(Lake(lake)) == as_it_was_written(tmp_path)
 
 

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from scot import look
 from scot.doctor import examine
-from scot.terminal import benchmark_table, say, show_table
+from scot.terminal import benchmark_tables, say, show_table
 from scot.values import as_json
 from scot_core.errors import DataError, LakeError
 from scot_core.lake import Identity, Lake
@@ -52,8 +52,8 @@ def shown(show: Callable[[Console], None]) -> str:
         lambda to: show_table(to, pa.table({"a": ["a"]}), title=HOSTILE),
         lambda to: show_table(to, pa.table({"a": [{"b": [HOSTILE]}]})),
         lambda to: say(to, HOSTILE, (HOSTILE, "bold")),
-        lambda to: to.print(benchmark_table([{**ROW, "method": HOSTILE}])),
-        lambda to: to.print(benchmark_table([{**ROW, "split": HOSTILE}])),
+        lambda to: to.print(*benchmark_tables([{**ROW, "method": HOSTILE}])),
+        lambda to: to.print(*benchmark_tables([{**ROW, "split": HOSTILE}])),
     ],
 )
 def test_data_is_printed_letter_by_letter_and_acts_on_nothing(show: Callable[[Console], None]) -> None:

@@ -22,7 +22,8 @@ from urllib.request import ProxyHandler, build_opener
 
 import pytest
 
-from scot_core.lake import Lake
+from scot_core.lake import Dataset, Lake
+from scot_core.lake.manifest import MANIFEST
 from tests.core.test_orphans import gone
 from tests.flows.conftest import ROOT, START_LIMIT_S, Served, free_port
 from tests.flows.test_ray import Nodes
@@ -37,10 +38,11 @@ pytestmark = [
     pytest.mark.timeout(0),
     pytest.mark.skipif(not KILLS, reason="takes an hour: SCOT_TEST_CHAOS=50"),
 ]
-PAUSE_S = (2.0, 15.0)  # between two kills
+SHARE = 0.6  # of the steps of a run, those that are killed in
 AT_ONCE = 8  # requests in flight
-SETTINGS = ["captions.shard_rows=50", "seed.shard_rows=40", f"seed.endpoint.concurrency={AT_ONCE}",
-            "generate.shard_rows=40", "generate.batch_size=40", "embed.shard_rows=100"]  # fmt: skip
+SETTINGS = ["captions.shard_rows=50", "seed.shard_rows=40", f"seed.endpoint.concurrency={AT_ONCE}", "finetune.steps=24",
+            "finetune.checkpoint_every=6", "generate.shard_rows=40", "generate.batch_size=40", "embed.shard_rows=100",
+            "train.checkpoint_every=20"]  # fmt: skip
 
 
 class Teacher:
@@ -81,6 +83,38 @@ class Watch:
                 number = path.stat().st_ino
                 self.again += self._seen.get(path, number) != number
                 self._seen[path] = number
+
+
+class Moment:
+    """When to kill: in a step of the run, at a random one of its shards."""
+
+    def __init__(self, lake: Path, reference: Dataset, rng: random.Random) -> None:
+        self.step, self._lake, self._made = reference.stage, lake, reference
+        self._shard = rng.randrange(len(reference.parts))
+        self._delay = rng.uniform(0.0, reference.usage.seconds / len(reference.parts))
+        self._begun: float | None = None
+
+    def has_come(self) -> bool:
+        """Some time into the work on that shard."""
+        if self._begun is None and (self.is_late or self._is_begun()):
+            self._begun = time.monotonic()
+        return self._begun is not None and (self.is_late or time.monotonic() >= self._begun + self._delay)
+
+    def _is_begun(self) -> bool:
+        if self._shard:
+            return (self._lake / self._made.name / self._made.parts[self._shard - 1].name).exists()
+        return all((self._lake / str(reference) / MANIFEST).exists() for reference in self._made.inputs)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the step is done already."""
+        return (self._lake / self._made.name / MANIFEST).exists()
+
+
+def moments(lake: Path, reference: Path, rng: random.Random) -> list[Moment]:
+    """Some steps of a run, in the order in which it comes to them."""
+    steps = {made.stage: made for made in Lake(reference).datasets()}  # of several tables of a step, the last
+    return [Moment(lake, made, rng) for made in steps.values() if rng.random() < SHARE]
 
 
 class Alone:
@@ -200,38 +234,46 @@ def test_nothing_is_lost(
     env = {**environment, "PREFECT_HOME": str(home), "OMP_NUM_THREADS": "1", "SCOT_CHAOS": mark}
     if nodes is not None:
         env["SCOT_RAY"] = nodes.address
-    killed: Counter[str] = Counter()
-    lakes, again = 0, 0
+    killed, steps = Counter[str](), Counter[str]()
+    lakes, again, late = 0, 0, 0
     answered: Counter[str] = Counter()
     started = time.monotonic()
     try:
         while killed.total() < KILLS * share:
             lakes += 1
             lake = tmp_path / f"lake-{lakes}"
+            teacher.kill()  # it counts since its start
             run = (Service if kind == "service" else Alone)(
                 env, lake, tmp_path / f"{lakes}.log", [*SETTINGS, f"seed.endpoint.base_url={teacher.url}"]
             )
             watch, teacher.answered = Watch(lake), Counter()
             try:
-                at = time.monotonic() + rng.uniform(*PAUSE_S)
+                coming = moments(lake, reference, rng)
                 while not run.go_on():
                     watch.look()
-                    time.sleep(0.2)
-                    if time.monotonic() > at and killed.total() < KILLS * share:
-                        kinds: dict[str, Callable[[], None]] = {"teacher": teacher.kill}
+                    time.sleep(0.05)
+                    if coming and coming[0].has_come() and killed.total() < KILLS * share:
+                        kinds: dict[str, Callable[[], None]] = {}
+                        if coming[0].step == "seed":
+                            kinds["teacher"] = teacher.kill
                         if nodes is not None:
                             kinds["Ray node"] = _lose(nodes)
                         for name, pids in run.victims().items():
                             if pids:
                                 kinds[name] = _killing(rng.choice(pids))
-                        chosen = rng.choice(sorted(kinds))
+                        if not kinds:
+                            continue  # it is being started again
+                        chosen = min(sorted(kinds), key=lambda name: (killed[name], rng.random()))
+                        moment = coming.pop(0)
+                        late += moment.is_late
                         kinds[chosen]()
                         killed[chosen] += 1
+                        steps[moment.step] += 1
                         print(
-                            f"{time.monotonic() - started:6.0f} s {kind} lake {lakes}: kill {killed.total()}, {chosen}",
+                            f"{time.monotonic() - started:6.0f} s {kind} lake {lakes}: kill {killed.total()}, {chosen} "
+                            f"in {moment.step}",
                             flush=True,
                         )
-                        at = time.monotonic() + rng.uniform(*PAUSE_S)
                 watch.look()
                 assert parts(lake) == parts(reference)
                 for dataset in Lake(lake).datasets():
@@ -250,8 +292,9 @@ def test_nothing_is_lost(
             nodes.stop()
     repeated = sum(answered.values()) - len(answered)
     print(json.dumps({
-        "kind": kind, "kills": killed, "lakes": lakes, "seconds": round(time.monotonic() - started),
-        "rows_lost": 0, "parts_written_again": again, "calls": sum(answered.values()), "calls_repeated": repeated,
+        "kind": kind, "kills": killed, "in": steps, "late": late, "lakes": lakes,
+        "seconds": round(time.monotonic() - started), "rows_lost": 0, "parts_written_again": again,
+        "calls": sum(answered.values()), "calls_repeated": repeated,
     }))  # fmt: skip
     assert again <= 2 * killed.total(), "a shard in flight, of two tables at most"
     assert repeated <= AT_ONCE * killed.total()

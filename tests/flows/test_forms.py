@@ -23,12 +23,13 @@ from flows.invert import invert
 from flows.methods import methods
 from flows.regenerate import regenerate
 from flows.seed import seed
+from flows.study import study
 from flows.train import train
 from scot_core.config import PROFILES, STAGES, Config
 from scot_core.errors import ConfigError
 
 FLOWS: list[Flow[..., Any]] = [
-    captions, invert, distill, seed, finetune, generate, fit, embed, train, benchmark, methods, regenerate,
+    captions, invert, distill, seed, finetune, generate, fit, embed, train, benchmark, methods, study, regenerate,
 ]  # fmt: skip
 
 

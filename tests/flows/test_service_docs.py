@@ -28,7 +28,7 @@ from scot_core.errors import ConfigError
 from tests.flows.conftest import ROOT, Served
 from tests.flows.test_service_schedules import ask
 
-DOCS = ("README.md", "docs/operate.md", "docs/paper.md", "docs/lake.md", "docs/methods.md")
+DOCS = ("README.md", "docs/operate.md", "docs/paper.md", "docs/lake.md", "docs/methods.md", "docs/evidence.md")
 RUN, SCHEDULE = (f"00000000-0000-4000-8000-00000000000{digit}" for digit in (1, 2))
 MEANT = {  # what placeholders stand for
     "FALCON": "--set finetune.base=weights/falcon-7b-instruct", "COMMIT": "0" * 40, "BASE": "some/model",

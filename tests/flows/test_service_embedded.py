@@ -16,6 +16,7 @@ from urllib.error import HTTPError
 import pytest
 
 from scot.embedded import embedded_server
+from scot.stale import _post
 from scot_core.errors import ScotError
 from scot_core.lake import Lake
 from tests.core.test_orphans import gone
@@ -161,6 +162,25 @@ def test_states_that_cannot_be_mended_stop_no_run(
     with embedded_server() as server:
         server.wait_until_ready()
     assert "stays so until the next run" in capfd.readouterr().err
+
+
+def test_what_a_killed_server_forgot_has_ended_when_the_run_has(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    monkeypatch.setenv("PREFECT_HOME", str(home))
+    monkeypatch.setattr("scot.embedded.SETTLE_LIMIT_S", 1.0)
+    with embedded_server() as server:
+        server.wait_until_ready()
+        flow = _post(f"{server.url}/flows/", {"name": "forgotten"})
+        running = {"type": "RUNNING"}
+        run = _post(f"{server.url}/flow_runs/", {"flow_id": flow["id"], "state": running})
+        task = {"flow_run_id": run["id"], "task_key": "shard", "dynamic_key": "0", "state": running}
+        _post(f"{server.url}/task_runs/", task)
+        _post(f"{server.url}/flow_runs/{run['id']}/set_state", {"state": {"type": "COMPLETED"}, "force": True})
+        os.kill(server.pid, signal.SIGKILL)
+        first, end = server.pid, time.monotonic() + LIMIT_S
+        while server.pid == first:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+    assert "RUNNING" not in dict(states(home))
 
 
 @pytest.mark.slow

@@ -22,10 +22,11 @@ def benchmark(
         if name == "mined":
             step = MeasureMined(lake, config, combiners, triplets, vectors.images, vectors.texts)
             measured[name] = run(step)["benchmarks"]
-        elif name == "catalogue" and vectors.gallery is not None:
-            inputs = (combiners, triplets, vectors.images, vectors.texts, vectors.gallery)
-            measured[name] = run(MeasureCatalogue(lake, config, *inputs))["benchmarks"]
-        elif name != "catalogue":
+        elif name == "catalogue" or name == "catalogue-development":
+            if vectors.gallery is not None:
+                inputs = (combiners, triplets, vectors.images, vectors.texts, vectors.gallery)
+                measured[name] = run(MeasureCatalogue(lake, config, name, *inputs))["benchmarks"]
+        else:
             measured[name] = published(run, lake, config.of(name), combiners.key, None)
     return measured
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scot_core.benchmarks import Benchmark
-from scot_core.benchmarks.baselines import BASELINES
+from scot_core.benchmarks.baselines import ALONE, BASELINES, composed_only
 from scot_core.benchmarks.submission import to_bytes
 from scot_core.lake import Lake
+from scot_core.metrics import Floats
 from scot_core.stages.step import Step, Tick
 
 if TYPE_CHECKING:  # loads torch
@@ -60,23 +61,27 @@ class Measure(Step):
         return [len(BASELINES) + self.own_runs]
 
     def work(self, shard: int, tick: Tick) -> None:
-        rows: list[dict[str, Any]] = []
+        measured: list[tuple[Benchmark, Method, dict[str, Floats]]] = []
         submissions: dict[str, bytes] = {}
         for benchmark, gallery, method in self.methods():
             if self._measured.hidden:
                 submissions |= submissions_of(benchmark, gallery, method.name, method.runs)
             elif any(query.targets for query in benchmark.queries):
-                rows += self._rows(benchmark, gallery, method)
+                runs = [benchmark.per_query(vectors, gallery) for vectors in method.runs.values()]
+                values = {metric: np.mean([run[metric] for run in runs], axis=0) for metric in runs[0]}
+                measured.append((benchmark, method, values))
             tick(1)
+        alone = [values for _, method, values in measured if method.name in ALONE]
+        rows = [row for each in measured for row in self._rows(*each, alone)]
         columns = {name: [row[name] for row in rows] for name in COLUMNS}
         self.drafts["benchmarks"].write_part(shard, columns, submissions)
 
     def rows_in(self) -> None:
         """Methods, splits and metrics: as many as there are."""
 
-    def _rows(self, benchmark: Benchmark, gallery: Vectors, method: Method) -> list[dict[str, Any]]:
-        measured = [benchmark.per_query(vectors, gallery) for vectors in method.runs.values()]
-        values = {metric: np.mean([run[metric] for run in measured], axis=0) for metric in measured[0]}
+    def _rows(
+        self, benchmark: Benchmark, method: Method, values: dict[str, Floats], alone: Sequence[Mapping[str, Floats]]
+    ) -> list[dict[str, Any]]:
         named = {
             "source": self.outputs["benchmarks"].source,
             "benchmark": self._measured.name,
@@ -84,6 +89,7 @@ class Measure(Step):
             "seeds": len(method.runs),
             "encoder": self._measured.encoder,
         }
+        values = values | composed_only(values, alone)
         summary = benchmark.summarise(values, resamples=self._measured.resamples, seed=self._measured.seed)
         return [{**named, **asdict(row)} for row in summary]
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from scot_core.benchmarks import Benchmark
 from scot_core.benchmarks.baselines import BASELINES, choose_weight, weighted
 from scot_core.benchmarks.catalogue import Catalogue, from_queries
-from scot_core.catalogue.queries import make
+from scot_core.catalogue.queries import DEVELOPMENT, TEST
+from scot_core.catalogue.stored import drawn_queries
 from scot_core.config import BenchmarkConfig
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.lineage import parents
@@ -34,27 +35,26 @@ class MeasureCatalogue(Measure):
     own_runs = 2
 
     def __init__(
-        self, lake: Lake, config: BenchmarkConfig, combiners: Dataset, triplets: Dataset,
+        self, lake: Lake, config: BenchmarkConfig, name: str, combiners: Dataset, triplets: Dataset,
         images: Dataset, texts: Dataset, gallery: Dataset,
     ) -> None:  # fmt: skip
-        self._encoder = str(gallery.config["encoder"])
-        super().__init__(lake, Measured("catalogue", self._encoder, config.resamples, config.seed))
+        super().__init__(lake, Measured(name, str(gallery.config["encoder"]), config.resamples, config.seed))
         self.config, self._combiners, self._triplets = config, combiners, triplets
         self._images, self._texts, self._gallery = images, texts, gallery
         self._loss = str(combiners.config["loss"])
 
     @property
     def outputs(self) -> Mapping[str, Identity]:
-        used = {"benchmark": "catalogue", "resamples": self.config.resamples, "seed": self.config.seed}
+        used = {"benchmark": self._measured.name, "resamples": self.config.resamples, "seed": self.config.seed}
         return identities(
-            "benchmarks", source=self._combiners.source, label=f"benchmark-catalogue-{self._loss}",
+            "benchmarks", source=self._combiners.source, label=f"benchmark-{self._measured.name}-{self._loss}",
             sealed_as="benchmark", version=BenchmarkConfig.STAGE_VERSION,
             config={**used, "weight_sample": WEIGHT_SAMPLE},
             inputs=[self._combiners, self._triplets, self._images, self._texts, self._gallery],
         )  # fmt: skip
 
     def methods(self) -> Iterator[tuple[Benchmark, Vectors, Method]]:
-        benchmark = catalogue_benchmark(self.lake, self._gallery)
+        benchmark = catalogue_benchmark(self.lake, self._gallery, self._measured.name)
         images, texts, gallery = query_vectors(benchmark, self._gallery)
         trained_on = (self._triplets, self._images, self._texts)
         for method in methods_of(self._combiners, trained_on, images, texts):
@@ -92,15 +92,18 @@ def examples(triplets: Dataset, images: Dataset, texts: Dataset) -> Examples:
     return Examples(image, text, target, vectors_by_id([images])[1])
 
 
-def catalogue_benchmark(lake: Lake, gallery: Dataset) -> Catalogue:
-    """The benchmark whose images a dataset of embeddings holds, drawn anew from its captions' configuration."""
-    config = parents(lake, gallery)[0].config
-    return from_queries(make(config["queries_per_split"], config["gallery"]))
+def catalogue_benchmark(lake: Lake, gallery: Dataset, name: str) -> Catalogue:
+    """A draw of the benchmark, the test or `catalogue-development`, whose images a dataset of embeddings holds."""
+    rows = parents(lake, gallery)[0].read(["image_id", "draw", "role", "shows", "query"])
+    return from_queries(drawn_queries(rows.to_pylist(), DEVELOPMENT if name.endswith(DEVELOPMENT) else TEST))
 
 
 def query_vectors(benchmark: Benchmark, embeddings: Dataset) -> tuple[Vectors, Vectors, Vectors]:
     """V and T_m of every query, and the gallery's vectors: (Q, D), (Q, D) and (G, D) float32."""
     row, vectors = vectors_by_id([embeddings])
     images = vectors[[row[query.reference] for query in benchmark.queries]]
-    texts = encoder_of(embeddings).embed_texts([query.modification for query in benchmark.queries])
-    return images, texts, vectors[[row[image_id] for image_id in benchmark.gallery]]
+    asked = {query.modification: 0 for query in benchmark.queries}
+    texts = encoder_of(embeddings).embed_texts(list(asked))
+    asked = {text: place for place, text in enumerate(asked)}
+    places = [asked[query.modification] for query in benchmark.queries]
+    return images, texts[places], vectors[[row[image_id] for image_id in benchmark.gallery]]

@@ -14,15 +14,17 @@ from typing import Any
 
 from scot_core.catalogue.drawing import render
 from scot_core.catalogue.language import caption, mentioned
-from scot_core.catalogue.queries import make
-from scot_core.catalogue.world import SPLITS, Product, sample
+from scot_core.catalogue.queries import DRAWS, image_count, make
+from scot_core.catalogue.stored import gallery_rows
+from scot_core.catalogue.world import Product, sample
 from scot_core.config import CaptionsConfig
 from scot_core.lake import Identity, Lake
+from scot_core.lake.fingerprint import digest
 from scot_core.lake.schema import pair_id
 from scot_core.orphans import leave_with_parent, starting_children
 from scot_core.stages.step import Step, Tick, identities, shard_sizes
 
-IMAGE_SEED = 10_000_000  # apart from the seeds of the benchmark's images, so no picture occurs in both
+IMAGE_SEED = 10_000_000  # images of the benchmark have digests of their names: no picture occurs in both
 CHUNK = 50
 
 
@@ -40,7 +42,7 @@ class Picture:
     image_id: str
     product: Product
     seed: int
-    columns: Mapping[str, str]
+    columns: Mapping[str, str | None]
 
 
 def draw_captions(lake: Lake, config: CaptionsConfig) -> Step:
@@ -50,7 +52,7 @@ def draw_captions(lake: Lake, config: CaptionsConfig) -> Step:
 
 def draw_gallery(lake: Lake, config: CaptionsConfig) -> Step:
     """The references and the gallery of the catalogue's benchmark."""
-    count = len(SPLITS) * config.queries_per_split + config.gallery
+    count = image_count(config.queries_per_split, config.gallery)
     return Draw(lake, config, "galleries", "draw the benchmark's images", count, benchmark_pictures)
 
 
@@ -67,10 +69,10 @@ def captioned(config: CaptionsConfig) -> list[Picture]:
 
 
 def benchmark_pictures(config: CaptionsConfig) -> list[Picture]:
-    """References, then the gallery."""
-    drawn = make(config.queries_per_split, config.gallery)
-    references = [Picture(q.reference_id, q.reference, q.reference_seed, {"role": "reference"}) for q in drawn.queries]
-    return references + [Picture(i.image_id, i.product, i.seed, {"role": "gallery"}) for i in drawn.gallery]
+    """References, then the gallery, of the test and of the development draw."""
+    made = [(draw, make(config.queries_per_split, config.gallery, draw)) for draw in DRAWS]
+    rows = [row for draw, drawn in made for row in gallery_rows(draw, drawn)]
+    return [Picture(name, product, int(digest(name.encode())[:12], 16), columns) for name, product, columns in rows]
 
 
 class Draw(Step):

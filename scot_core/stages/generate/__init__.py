@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pydantic import SecretStr
 
-from scot_core.config import GenerateConfig
+from scot_core.config import GenerateConfig, TripletKind
 from scot_core.errors import ConfigError
 from scot_core.lake import Dataset, Lake
+from scot_core.lake.lineage import ancestor
 from scot_core.stages.gates import require_kept
+from scot_core.stages.generate.joined import joined
 from scot_core.stages.generate.local import Write
 from scot_core.stages.generate.mined import MineTriplets
 from scot_core.stages.generate.remote import AskWithoutAdapter, WriteRemotely
@@ -21,26 +23,33 @@ def generate(
     run: Run, lake: Lake, config: GenerateConfig, captions: Dataset, adapters: Dataset | None = None,
     api_key: SecretStr | None = None,
 ) -> Dataset:  # fmt: skip
-    """Returns the generated triplets: a first try for every caption, further ones for rejects.
+    """Returns the triplets of `config.sources`; of generated ones a first try for every caption, and more for rejects.
 
     Raises ConfigError where a model is to write and there is no adapter, GateError where too little is kept.
     """
-    if config.is_mined:
-        mined = run(MineTriplets(lake, config, captions))["triplets"]
-        return _kept(lake, mined, config, of=captions.rows)
-    if adapters is None and config.needs_adapter:
-        raise ConfigError("generate.writer is adapter, but no adapter is given")
-    attempts: list[Dataset] = []
-    for _ in range(config.attempts):
-        if not config.needs_adapter:
-            write: Write = AskWithoutAdapter(lake, config, captions, tuple(attempts), api_key)
-        elif config.is_remote:
-            write = WriteRemotely(lake, config, captions, adapters, tuple(attempts), api_key)
-        else:
-            write = Write(lake, config, captions, adapters, tuple(attempts))
-        attempts.append(run(write)["replies"])
-    reading = ReadReplies(lake, "generate", "generated", write.style, captions, attempts, config.filter)
-    return _kept(lake, run(reading)["triplets"], config)
+
+    def of(kind: TripletKind) -> Dataset:
+        if config.is_mined or kind == "mined":
+            return _kept(lake, run(MineTriplets(lake, config.mined, captions))["triplets"], config, of=captions.rows)
+        if adapters is None and config.needs_adapter:
+            raise ConfigError("generate.writer is adapter, but no adapter is given")
+        if kind == "seed":
+            if adapters is None:
+                raise ConfigError("generate.sources names seed, and generate.writer=endpoint asks for no seeds")
+            return ancestor(lake, adapters, "triplets")
+        attempts: list[Dataset] = []
+        for _ in range(config.attempts):
+            if not config.needs_adapter:
+                write: Write = AskWithoutAdapter(lake, config, captions, tuple(attempts), api_key)
+            elif config.is_remote:
+                write = WriteRemotely(lake, config, captions, adapters, tuple(attempts), api_key)
+            else:
+                write = Write(lake, config, captions, adapters, tuple(attempts))
+            attempts.append(run(write)["replies"])
+        reading = ReadReplies(lake, "generate", "generated", write.style, captions, attempts, config.filter)
+        return _kept(lake, run(reading)["triplets"], config)
+
+    return joined(run, lake, [of(kind) for kind in config.sources])
 
 
 def _kept(lake: Lake, triplets: Dataset, config: GenerateConfig, of: int | None = None) -> Dataset:

@@ -52,7 +52,7 @@ class Write(Step):
         config: dict[str, Any] = {**self.config.identity(), "attempt": self.attempt}
         del config["attempts"]  # how many more there may be changes nothing in this one
         if self._earlier:  # what was rejected, and so what is tried again, depends on how replies are read
-            config |= parsing(self.config.filter)
+            config |= parsing(self.config.filter, self._captions.source)
         return identities(
             "replies", source=self._captions.source,
             label="generate" if self.attempt == 1 else f"generate-try{self.attempt}", sealed_as="generate",

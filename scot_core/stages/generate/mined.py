@@ -10,12 +10,11 @@ from scot_core.benchmarks.mined import HeldOut, hold_out
 from scot_core.config import GenerateConfig
 from scot_core.errors import LakeError
 from scot_core.lake import Dataset, Identity, Lake
-from scot_core.stages.replies.read import CAPTION_COLUMNS
+from scot_core.sources import held_out_of, keyed
+from scot_core.stages.replies.read import CAPTION_COLUMNS, HELD_OUT
 from scot_core.stages.step import Committed, Step, Tick, identities
 from scot_core.triplets import PARSER_VERSION
 from scot_core.triplets.mining import MODEL, MinedEdit, Unmined, mine
-
-HELD_OUT = "held_out"  # reason of a captioned image that is left to the benchmark
 
 
 class MineTriplets(Step):
@@ -35,6 +34,7 @@ class MineTriplets(Step):
     @property
     def outputs(self) -> Mapping[str, Identity]:
         config = {**self.config.identity(), "parser": PARSER_VERSION, "model": MODEL}
+        config |= keyed(self._captions.source)
         return identities(
             "rejects", "triplets", source=self._captions.source, label="generate", sealed_as="generate.mined",
             version=1, config=config, inputs=[self._captions],
@@ -75,9 +75,14 @@ class MineTriplets(Step):
         return super().finish()
 
     def _outcomes(self, held: HeldOut) -> Iterator[MinedEdit | Unmined]:
-        taught = []
+        rule, taught = held_out_of(self._captions.source), []
+
+        def shows(caption: str) -> bool:
+            """Whether it names what the source's benchmark holds out: edits have no words that their ends have not."""
+            return rule is not None and rule.shows(caption, "", "")
+
         for pair, row in self._rows.items():
-            if held.trains(row["image_id"], row["caption"]):
+            if held.trains(row["image_id"], row["caption"]) and not shows(row["caption"]):
                 taught.append((pair, row["caption"]))
             else:
                 yield Unmined(pair, row["caption"], HELD_OUT, "")
@@ -86,7 +91,7 @@ class MineTriplets(Step):
             per_caption=self.config.edits_per_caption,
             seed=self.config.seed,
             work=self.drafts["triplets"].work_folder(),
-            allowed=lambda caption: not held.holds(caption),
+            allowed=lambda caption: not held.holds(caption) and not shows(caption),
         )
 
     def _triplet_columns(self, edits: Sequence[MinedEdit]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def methods(run: Run, lake: Lake, config: MethodsConfig, combiners: str | None =
     """
     ground = Ground.of(lake, combiners)
     known = LakeKnown(ground, config.seeds)
-    found = exams(ground, known)
+    found = exams(ground, known, config.development)
     if not found:
         raise LakeError(
             f"{lake.url} holds no benchmark of {ground.images.source}: methods are measured on the catalogue's and on "
@@ -76,7 +76,7 @@ def outlook(lake: Lake, config: MethodsConfig) -> list[Outlook]:
     try:
         ground = Ground.of(lake)
         known = LakeKnown(ground, config.seeds)
-        found = exams(ground, known)
+        found = exams(ground, known, config.development)
     except LakeError:
         return []
     outlooks = []

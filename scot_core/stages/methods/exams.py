@@ -56,16 +56,19 @@ class Exam:
         return self.load()
 
 
-def exams(ground: Ground, known: LakeKnown, queries: int = BenchmarkConfig().queries) -> list[Exam]:
-    """Those of a lake's own: the catalogue's, and of mined triplets the captions that were held out."""
+def exams(
+    ground: Ground, known: LakeKnown, development: bool, queries: int = BenchmarkConfig().queries
+) -> list[Exam]:  # fmt: skip
+    """Those of a lake's own: a draw of the catalogue's, and of mined triplets the captions that were held out."""
     found = []
     gallery = ground.gallery
     if gallery is not None:
+        name = "catalogue-development" if development else "catalogue"
 
         def catalogue() -> Opened:
-            return _opened(catalogue_benchmark(ground.lake, gallery), gallery, known)
+            return _opened(catalogue_benchmark(ground.lake, gallery, name), gallery, known)
 
-        found.append(Exam("catalogue", gallery.source, {"benchmark": "catalogue"}, [gallery], (), catalogue))
+        found.append(Exam(name, gallery.source, {"benchmark": name}, [gallery], (), catalogue))
     triplets = ground.learned_from[0] if ground.combiners is not None else None
     if triplets is not None and "held_out" in triplets.config:
 

@@ -116,11 +116,12 @@ class MeasureMethod(Step):
 
 def _rows(opened: Opened, run: str, values: Mapping[str, Floats]) -> list[Row]:
     benchmark, rows = opened.benchmark, []
+    units = benchmark.units
     for split, chosen in benchmark.splits.items():
         strata = benchmark.strata(split)
         for metric, column in values.items():
             rows += [
-                (split, stratum, benchmark.queries[place].id, run, metric, float(column[place]))
+                (split, stratum, units[place], run, metric, float(column[place]))
                 for place, stratum in zip(chosen.tolist(), strata, strict=True)
             ]
     return rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -102,9 +102,9 @@ class _Scores:
 
 def compare(
     lake: Lake, measured: Mapping[str, Dataset], against: str, missing: Sequence[Missing] = (), *,
-    resamples: int = 2000, seed: int = 0,
+    metrics: Collection[str] | None = None, resamples: int = 2000, seed: int = 0,
 ) -> Comparison:  # fmt: skip
-    """The comparison of datasets of `scores`, by method, of one benchmark.
+    """The comparison of datasets of `scores`, by method, of one benchmark; of all metrics, or of some.
 
     `against` is a method by its name, or as tables show it. Raises ConfigError where that one was not measured.
     """
@@ -115,6 +115,8 @@ def compare(
     theirs, known = scores[baseline], {dataset.reference: dataset for dataset in lake.datasets()}
     cells: dict[str, dict[str, dict[str, Cell]]] = {method: defaultdict(dict) for method in scores}
     for (split, metric), other in theirs.values.items():
+        if metrics is not None and metric not in metrics:
+            continue
         groups = theirs.strata[split]
         for method, ours in scores.items():
             values = ours.values[split, metric]

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from scot_core.lake import Dataset, Identity, Lake, Usage
+from scot_core.sources import held_out_of, keyed
 from scot_core.stages.replies.join import Row, Rows, repeated, require_all
 from scot_core.stages.step import Step, Tick, identities, shard_sizes
 from scot_core.triplets import PARSER_VERSION, Filter, Rejection, Style, duplicates, read_reply
@@ -17,6 +18,7 @@ from scot_core.triplets import PARSER_VERSION, Filter, Rejection, Style, duplica
 CAPTION_COLUMNS = ("pair_id", "source", "image_id", "caption")
 REPLY_COLUMNS = ("pair_id", "text", "finish_reason", "model")
 READ_ROWS = 50_000  # replies of one part of triplets
+HELD_OUT = "held_out"  # reason of a triplet that shows what the benchmark of its source holds out; no filter's
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +106,18 @@ def _read(
     result = read_reply(caption["caption"], reply["text"], reply["finish_reason"], style, strength)
     if isinstance(result, Rejection):
         return Reading(caption, reply["model"], tries, reply["text"], None, None, result.reason)
-    return Reading(caption, reply["model"], tries, reply["text"], result.modification, result.modified_caption, None)
+    parts, held = (result.modification, result.modified_caption), held_out_of(caption["source"])
+    read = Reading(caption, reply["model"], tries, reply["text"], *parts, None)
+    return _rejected(read, HELD_OUT) if held and held.shows(caption["caption"], *parts) else read
 
 
 def _rejected(reading: Reading, reason: str) -> Reading:
     return Reading(reading.caption, reading.model, reading.tries, reading.raw, None, None, reason)
 
 
-def parsing(strength: Filter) -> dict[str, Any]:
+def parsing(strength: Filter, source: str) -> dict[str, Any]:
     """What enters a fingerprint of how replies are read; lakes from before there was a choice were read strictly."""
-    return {"parser": PARSER_VERSION} | ({} if strength == "strict" else {"filter": strength})
+    return {"parser": PARSER_VERSION} | ({} if strength == "strict" else {"filter": strength}) | keyed(source)
 
 
 class ReadReplies(Step):
@@ -131,10 +135,11 @@ class ReadReplies(Step):
 
     @property
     def outputs(self) -> Mapping[str, Identity]:
+        source = self._captions.source
+        config = parsing(self._strength, source) | {"style": self._style, "kind": self._kind}
         return identities(
-            "rejects", "triplets", source=self._captions.source, label=self.stage, sealed_as=f"{self.stage}.read",
-            version=1, config=parsing(self._strength) | {"style": self._style, "kind": self._kind},
-            inputs=self._attempts,
+            "rejects", "triplets", source=source, label=self.stage, sealed_as=f"{self.stage}.read",
+            version=1, config=config, inputs=self._attempts,
         )  # fmt: skip
 
     def shards(self) -> Sequence[int]:

@@ -1,0 +1,74 @@
+"""The plots of a study: a panel for what is varied, a line for each of its lines, 95 % intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from scot_core.report.plots import INK, MUTED, OWN_COLOURS, STYLE, svg_of
+from scot_core.studies.findings import ALL, Findings, Row
+
+ACROSS = 3  # panels in a row
+
+
+def grid_plot(found: Findings) -> str:
+    """Recall over all queries against what is varied; what no setting moves is a level line."""
+    panels, across = found.panels, min(ACROSS, len(found.panels))
+    level = [row for row in found.rows if not row.panel]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(11, 3.1 * ceil(len(panels) / across)), layout="constrained")
+        axes: Any = list(figure.subplots(ceil(len(panels) / across), across, sharey=True, squeeze=False).flat)
+        for panel, name in zip(axes, panels, strict=False):
+            _panel(panel, [row for row in found.rows if row.panel == name], level)
+            panel.set_title(name, loc="left", color=INK)
+            panel.grid(axis="y")
+            panel.tick_params(length=0)
+        for place, panel in enumerate(axes):
+            panel.set_visible(place < len(panels))
+            if place % across == 0:
+                panel.set_ylabel(f"{found.metric}, percent")
+        return svg_of(figure)
+
+
+def _panel(panel: Any, rows: Sequence[Row], level: Sequence[Row]) -> None:
+    names = list(dict.fromkeys(row.x for row in rows))
+    numbers = [_number(name) for name in names]
+    is_scale = all(number is not None for number in numbers) and len(numbers) > 1
+    present = [number for number in numbers if number]
+    is_wide = is_scale and len(present) > 1 and max(present) / min(present) >= 8
+    places = {name: place for place, name in enumerate(names)}
+    lines = list(dict.fromkeys(row.line for row in rows))
+    for number, line in enumerate(lines):
+        of_line = [row for row in rows if row.line == line]
+        xs = [float(_number(row.x) or 0) if is_scale and not is_wide else places[row.x] for row in of_line]
+        values = [row.values[ALL] for row in of_line]
+        around = [[v.value - v.low for v in values], [v.high - v.value for v in values]]
+        own = of_line[0].own
+        panel.errorbar(
+            xs, [v.value for v in values], yerr=around, label=line or None, marker="o", markersize=5, elinewidth=1.6,
+            linewidth=1.4 if is_scale else 0, color=OWN_COLOURS[number % len(OWN_COLOURS)] if own else MUTED,
+            linestyle="-" if own else "--",
+        )  # fmt: skip
+    for row in level:
+        value = row.values[ALL]
+        panel.axhline(value.value, color=MUTED, linewidth=1.2, linestyle="--", label=row.name)
+        panel.axhspan(value.low, value.high, color=MUTED, alpha=0.12, linewidth=0)
+    if is_scale and not is_wide:
+        panel.set_xticks([number for number in numbers if number is not None], names)
+    else:  # a place for each: numbers that grow by factors, or names
+        turned = sum(map(len, names)) > 34
+        panel.set_xticks(range(len(names)), names, rotation=25 if turned else 0, ha="right" if turned else "center")
+        panel.set_xlim(-0.5, len(names) - 0.5)
+    if len(lines) > 1 or level:
+        panel.legend(fontsize=8.5)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

@@ -1,0 +1,63 @@
+"""The page of all studies that were run, and their tables in Markdown for docs/evidence.md."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+
+from scot_core.lake import Lake
+from scot_core.report.grids import grid_plot
+from scot_core.report.images import svg_uri
+from scot_core.studies.findings import Findings, Row, kept
+
+PAGE = "studies.html"
+
+
+def write_studies(lake: Lake) -> str:
+    """Write the page, anew; returns its full path (or URL)."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    found = kept(lake)
+    page = environment.get_template("studies.html.jinja").render(
+        studies=[(one, svg_uri(grid_plot(one))) for one in found]
+    )
+    lake.storage.write(PAGE, page.encode())
+    return f"{lake.url}/{PAGE}"
+
+
+def markdown(found: Findings) -> str:
+    """Question, sentence and table, with where and when they were made."""
+    splits = list(found.queries)
+    lines = [
+        f"### {found.study}: {found.question}", "",
+        f"From {found.place}; benchmark {found.benchmark}, {found.metric} in percent with 95 % intervals; the last "
+        f"column is the paired difference over all queries and seeds to {found.against}. {found.note}".rstrip(), "",
+        f"**{found.sentence}**", "",
+        f"| setting | seeds | {' | '.join(splits)} | against {found.against} |",
+        f"| --- | ---: |{' ---: |' * (len(splits) + 1)}",
+    ]  # fmt: skip
+    lines += [f"| {' | '.join(_columns(row, splits))} |" for row in found.rows]
+    lines += ["", *(f"Left out: {name} ({why})." for name, why in found.left_out)]
+    words = "".join(f" --set {override}" for override in found.overrides)
+    lines.append(f"`scot study {found.study} --profile {found.profile}{words}`, {found.at:%Y-%m-%d}, {found.machine}.")
+    return "\n".join(lines)
+
+
+def _columns(row: Row, splits: Sequence[str]) -> list[str]:
+    its = [str(row.values[split]) for split in splits]
+    return [row.name, str(row.runs), *its, f"**{row.difference}**" if row.decided else row.difference]
+
+
+def put_into(text: str, found: Findings) -> str:
+    """A Markdown text with the study's part put in, in place of what it was, or at the end."""
+    begin, end = (f"<!-- {mark}: scot study {found.study}, {found.benchmark} -->" for mark in ("begin", "end"))
+    part = f"{begin}\n{markdown(found)}\n{end}"
+    there = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.S)
+    if there.search(text):
+        return there.sub(lambda _: part, text, count=1)
+    return f"{text.rstrip()}\n\n{part}\n"

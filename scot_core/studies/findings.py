@@ -1,0 +1,175 @@
+"""What a study found: values of every cell with intervals, paired differences, and one sentence, all of it computed."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass
+
+from scot_core.lake import Lake
+from scot_core.paper import main_metric
+from scot_core.stages.methods.table import Cell as Value
+from scot_core.stages.methods.table import compare
+from scot_core.studies.measure import FOLDER, OWN, Done, LeftOut, studies_of
+from scot_core.studies.spec import Cell, Study
+
+ALL = "all"
+KEPT = "findings"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One cell, or a method beside the Combiner: in every panel the same where `panel` is empty."""
+
+    panel: str
+    line: str
+    x: str
+    name: str
+    own: bool
+    same: bool
+    """Whether it is the one that differences are taken to, perhaps under another name."""
+    settings: tuple[str, ...]
+    runs: int
+    values: Mapping[str, Value]
+    """By split."""
+
+    @property
+    def difference(self) -> str:
+        """The paired difference over all queries; nothing where there is none."""
+        return "" if self.same else self.values[ALL].shown_difference
+
+    @property
+    def decided(self) -> bool:
+        """Whether the interval of the difference leaves zero out."""
+        return self.values[ALL].decided
+
+
+@dataclass(frozen=True)
+class Findings:
+    """A study on one benchmark."""
+
+    study: str
+    question: str
+    place: str
+    note: str
+    benchmark: str
+    metric: str
+    against: str
+    profile: str
+    overrides: tuple[str, ...]
+    queries: Mapping[str, int]
+    rows: tuple[Row, ...]
+    left_out: tuple[tuple[str, str], ...]
+    """Names of cells, and why."""
+    machine: str
+    at: datetime
+    """When the newest of it was measured."""
+
+    @property
+    def own(self) -> list[Row]:
+        """The Combiners."""
+        return [row for row in self.rows if row.own]
+
+    @property
+    def panels(self) -> list[str]:
+        return list(dict.fromkeys(row.panel for row in self.rows if row.panel))
+
+    @property
+    def sentence(self) -> str:
+        """What was found, in one sentence."""
+        reference = next(row for row in self.own if row.name == self.against)
+        others = [row for row in self.own if not row.same]
+        decided = {row.name: row.values[ALL] for row in others if row.values[ALL].decided}
+        better = {name: value for name, value in decided.items() if value.difference > 0}
+        worse = {name: value for name, value in decided.items() if value.difference < 0}
+        parts = [f"{self.metric} over all queries is {reference.values[ALL]} at {self.against}"]
+        for what, found, best in (("better", better, max), ("worse", worse, min)):
+            if found:
+                name = best(found, key=lambda name: found[name].difference)
+                parts.append(f"{len(found)} of {len(others)} are {what}, most {name} ({_points(found[name])})")
+        undecided = len(others) - len(decided)
+        parts += [f"{undecided} are not told apart from it"] if undecided else []
+        for row in self.rows:
+            if not row.own and not row.panel:
+                parts.append(f"{row.name} has {row.values[ALL]} ({_points(row.values[ALL])})")
+        return "; ".join(parts) + "."
+
+
+def _points(value: Value) -> str:
+    return f"{value.shown_difference} points"
+
+
+def findings(
+    lake: Lake, study: Study, profile_name: str, overrides: Sequence[str], done: Sequence[Done],
+    left_out: Sequence[LeftOut],
+) -> list[Findings]:  # fmt: skip
+    """One for each benchmark, against the cell that the study names, or the first where that one is left out."""
+    return [
+        _on(name, lake, study, profile_name, overrides, [one for one in done if name in one.scores], left_out)
+        for name in dict.fromkeys(name for one in done for name in one.scores)
+    ]
+
+
+def _on(
+    benchmark: str, lake: Lake, study: Study, profile_name: str, overrides: Sequence[str], done: Sequence[Done],
+    left_out: Sequence[LeftOut],
+) -> Findings:  # fmt: skip
+    metric, against = main_metric(benchmark), study.against
+    if against not in {one.cell.name for one in done}:
+        against = done[0].cell.name
+    measured = {one.cell.name: one.scores[benchmark][OWN] for one in done}
+    named = {one.cell.name: (one.cell, OWN) for one in done}
+    for method in study.methods:
+        alike = len({one.scores[benchmark][method].key for one in done}) == 1
+        for one in done[:1] if alike else done:
+            cell = (
+                Cell("", "", ()) if alike else replace(one.cell, settings=(), line=f"{one.cell.line} {method}".strip())
+            )
+            name = method if alike else f"{one.cell.name}, {method}"
+            measured[name], named[name] = one.scores[benchmark][method], (cell, method)
+    made = compare(studies_of(lake), measured, against, metrics=[metric])
+    rows = []
+    for its in made.standings:
+        cell, method = named[its.method]
+        values = {split: of_split[metric] for split, of_split in its.cells.items()}
+        shown = its.method if cell.panel else its.shown
+        same = measured[its.method].key == measured[against].key
+        rows.append(Row(cell.panel, cell.line, cell.x, shown, not method, same, cell.settings, its.runs, values))
+    return Findings(
+        study.name, study.question, study.place, study.note, benchmark, metric, against, profile_name,
+        tuple(overrides), made.queries, tuple(rows), tuple((one.cell.name, one.why) for one in left_out),
+        machine(), max(dataset.created_at for dataset in measured.values()),
+    )  # fmt: skip
+
+
+def machine() -> str:
+    """The processor and how many of its cores this process may use."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        text = ""
+    names = Counter(line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name"))
+    name = next(iter(names), "a processor without a name")
+    return f"{len(os.sched_getaffinity(0))} cores, {name}"
+
+
+_FINDINGS: TypeAdapter[Findings] = TypeAdapter(Findings)
+
+
+def keep(lake: Lake, found: Findings) -> None:
+    """Write them beside the cells, in place of what the study found on the benchmark before."""
+    name = f"{FOLDER}/{KEPT}/{found.study}-{found.benchmark}.json"
+    lake.storage.write(name, _FINDINGS.dump_json(found, indent=1))
+
+
+def kept(lake: Lake) -> list[Findings]:
+    """Those of every study that was run."""
+    folder = f"{FOLDER}/{KEPT}"
+    names = [name for name in lake.storage.names(folder) if name.endswith(".json")]
+    return [_FINDINGS.validate_json(lake.storage.read(f"{folder}/{name}")) for name in names]

@@ -1,0 +1,173 @@
+"""Studies: a grid of settings in, Combiners and scores of a lake of their own out, and what was found in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from scot_core.config import GenerateConfig, TrainConfig, profile, with_overrides
+from scot_core.errors import ConfigError
+from scot_core.lake import Dataset, Identity, Lake
+from scot_core.lake.lending import lend
+from scot_core.report.studies import markdown, put_into, write_studies
+from scot_core.stages.generate.joined import joined
+from scot_core.stages.lessons import lessons
+from scot_core.stages.methods.cached import reuse
+from scot_core.stages.methods.table import Cell as Value
+from scot_core.stages.step import Committed, Work
+from scot_core.studies import STUDIES, Study
+from scot_core.studies.findings import Findings, Row, findings, keep, kept
+from scot_core.studies.measure import left, measure, plans, studies_of
+from scot_core.studies.spec import grid
+from scot_core.train import Gathered, TrainingSet
+from tests.running import run_here
+
+# without a language model, and with a Combiner that three steps train
+TINY = (
+    "captions.count=150", "captions.queries_per_split=4", "captions.gallery=90", "generate.writer=mined",
+    "train.steps=3", "train.projection_dim=8", "train.hidden_dim=8", "train.batch_size=16", "train.seeds=0,1",
+)  # fmt: skip
+SMALL = Study(
+    name="small", question="Does a margin matter?", place="§3.3", against="margin 0.2", minutes=1, profile="smoke",
+    cells=(*grid("train.margin", (0.2, 0.6)), *grid("train.count", (20, 10**6), also=("train.margin=0.2",))),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("one", STUDIES.values(), ids=list(STUDIES))
+def test_every_cell_of_every_study_is_a_configuration_of_its_own(one: Study) -> None:
+    names = [cell.name for cell in one.cells]
+    assert len(set(names)) == len(names) and one.against in names
+    for cell, pipeline in plans(one, one.profile, []):
+        assert pipeline == with_overrides(profile(one.profile), [*one.settings, *cell.settings])
+        assert cell.panel and cell.settings
+
+
+def test_what_a_study_varies_cannot_be_fixed() -> None:
+    with pytest.raises(ConfigError, match=r"varies train\.margin"):
+        list(plans(SMALL, "smoke", ["train.margin=0.3"]))
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, list[str]]:
+    """A lake whose study was stopped at its third Combiner, and then run again; the second run's work, by name."""
+    lake, trained = Lake(tmp_path_factory.mktemp("studies") / "lake"), 0
+
+    def until_the_third(work: Work) -> Committed:
+        nonlocal trained
+        trained += work.stage == "train"
+        if trained == 3:
+            raise KeyboardInterrupt
+        return run_here(work)
+
+    lake.check_writable()
+    with pytest.raises(KeyboardInterrupt):
+        measure(until_the_third, lake, SMALL, "smoke", TINY)
+    worked: list[str] = []
+
+    def again(work: Work) -> Committed:
+        worked.append(work.name)
+        return run_here(work)
+
+    measure(again, lake, SMALL, "smoke", TINY)
+    return lake, worked
+
+
+def test_a_study_that_was_stopped_goes_on_and_is_then_cached(stopped: tuple[Lake, list[str]]) -> None:
+    lake, worked = stopped
+    assert [name for name in worked if "train" in name] == ["count 20: train the Combiner (scot)"]
+    told: list[tuple[str, bool]] = []
+    done, left_out = measure(reuse, lake, SMALL, "smoke", TINY, lambda cell, cached: told.append((cell.name, cached)))
+    assert told == [("margin 0.2", True), ("margin 0.6", True), ("count 20", True)]
+    assert [one.cell.name for one in left_out] == ["count 1000000"] and "is more than the" in left_out[0].why
+    assert set(done[0].scores) == {"catalogue"}
+    assert left(lake, SMALL, "smoke", TINY) == 1
+    assert not lake.datasets()  # `scot search` takes the newest Combiner of the lake itself
+
+
+def test_findings_are_kept_and_their_table_takes_the_place_of_the_one_before(stopped: tuple[Lake, list[str]]) -> None:
+    lake, _ = stopped
+    found = findings(lake, SMALL, "smoke", TINY, *measure(reuse, lake, SMALL, "smoke", TINY))
+    assert [one.benchmark for one in found] == ["catalogue"]
+    for one in found:
+        keep(lake, one)
+        assert [row.name for row in one.own] == ["margin 0.2", "margin 0.6", "count 20"]
+        assert [row.runs for row in one.own] == [2, 2, 2]
+        assert [row.panel for row in one.rows if not row.own] == [""]  # the tuned sum is the same for all
+    assert kept(lake) == found
+    assert "studies" in Path(write_studies(lake)).read_text()
+    once = put_into("# Evidence\n", found[0])
+    assert put_into(once, found[0]) == once
+    both = put_into(once, replace(found[0], study="other"))
+    assert put_into(both, found[0]) == both and both.count("<!-- begin") == 2
+
+
+def test_what_the_lake_holds_is_lent_and_not_made_again(stopped: tuple[Lake, list[str]]) -> None:
+    first = studies_of(stopped[0])
+    done, _ = measure(reuse, first, SMALL, "smoke", TINY)
+    second = studies_of(first)
+    assert {dataset.name for dataset in second.datasets()} == {dataset.name for dataset in first.datasets()}
+    weights = done[0].combiners
+    assert weights.lake_url == second.url and weights.files
+    for path in weights.paths:
+        assert Path(second.storage.path(path)).samefile(first.storage.path(path))
+    elsewhere = Lake(f"memory://{first.storage.root}")
+    assert lend(weights, first, elsewhere).manifest == weights.manifest
+    elsewhere.storage.remove("")
+
+
+def test_triplets_that_are_drawn_are_part_of_those_of_a_larger_draw() -> None:
+    vectors = torch.eye(6)
+    there = Gathered(vectors, torch.arange(6))
+    every = TrainingSet(there, there, there, vectors)
+    drawn = {count: lessons(every, TrainConfig(count=count)) for count in (2, 4, 6)}
+    rows = {count: one.image[:].argmax(1).tolist() for count, one in drawn.items()}
+    assert rows[2] == rows[4][:2] and rows[4] == rows[6][:4] and sorted(rows[6]) == list(range(6))
+    for one in drawn.values():
+        assert torch.equal(one.image[:], one.modified_caption[:])
+    assert lessons(every, TrainConfig()) is every
+
+
+def test_settings_that_came_later_are_in_no_key_at_their_default() -> None:
+    assert "count" not in TrainConfig().identity() and TrainConfig(count=5).identity()["count"] == 5
+    assert GenerateConfig(sources=("seed", "mined")).identity() == GenerateConfig().identity()
+
+
+def test_several_sources_are_one_dataset(
+    stopped: tuple[Lake, list[str]], tmp_path: Path, triplets: Callable[..., dict[str, Any]],
+    identify: Callable[..., Identity], commit: Callable[..., Dataset],
+) -> None:  # fmt: skip
+    lake, (mined,) = Lake(tmp_path), studies_of(stopped[0]).table("triplets").datasets()
+    assert joined(run_here, lake, [mined, mined]) is mined
+    other = commit(lake, identify(source="catalogue"), triplets(3, source="catalogue"))
+    both = joined(run_here, lake, [mined, other])
+    assert both.rows == mined.rows + 3 and both.inputs == (mined.reference, other.reference)
+    assert both.read(["modification"])["modification"].to_pylist()[-3:] == ["make it blue"] * 3
+
+
+def _row(margin: str, value: float, *difference: float) -> Row:
+    told = {"all": Value(value, value - 1, value + 1, *difference)}
+    return Row("margin", "", margin, f"margin {margin}", True, not any(difference), (), 5, told)
+
+
+def test_the_sentence_says_what_the_numbers_carry() -> None:
+    rows = (
+        _row("0.2", 80.0, 0.0, 0.0, 0.0), _row("0.1", 81.0, 1.0, -0.5, 2.5),
+        _row("0.4", 84.0, 4.0, 3.0, 5.0), _row("0.5", 82.0, 2.0, 0.5, 3.5), _row("0.9", 60.0, -20.0, -22.0, -18.0),
+    )  # fmt: skip
+    found = Findings(
+        "margin", "How wide?", "§3.3", "", "catalogue", "R@1", "margin 0.2", "smoke", (), {"all": 12}, rows, (), "here",
+        datetime(2026, 1, 1, tzinfo=UTC),
+    )  # fmt: skip
+    assert found.sentence == (
+        "R@1 over all queries is 80.0 (79.0-81.0) at margin 0.2; 2 of 4 are better, most margin 0.4 (+4.0 (+3.0 "
+        "to +5.0) points); 1 of 4 are worse, most margin 0.9 (-20.0 (-22.0 to -18.0) points); 1 are not told "
+        "apart from it."
+    )
+    assert found.sentence in markdown(found)
+    assert [row.decided for row in rows] == [False, False, True, True, True]
