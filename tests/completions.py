@@ -29,6 +29,7 @@ class Completions:
     url: str = ""
     bodies: list[dict[str, Any]] = field(default_factory=list)
     answered: Counter[str] = field(default_factory=Counter)
+    tokens: int = 0  # of all replies
     down: bool = False  # answers 500
     _one: threading.Lock = field(default_factory=threading.Lock)
 
@@ -41,6 +42,7 @@ class Completions:
         self.bodies.append(body)
         reply = await run_in_threadpool(self._write, body)
         self.answered[body["prompt"]] += 1
+        self.tokens += reply.completion_tokens
         text, finish = reply.text, reply.finish_reason
         for stop in body.get("stop", []):
             if stop in text:

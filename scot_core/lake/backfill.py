@@ -86,7 +86,7 @@ def begin(lake: Lake, backfill: Backfill, where: str) -> Identity:
         identities[made.table] = successor(_identity(made), shards)
         _copy(lake, made, identities[made.table], shards)
     entry = {"shards": shards, "where": where, "at": datetime.now(UTC).isoformat(timespec="seconds")}
-    record(lake.storage, backfill.dataset.key, dict.fromkeys(identities, entry))
+    record(lake.storage, backfill.dataset.key, {table: {**entry, "to": to.key} for table, to in identities.items()})
     return identities[backfill.dataset.table]
 
 

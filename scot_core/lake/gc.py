@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -12,6 +12,8 @@ from scot_core.lake.generations import Generation, generation_of, generations, r
 from scot_core.lake.manifest import MANIFEST
 from scot_core.lake.promotion import in_use
 from scot_core.lake.repair import ASIDE
+from scot_core.lake.succession import lineages
+from scot_core.lake.succession import record_file as backfill_file
 
 YOUNG = timedelta(days=1)
 AT_WORK = timedelta(hours=1)  # uncommitted work that changed since is somebody's
@@ -74,6 +76,7 @@ def garbage(lake: Lake, keep: int, now: datetime | None = None) -> Garbage:
         _item(lake, d.name, "of no generation that is kept", d.usage.usd) for d in datasets if d.reference not in stay
     ]
     items += _records(lake, stay)
+    items += _backfills(lake, datasets, stay)
     going, left = _uncommitted(lake, now)
     items += [*going, *_set_aside(lake, now)]
     return Garbage(tuple(g.id for g in staying), tuple(items), tuple(left))
@@ -115,6 +118,15 @@ def _records(lake: Lake, stay: set[Reference]) -> Iterator[Item]:
     for report in lake.storage.names("reports"):
         if Reference("benchmarks", report.removesuffix(".html")) not in stay:
             yield _item(lake, f"reports/{report}", "the report of a benchmark that goes")
+
+
+def _backfills(lake: Lake, datasets: Sequence[Dataset], stay: set[Reference]) -> Iterator[Item]:
+    """Records of what was done again, where nothing stays of it: the dataset, or what took its place, begun or done."""
+    staying = {reference.key for reference in stay} | {folder.partition("/")[2] for folder in lake.uncommitted()}
+    going = {dataset.key for dataset in datasets} - staying
+    for key, after in lineages(lake.storage, datasets).items():
+        if key not in staying and not staying & after and (after or key in going):
+            yield _item(lake, backfill_file(key), "the record of a backfill of a dataset that goes")
 
 
 def _uncommitted(lake: Lake, now: datetime) -> tuple[list[Item], list[Item]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from scot_core.catalogue.teacher import serve
 from scot_core.errors import ConfigError, LakeError
 from scot_core.lake import Dataset, Lake
 from scot_core.lake.check import check
+from scot_core.lake.gc import collect, garbage
+from scot_core.lake.generations import record
+from scot_core.lake.sealed import sealed, unsealed
 from scot_core.stages import recipes
 from scot_core.stages.step import Committed, Work
 from tests.core.test_own_captions import pipeline_of
@@ -99,6 +103,43 @@ def test_replies_are_asked_for_again_shard_by_shard_and_again_after_that(local_l
             asked = answered(url) - paid
             assert sum(asked.values()) == rows_in and [name for name, _ in texts(now)] == [n for n, _ in texts(replies)]
             replies, paid = now, answered(url)
+
+
+def test_gc_drops_the_records_of_datasets_that_go_and_no_others(local_lake: Lake) -> None:
+    later = datetime.now(UTC) + timedelta(days=3)
+
+    def again(url: str) -> Dataset:
+        command("replies", where="true", lake=local_lake.url, yes=True)
+        seed(local_lake, seed_config(url))
+        return local_lake.table("replies").latest()
+
+    def going() -> set[str]:
+        return {item.name for item in garbage(local_lake, 1, later).items if item.name.startswith("backfills/")}
+
+    with serve() as url:
+        seed(local_lake, seed_config(url))
+        made = [local_lake.table("replies").latest()]
+        made += [again(url), again(url)]
+        assert sorted(local_lake.storage.names("backfills")) == sorted(f"{one.key}.json" for one in made[:2])
+        assert going() == {f"backfills/{one.key}.json" for one in made[:2]}, "no generation has any of them"
+        generation = record(local_lake, [local_lake.table("triplets").latest().key], {})
+        assert going() == set(), "they lead to what stays"
+        for one in made[:2]:  # the first backfills did not write down who follows
+            name = f"backfills/{one.key}.json"
+            tables = unsealed(local_lake.storage.read(name))["tables"]
+            local_lake.storage.write(
+                name, sealed({"format": 1, "tables": {"replies": {"shards": tables["replies"]["shards"]}}})
+            )
+        assert going() == set()
+        collect(local_lake, garbage(local_lake, 1, later), later)
+        assert [one.key for one in local_lake.table("replies").datasets()] == [made[2].key]
+        asked = answered(url)
+        seed(local_lake, seed_config(url))
+        assert answered(url) == asked, "whoever asks for the first is given the last"
+        local_lake.storage.remove(f"runs/{generation[0]}.json")
+        collect(local_lake, garbage(local_lake, 1, later), later)
+        assert local_lake.table("replies").datasets() == []
+        assert going() <= {f"backfills/{made[0].key}.json"}, "of the first, nobody can say any more"
 
 
 def test_what_has_no_shards_of_its_own_is_refused_with_what_to_do(local_lake: Lake) -> None:

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from scot_core.catalogue.teacher import serve
 from scot_core.config import TEACHER, FinetuneConfig, GenerateConfig, ServerConfig, profile, with_overrides
-from scot_core.errors import ConfigError, EndpointError, ModelError
+from scot_core.errors import BudgetReached, ConfigError, EndpointError, ModelError
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.draft import files_of
 from scot_core.lake.fingerprint import fingerprint
@@ -146,6 +146,39 @@ def test_a_server_that_dies_halfway_is_asked_for_the_rest_alone(
     replies = run_here(WriteRemotely(local_lake, remote(server.url), *inputs))["replies"]
     assert replies.rows == len(CAPTIONS)
     assert set(server.answered.values()) == {1}
+
+
+def test_no_more_is_paid_than_max_usd_for_all_tries_and_what_was_paid_is_kept(
+    local_lake: Lake, inputs: tuple[Dataset, Dataset], server: Completions
+) -> None:
+    """At a dollar a token of the reply, so that a request may cost 24 dollars at most."""
+
+    endpoint = ServerConfig(name="a-server", base_url=server.url, model="scot", concurrency=2,
+                            usd_per_million_prompt=0.0, usd_per_million_completion=1e6)  # fmt: skip
+
+    def within(max_usd: float | None) -> GenerateConfig:
+        return remote(server.url, temperature=0.3, max_usd=max_usd, endpoint=endpoint)
+
+    def write(max_usd: float | None) -> Dataset:
+        return recipes.generate(run_here, local_lake, within(max_usd), *inputs)
+
+    server.answered.clear()
+    server.tokens = 0
+    with pytest.raises(BudgetReached, match=r"generate\.max_usd: the budget of \$60\.00 is reached"):
+        write(60.0)
+    first = server.answered.copy()
+    assert 0 < sum(first.values()) < len(CAPTIONS) and 60 - 24 < server.tokens <= 60
+    with pytest.raises(BudgetReached):
+        write(60.0)
+    assert server.answered == first, "nothing is asked for without money"
+    paid = run_here(WriteRemotely(local_lake, within(None), *inputs))["replies"].usage.usd
+    with pytest.raises(BudgetReached):  # the first try leaves a dollar for the second
+        write(paid + 1)
+    whole = write(None)
+    replies = local_lake.table("replies").datasets()
+    assert sum(dataset.usage.usd for dataset in replies) == pytest.approx(server.tokens)
+    assert sum(server.answered.values()) == sum(dataset.rows for dataset in replies), "nothing is paid twice"
+    assert whole.rows + whole.rejected == len(CAPTIONS)
 
 
 def test_a_model_the_server_does_not_serve_is_said(

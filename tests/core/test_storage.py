@@ -77,6 +77,20 @@ def test_no_file_is_moved_over_a_link_out_of_the_lake(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "outside").iterdir()] == ["file"]
 
 
+def test_a_link_to_a_file_in_the_lake_is_read_and_one_to_anything_else_is_refused(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path / "lake"))
+    storage.write("folder/file", b"mine")
+    links = {"inside": "file", "folder": ".", "nowhere": "nothing", "out": str(tmp_path)}
+    for name, target in links.items():
+        (tmp_path / "lake" / "folder" / name).symlink_to(target)
+    assert storage.read("folder/inside") == storage.read_if_there("folder/inside") == b"mine"
+    assert storage.size("folder/inside") == 4
+    assert storage.read_if_there("folder/nowhere") is None
+    for name, what in (("folder", "is a folder or a special file"), ("out", "leads out of the lake")):
+        with pytest.raises(LakeError, match=f"folder/{name} {what}"):
+            storage.read(f"folder/{name}")
+
+
 def test_when_a_folder_was_changed_last_is_said_in_utc(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     assert storage.changed("folder") is None
     monkeypatch.setenv("TZ", "Asia/Tokyo")
