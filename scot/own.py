@@ -42,10 +42,11 @@ def of_captions(captions: str, given: Sequence[str], llm: str | None) -> Chosen:
         parts.append(Part("triplets", "mined", why))
         parts.append(Part("measured", "mined", "queries between captions that training never sees; no published row"))
         if "train.loss" not in named:
-            settings.append("train.loss=infonce-with-captions")
-            why = (
-                "mined edits end in real captions, told apart by it better than by the paper's (--set train.loss=scot)"
-            )
+            settings += [
+                "train.loss=infonce-with-captions",
+                *([] if "train.dropout" in named else ["train.dropout=0.3"]),
+            ]
+            why = "tells the real captions apart that mined edits end in; the paper's: --set train.loss=scot"
             parts.append(Part("loss", "InfoNCE", why))
     elif named.get("generate.writer") == "endpoint":
         asked = named.get("generate.endpoint.model", "its model"), named.get("generate.endpoint.base_url", "a server")
