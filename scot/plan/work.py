@@ -99,9 +99,7 @@ def _distinct(images: int, captions: int, drawn: int) -> int:
 
 def _seed(pipeline: Pipeline, caption: float) -> StageWork:
     config = pipeline.seed
-    messages = chat_messages("", config.prompt)
-    prompt = round(config.count * _tokens(sum(len(m["content"].encode()) for m in messages) + caption))
-    written = round(config.count * _tokens(_growth(json_reply) * caption))
+    prompt, written = _chat(caption, config.count, config.prompt)
     price, discount = config.endpoint.price, config.endpoint.batch_discount if config.mode == "batch" else 1.0
     usd = None if price is None else discount * (prompt * price.prompt + written * price.completion) / 1e6
     return StageWork(
@@ -132,6 +130,8 @@ def _generate(pipeline: Pipeline, caption: float, pairs: int) -> StageWork:
     if config.is_mined:
         note = f"mined from the captions, at most {config.edits_per_caption} triplets each"
         return StageWork("generate", pairs, "captions", 1, note=note)
+    if not config.needs_adapter:
+        return _asked(pipeline, caption, pairs)
     prompt = pairs * _tokens(len(local_prompt("")) + caption)
     written = pairs * _tokens(_growth(local_completion) * caption)
     parameters = llm_parameters(pipeline.finetune.base)
@@ -144,6 +144,25 @@ def _generate(pipeline: Pipeline, caption: float, pairs: int) -> StageWork:
         cpu_hours=pairs / rates.CATALOGUE_PER_SECOND["write"] / 3600 if small else None,
         disk_gb=pairs * (rates.REPLY_BYTES + rates.TRIPLET_BYTES) / 1e9, note=again,
     )  # fmt: skip
+
+
+def _asked(pipeline: Pipeline, caption: float, pairs: int) -> StageWork:
+    """Every caption, of a server whose model is not tuned."""
+    config = pipeline.generate
+    prompt, written = _chat(caption, pairs, None)
+    price, again = config.endpoint.price, f", at most {config.attempts} times as many" if config.attempts > 1 else ""
+    return StageWork(
+        "generate", pairs, "replies", math.ceil(pairs / config.shard_rows), pairs, prompt, written,
+        None if price is None else (prompt * price.prompt + written * price.completion) / 1e6,
+        disk_gb=pairs * (rates.REPLY_BYTES + rates.TRIPLET_BYTES) / 1e9, note=f"{config.endpoint.model}{again}",
+    )  # fmt: skip
+
+
+def _chat(caption: float, count: int, system: str | None) -> tuple[int, int]:
+    """Tokens of the prompts that ask for triplets of captions, and of their replies."""
+    messages = chat_messages("", system)
+    prompt = count * _tokens(sum(len(message["content"].encode()) for message in messages) + caption)
+    return round(prompt), round(count * _tokens(_growth(json_reply) * caption))
 
 
 def _fit(pipeline: Pipeline, images: int) -> StageWork:

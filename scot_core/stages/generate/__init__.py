@@ -12,7 +12,7 @@ from scot_core.stages.gates import require_kept
 from scot_core.stages.generate.joined import joined
 from scot_core.stages.generate.local import Write
 from scot_core.stages.generate.mined import MineTriplets
-from scot_core.stages.generate.remote import WriteRemotely
+from scot_core.stages.generate.remote import AskWithoutAdapter, WriteRemotely
 from scot_core.stages.replies.read import ReadReplies
 from scot_core.stages.step import Run
 
@@ -31,18 +31,22 @@ def generate(
     def of(kind: TripletKind) -> Dataset:
         if config.is_mined or kind == "mined":
             return _kept(lake, run(MineTriplets(lake, config.mined, captions))["triplets"], config, of=captions.rows)
-        if adapters is None:
+        if adapters is None and config.needs_adapter:
             raise ConfigError("generate.writer is adapter, but no adapter is given")
         if kind == "seed":
+            if adapters is None:
+                raise ConfigError("generate.sources names seed, and generate.writer=endpoint asks for no seeds")
             return ancestor(lake, adapters, "triplets")
         attempts: list[Dataset] = []
         for _ in range(config.attempts):
-            if config.is_remote:
-                write: Write = WriteRemotely(lake, config, captions, adapters, tuple(attempts), api_key)
+            if not config.needs_adapter:
+                write: Write = AskWithoutAdapter(lake, config, captions, tuple(attempts), api_key)
+            elif config.is_remote:
+                write = WriteRemotely(lake, config, captions, adapters, tuple(attempts), api_key)
             else:
                 write = Write(lake, config, captions, adapters, tuple(attempts))
             attempts.append(run(write)["replies"])
-        reading = ReadReplies(lake, "generate", "generated", "lines", captions, attempts, config.filter)
+        reading = ReadReplies(lake, "generate", "generated", write.style, captions, attempts, config.filter)
         return _kept(lake, run(reading)["triplets"], config)
 
     return joined(run, lake, [of(kind) for kind in config.sources])
