@@ -19,7 +19,8 @@ class SeedConfig(StageConfig):
     """Seed triplets from a strong model behind an endpoint (§4.2: 4,000 from GPT-4)."""
 
     count: Positive = 4000
-    """Captions that are drawn and asked about, once each."""
+    """Triplets that are wanted. As many captions are drawn and asked about, once each, and more where replies are
+    rejected."""
     endpoint: EndpointConfig = EndpointConfig(model=TEACHER)
     """The server that is asked."""
     prompt: str | None = None
@@ -59,6 +60,8 @@ def _require_price(stage: str, server: ServerConfig) -> None:
 class FinetuneConfig(StageConfig):
     """LoRA on a 4-bit causal language model (§4.2: Falcon-7B)."""
 
+    STAGE_VERSION = 2  # the model before tuning is given the task and examples
+
     base: str = "catalogue-falcon"
     """Model that is tuned: catalogue-falcon, smollm2, a folder, or a hub id."""
     revision: str | None = None
@@ -76,7 +79,7 @@ class FinetuneConfig(StageConfig):
     learning_rate: Annotated[float, Field(gt=0)] = 6e-3
     """Of AdamW, after its warm-up; it falls to nothing with the steps."""
     held_out: Positive = 256
-    """Captions without a seed that the model is measured on, before and after."""
+    """Captions without a seed that the model is measured on: before, with examples in its prompt, and after."""
     max_new_tokens: Positive = 64
     """Longest reply while measuring, in tokens."""
     temperature: Annotated[float, Field(ge=0)] = 0.8
@@ -106,6 +109,8 @@ class GenerateConfig(StageConfig):
     """Longest reply of the tuned model, in tokens."""
     attempts: Positive = 2
     """How often the model tries a caption whose reply was rejected, the first time counted."""
+    count: int | None = Execution(None, gt=0)
+    """Triplets that are wanted: tries end where there are as many; none for all tries."""
     batch_size: Positive = 250
     """Captions that are answered at once; in the key, since other batches may move the last bits of the logits."""
     filter: Filter = Execution("strict")

@@ -18,10 +18,9 @@ from scot_core.stages.replies.ask import ask_and_keep, kept_records, key_or
 from scot_core.stages.replies.join import Row
 from scot_core.stages.replies.read import reply_columns
 from scot_core.stages.step import Tick
-from scot_core.triplets import PROMPT_VERSION, RESPONSE_FORMAT, Style, chat_messages, local_prompt
+from scot_core.triplets import PROMPT_VERSION, REPLY_END, RESPONSE_FORMAT, Style, chat_messages, local_prompt
 
-# Where a server does not end a reply by itself, this does: a model that goes on writes the next caption.
-STOP: Final = ("\ncaption:",)
+STOP: Final = (REPLY_END,)  # where a server does not end a reply by itself, this does
 TOKENS: Final = 256  # of a reply in JSON, as long as those of the seeds
 
 
@@ -103,3 +102,15 @@ class AskWithoutAdapter(WriteRemotely):
     def _request(self, row: Row, seed: int) -> Request:
         sampling = Sampling(self.config.temperature, TOKENS, seed)
         return ChatRequest(row["pair_id"], chat_messages(row["caption"], None), sampling, RESPONSE_FORMAT)
+
+
+def write_by(
+    lake: Lake, config: GenerateConfig, captions: Dataset, adapters: Dataset | None, earlier: Sequence[Dataset],
+    api_key: SecretStr | None,
+) -> Write:  # fmt: skip
+    """One try of whatever is to write: a server's own model, the tuned one behind a server, or that loaded here."""
+    if not config.needs_adapter:
+        return AskWithoutAdapter(lake, config, captions, earlier, api_key)
+    if config.is_remote:
+        return WriteRemotely(lake, config, captions, adapters, earlier, api_key)
+    return Write(lake, config, captions, adapters, earlier)
