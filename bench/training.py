@@ -63,7 +63,7 @@ def taken(
         with cast:
             composed = model(image, text)
         loss = scot_loss(composed.float(), target, caption)
-        optimizer.zero_grad(set_to_none=False)
+        optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         return loss

@@ -135,14 +135,17 @@ def show_studies(place: Lake, profile: str | None, overrides: Sequence[str], *, 
 
 def show(found: Findings) -> None:
     """The table of a study, and its sentence."""
+    from scot_core.report.studies import splits_of
+
     table = bare_table(
         f"{found.study} on {found.benchmark}: {found.metric}, percent (95 % interval); bold: a difference without zero"
     )
     table.add_column("setting")
-    for column in ("seeds", *found.queries, f"against {found.against}"):
+    splits = splits_of(found)
+    for column in ("seeds", *splits, f"against {found.against}"):
         table.add_column(plain(column), justify="right")
     for row in found.rows:
-        values = [plain(str(one)) for one in row.values.values()]
+        values = [plain(str(row.values[split])) for split in splits]
         table.add_row(plain(row.name), str(row.runs), *values, plain(row.difference, "bold" if row.decided else ""))
     out.print(table)
     for name, why in found.left_out:

@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from scot_core.errors import ConfigError, ModelError, ShapeError
 from scot_core.lake.fingerprint import digest
+from scot_core.layers import activated
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -78,7 +79,7 @@ class Combiner(nn.Module):
         """
         self._check(image, text)
         projected = self._project(image, text)
-        residual = self.output(self._drop(functional.relu(self.combination(projected))))
+        residual = self.output(self._activated(self.combination, projected))
         weight = self._weight(projected)
         return functional.normalize(residual + weight * text + (1 - weight) * image, dim=-1)
 
@@ -171,16 +172,16 @@ class Combiner(nn.Module):
 
     def _project(self, image: Tensor, text: Tensor) -> Tensor:
         """(B, 2 * projection_dim), text first: CLIP4Cir's order, which its checkpoints depend on."""
-        projected_text = self._drop(functional.relu(self.text_projection(text)))
-        projected_image = self._drop(functional.relu(self.image_projection(image)))
+        projected_text = self._activated(self.text_projection, text)
+        projected_image = self._activated(self.image_projection, image)
         return torch.cat([projected_text, projected_image], dim=-1)
 
     def _weight(self, projected: Tensor) -> Tensor:
         """(B, 1)"""
-        return torch.sigmoid(self.scalar_output(self._drop(functional.relu(self.scalar_hidden(projected)))))
+        return torch.sigmoid(self.scalar_output(self._activated(self.scalar_hidden, projected)))
 
-    def _drop(self, values: Tensor) -> Tensor:
-        return functional.dropout(values, self.dropout, self.training)
+    def _activated(self, layer: nn.Linear, x: Tensor) -> Tensor:
+        return activated(layer, x, self.dropout, training=self.training)
 
     def _check(self, image: Tensor, text: Tensor) -> None:
         weight = self.text_projection.weight

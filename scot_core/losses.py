@@ -119,12 +119,12 @@ def by_name(name: str, **parameters: float) -> Loss:
 
 def _gated(similarity: Tensor, margin: float) -> Tensor:
     """S_λ of eq. 6; the comparison carries no gradient."""
-    return torch.where(similarity > margin, similarity, torch.zeros_like(similarity))
+    return functional.threshold(similarity, margin, 0.0)
 
 
 def _without_diagonal(similarity: Tensor) -> Tensor:
     """S · (1 - δ): the diagonal becomes 0, so it stays in the sum of eqs 5 and 7 as exp(0) = 1."""
-    return similarity.masked_fill(torch.eye(len(similarity), dtype=torch.bool, device=similarity.device), 0.0)
+    return similarity.diagonal_scatter(similarity.new_zeros(len(similarity)))
 
 
 def _log_sum_exp(values: Tensor) -> Tensor:

@@ -7,7 +7,9 @@ was never stopped.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,60 +18,9 @@ from torch import Tensor
 from scot_core.combiner import Combiner
 from scot_core.config import TrainConfig
 from scot_core.descent import StepListener, descend
-from scot_core.errors import DataError, ShapeError
+from scot_core.grounding import Batch, grounded, start_as_sum, tuned_weight
 from scot_core.losses import by_name
-
-
-@dataclass(frozen=True, slots=True)
-class Gathered:
-    """The table (N, D) of these rows (N,) of vectors (M, D); these may lie in a file, which is read row by row."""
-
-    vectors: Tensor
-    rows: Tensor
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return len(self.rows), self.vectors.shape[1]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, rows: Tensor | slice) -> Tensor:
-        return self.vectors[self.rows[rows]]
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """Embeddings of N triplets, each (N, D) float32 and L2-normalised: V, T, T_m and T_u of §3.2."""
-
-    image: Tensor | Gathered
-    caption: Tensor | Gathered
-    modification: Tensor | Gathered
-    modified_caption: Tensor | Gathered
-
-    def __post_init__(self) -> None:
-        shapes = {tuple(part.shape) for part in self._parts}
-        if len(shapes) != 1:
-            raise ShapeError(f"the four embeddings of the triplets differ in shape: {sorted(shapes)}")
-        if not len(self.image):
-            raise DataError("there is no triplet to train on; look at the table `rejects` for the reasons")
-
-    @property
-    def _parts(self) -> tuple[Tensor | Gathered, ...]:
-        return self.image, self.caption, self.modification, self.modified_caption
-
-    def to(self, device: torch.device) -> TrainingSet:
-        """On another device, every vector once."""
-        moved: dict[int, Tensor] = {}
-
-        def move(vectors: Tensor) -> Tensor:
-            return moved.setdefault(id(vectors), moved.get(id(vectors), vectors).to(device))
-
-        parts = (
-            Gathered(move(part.vectors), part.rows.to(device)) if isinstance(part, Gathered) else part.to(device)
-            for part in self._parts
-        )
-        return TrainingSet(*parts)
+from scot_core.training_set import TrainingSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +42,25 @@ def train_combiner(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(seed)
     combiner = Combiner(data.image.shape[1], config.projection_dim, config.hidden_dim, config.dropout).to(device)
-    objective = by_name(config.loss, **_loss_parameters(config))
+    objective = by_name("scot" if config.is_grounded else config.loss, **_loss_parameters(config))
     data = data.to(device)
+    batch_of: Callable[[Tensor], Batch] = partial(as_written, data)
+    if config.is_grounded:
+        batch_of = grounded(data, config)
+        if config.start == "sum":
+            start_as_sum(combiner, tuned_weight(data))
 
     def loss_of(batch: Tensor, _: int) -> Tensor:
-        rows = batch.to(device)
-        composed = combiner(data.image[rows], data.modification[rows])
-        return objective(composed, data.modified_caption[rows], data.caption[rows])
+        image, text, target, caption = batch_of(batch.to(device))
+        return objective(combiner(image, text), target, caption)
 
     curve = descend(combiner, loss_of, len(data.image), config, seed, work, on_step)
     return Trained(combiner.eval().cpu(), curve)
+
+
+def as_written(data: TrainingSet, rows: Tensor) -> Batch:
+    """The vectors of some rows (B,), as the paper trains on them."""
+    return data.image[rows], data.modification[rows], data.modified_caption[rows], data.caption[rows]
 
 
 def _loss_parameters(config: TrainConfig) -> dict[str, float]:
@@ -111,4 +71,5 @@ def _loss_parameters(config: TrainConfig) -> dict[str, float]:
         "scot": {**scales, **margin},
         "scot-without-margin": scales,
         "scot-without-captions": {**scales, **margin},
+        "scot-grounded": {**scales, **margin},
     }.get(config.loss, {})

@@ -255,8 +255,13 @@ class EmbedConfig(StageConfig):
 class TrainConfig(StageConfig):
     """The Combiner and its loss (§3.2-3.3, eqs 4-9)."""
 
-    loss: Literal["scot", "scot-without-margin", "scot-without-captions", "infonce", "infonce-with-captions"] = "scot"
-    """`scot` is the paper's; the others leave a part of it out, or are InfoNCE in its place."""
+    STAGE_VERSION = 2  # byte-wise dropout: other draws
+
+    loss: Literal[
+        "scot", "scot-without-margin", "scot-without-captions", "infonce", "infonce-with-captions", "scot-grounded"
+    ] = "scot"
+    """`scot` is the paper's; the others leave a part of it out, or are InfoNCE in its place. `scot-grounded` is the
+    paper's with gap, start, moved_captions and rewordings, which the others have not."""
     projection_dim: Positive = 512
     """Width that image and text are projected to."""
     hidden_dim: Positive = 512
@@ -279,14 +284,29 @@ class TrainConfig(StageConfig):
     """Similarity λ above which negatives count, eqs 7-8."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(min_length=1)] = (0, 1, 2)
     """One Combiner is trained for each; results are their mean."""
+    gap: Share = 1.0
+    """Loss scot-grounded: how far targets and captions are moved from where texts are to where images are."""
+    start: Literal["sum", "random"] = "sum"
+    """Loss scot-grounded: the Combiner begins as the tuned weighted sum, or anywhere."""
+    moved_captions: Share = 0.3
+    """Loss scot-grounded: share of the references for which the caption stands, moved to where images are."""
+    rewordings: Annotated[int, Field(ge=0, le=8)] = 4
+    """Loss scot-grounded: other ways to put each request that are drawn as often as its own."""
     checkpoint_every: int = Execution(200, gt=0)
     """Steps between checkpoints, which a killed run goes on from."""
     count: Positive | None = None
     """Triplets that are drawn to learn from; none for all."""
 
+    @property
+    def is_grounded(self) -> bool:
+        """Whether it trains as `scot_core.grounding` says."""
+        return self.loss == "scot-grounded"
+
     def identity(self) -> dict[str, Any]:
-        """Without what came after the first Combiners, where it is not set."""
-        return {name: value for name, value in super().identity().items() if name != "count" or value is not None}
+        """Without the settings of a loss that is not asked for, and without a count that is not set."""
+        own = set() if self.is_grounded else {"gap", "start", "moved_captions", "rewordings"}
+        own |= {"count"} if self.count is None else set()
+        return {name: value for name, value in super().identity().items() if name not in own}
 
 
 PublishedName = Literal["fashioniq", "cirr", "cirr-test1", "circo", "circo-test"]

@@ -1,4 +1,4 @@
-"""The Combiner (§3.2), trained on triplets with the paper's loss, or with InfoNCE in its place."""
+"""The Combiner (§3.2), trained on triplets with the paper's loss, InfoNCE in its place, or a recipe of Scot's own."""
 
 from __future__ import annotations
 
@@ -24,19 +24,21 @@ def by_combiner(combiner: Combiner) -> Compose:
     return lambda queries: composed(combiner, queries.images, queries.texts)
 
 
-def trained_with(loss: str, about: str = "", made_by: str = "scot run --until train") -> Method:
+def trained_with(loss: str, about: str = "", source: str = "SCOT, §3.2-3.3") -> Method:
     """The Combiner of a loss."""
-    need = Need("combiners", made_by, {"loss": loss})
+    setting = "" if loss == "scot" else f"--set train.loss={loss} "
+    need = Need("combiners", f"scot run {setting}--until train", {"loss": loss})
 
     def ready(known: Known) -> Ready:
         from scot_core.combiner import Combiner
 
         return Ready(loss, {run: by_combiner(combiner) for run, combiner in known.load(need, Combiner.load).items()})
 
-    return Method(loss, about, "SCOT, §3.2-3.3", ready, needs=(need,))
+    return Method(loss, about, source, ready, needs=(need,))
 
 
 METHODS = (
     trained_with("scot", "the Combiner, trained on triplets with the paper's loss"),
-    trained_with("infonce", "the Combiner, trained with InfoNCE", "scot run --set train.loss=infonce --until train"),
+    trained_with("infonce", "the Combiner, trained with InfoNCE"),
+    trained_with("scot-grounded", "the Combiner, trained from the tuned sum towards where images are", "Scot's recipe"),
 )

@@ -16,6 +16,7 @@ SPLITS = {
     "type": "held-out types of product",
     ALL: "every query",
 }
+ERRORS = ("error: ", "own distractor", "R@1 spread")
 BREAKDOWNS = {"kind": "by what the edit does", "wording": "the same queries in other words"}
 
 
@@ -60,7 +61,13 @@ class Results:
 
     @cached_property
     def other_metrics(self) -> list[str]:
-        return [metric for metric in _distinct(row["metric"] for row in self.rows) if metric != self.main]
+        metrics = _distinct(row["metric"] for row in self.rows)
+        return [metric for metric in metrics if metric != self.main and metric not in self.errors]
+
+    @cached_property
+    def errors(self) -> list[str]:
+        """Metrics of which less is better: what is wrong with the first image."""
+        return [metric for metric in _distinct(row["metric"] for row in self.rows) if metric.startswith(ERRORS)]
 
     @cached_property
     def queries(self) -> dict[str, int]:
@@ -79,7 +86,8 @@ class Results:
         """The main metric where none is named."""
         metric = metric or self.main
         row = self._by_place[str(method), split, metric]
-        best = max(self._by_place[m, split, metric]["value"] for m in self.methods)
+        choose = min if metric in self.errors else max
+        best = choose(self._by_place[m, split, metric]["value"] for m in self.methods)
         return Cell(row["value"], row["low"], row["high"], row["value"] == best)
 
     @property

@@ -11,6 +11,7 @@ import jinja2
 from scot_core.lake import Lake
 from scot_core.report.grids import grid_plot
 from scot_core.report.images import svg_uri
+from scot_core.report.results import broken_down, main_splits
 from scot_core.studies.findings import Findings, Row, kept
 
 PAGE = "studies.html"
@@ -24,15 +25,20 @@ def write_studies(lake: Lake) -> str:
     )  # fmt: skip
     found = kept(lake)
     page = environment.get_template("studies.html.jinja").render(
-        studies=[(one, svg_uri(grid_plot(one))) for one in found]
+        studies=[(one, svg_uri(grid_plot(one)), splits_of(one)) for one in found]
     )
     lake.storage.write(PAGE, page.encode())
     return f"{lake.url}/{PAGE}"
 
 
+def splits_of(found: Findings) -> list[str]:
+    """Those that stand for themselves, and other wordings of the same queries."""
+    return [*main_splits(found.queries), *broken_down(found.queries).get("wording", ())]
+
+
 def markdown(found: Findings) -> str:
     """Question, sentence and table, with where and when they were made."""
-    splits = list(found.queries)
+    splits = splits_of(found)
     lines = [
         f"### {found.study}: {found.question}", "",
         f"From {found.place}; benchmark {found.benchmark}, {found.metric} in percent with 95 % intervals; the last "

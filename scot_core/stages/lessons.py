@@ -11,7 +11,7 @@ from scot_core.errors import ConfigError
 from scot_core.lake import Dataset
 
 if TYPE_CHECKING:  # loads torch
-    from scot_core.train import TrainingSet
+    from scot_core.training_set import TrainingSet
 
 DRAWN_BY = 0  # of the draw: smaller ones are part of larger ones, and the same for every Combiner
 
@@ -28,10 +28,5 @@ def lessons(every: TrainingSet, config: TrainConfig) -> TrainingSet:
         return every
     import torch
 
-    from scot_core.train import Gathered, TrainingSet
-
-    rows = torch.from_numpy(np.random.default_rng(DRAWN_BY).permutation(len(every.image))[: config.count])
-    parts = (every.image, every.caption, every.modification, every.modified_caption)
-    return TrainingSet(
-        *(Gathered(part.vectors, part.rows[rows]) if isinstance(part, Gathered) else part[rows] for part in parts)
-    )
+    rows = np.random.default_rng(DRAWN_BY).permutation(len(every.image))[: config.count]
+    return every.of(torch.from_numpy(rows))

@@ -4,37 +4,38 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from scot_core.config import TrainConfig
-from scot_core.errors import LakeError
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.draft import files_of
 from scot_core.lake.lineage import parents
 from scot_core.lake.schema import text_id
 from scot_core.stages.embed import Embeddings
-from scot_core.stages.embed.vectors import vectors_in_file
+from scot_core.stages.embed.vectors import rows_of, tensor_in_file
 from scot_core.stages.lessons import lessons, require_enough
+from scot_core.stages.rewordings import embed_rewordings, rewordings_of
 from scot_core.stages.step import Run, Step, Tick, identities
 
 if TYPE_CHECKING:
     import torch
 
     from scot_core.combiner import Combiner
-    from scot_core.train import Gathered, TrainingSet
+    from scot_core.training_set import Gathered, TrainingSet
 
 WEIGHED = 2000  # triplets that the weight of the text is averaged over
 
 
 def train(run: Run, lake: Lake, config: TrainConfig, triplets: Dataset, vectors: Embeddings) -> Dataset:
     """Returns the Combiners."""
-    return run(TrainCombiner(lake, config, triplets, vectors.images, vectors.texts))["combiners"]
+    asks = config.is_grounded and config.rewordings
+    more = [run(embed_rewordings(lake, triplets, vectors.texts, config.rewordings))["embeddings"]] if asks else []
+    return run(TrainCombiner(lake, config, triplets, vectors.images, vectors.texts, *more))["combiners"]
 
 
 class TrainCombiner(Step):
@@ -42,10 +43,14 @@ class TrainCombiner(Step):
 
     stage, unit = "train", "steps"
 
-    def __init__(self, lake: Lake, config: TrainConfig, triplets: Dataset, images: Dataset, texts: Dataset) -> None:
+    def __init__(
+        self, lake: Lake, config: TrainConfig, triplets: Dataset, images: Dataset, texts: Dataset,
+        rewordings: Dataset | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(lake)
         require_enough(config, triplets)
         self.config, self._triplets, self._images, self._texts = config, triplets, images, texts
+        self._more = [] if rewordings is None else [rewordings]
         self._source = triplets.source
         self.name = f"train the Combiner ({config.loss})"
 
@@ -54,7 +59,7 @@ class TrainCombiner(Step):
         return identities(
             "combiners", source=self._source, label=f"train-{self.config.loss}", sealed_as="train",
             version=TrainConfig.STAGE_VERSION, config=self.config.identity(),
-            inputs=[self._triplets, self._images, self._texts],
+            inputs=[self._triplets, self._images, self._texts, *self._more],
         )  # fmt: skip
 
     def shards(self) -> Sequence[int]:
@@ -62,8 +67,10 @@ class TrainCombiner(Step):
 
     @cached_property
     def data(self) -> TrainingSet:
-        every = training_set(self._triplets, self._images, self._texts, self.drafts["combiners"].work_folder())
-        return lessons(every, self.config)
+        work = self.drafts["combiners"].work_folder()
+        data = training_set(self._triplets, self._images, self._texts, work)
+        ways = [rewordings_of(self._triplets, more, work, self.config.rewordings) for more in self._more]
+        return lessons(replace(data, rewordings=sum(ways, ())), self.config)
 
     def work(self, shard: int, tick: Tick) -> None:
         from scot_core.train import train_combiner
@@ -88,14 +95,9 @@ class TrainCombiner(Step):
         """Numbers of a run: as many as there are."""
 
     def _columns(self, seed: int, curve: Sequence[tuple[int, float]]) -> dict[str, Any]:
-        return {
-            "source": [self._source] * len(curve),
-            "method": [self.config.loss] * len(curve),
-            "seed": [seed] * len(curve),
-            "step": [step for step, _ in curve],
-            "metric": ["loss"] * len(curve),
-            "value": [loss for _, loss in curve],
-        }
+        fixed = {"source": self._source, "method": self.config.loss, "seed": seed, "metric": "loss"}
+        columns = {name: [value] * len(curve) for name, value in fixed.items()}
+        return columns | {"step": [step for step, _ in curve], "value": [loss for _, loss in curve]}
 
 
 def training_set(
@@ -106,12 +108,10 @@ def training_set(
     Every vector lies once in a file in `work`, however many triplets have it, and is read when it is needed; in memory
     are ids and row numbers. Raises LakeError for an id without a vector.
     """
-    import torch
+    from scot_core.training_set import Gathered, TrainingSet
 
-    from scot_core.train import Gathered, TrainingSet
-
-    image_ids, image_vectors = _in_file(images, work)
-    text_ids, text_vectors = _in_file(texts, work)
+    image_ids, image_vectors = tensor_in_file(images, work)
+    text_ids, text_vectors = tensor_in_file(texts, work)
     names = ("image_id", "caption", "modification", "modified_caption")
     wanted: dict[str, list[pa.Array]] = {name: [] for name in names}
     left = triplets.rows if first is None else first
@@ -124,26 +124,12 @@ def training_set(
         if left == 0:
             break
 
-    def gathered(vectors: torch.Tensor, there: pa.ChunkedArray, name: str, dataset: Dataset) -> Gathered:
-        ids = pa.chunked_array(wanted.pop(name), pa.string())
-        rows = pc.index_in(ids, value_set=there)
-        if rows.null_count:
-            missing = ids.filter(pc.is_null(rows))[0].as_py()
-            raise LakeError(
-                f"{dataset.name} has no vector for {missing}, which {triplets.name} needs; run scot/embed again"
-            )
-        return Gathered(vectors, torch.from_numpy(rows.to_numpy().astype(np.int64)))
+    def column(name: str, dataset: Dataset, ids: pa.ChunkedArray, vectors: torch.Tensor) -> Gathered:
+        asked = pa.chunked_array(wanted.pop(name), pa.string())
+        return Gathered(vectors, rows_of(asked, ids, dataset, triplets))
 
-    columns = [gathered(text_vectors, text_ids, name, texts) for name in names[1:]]
-    return TrainingSet(gathered(image_vectors, image_ids, "image_id", images), *columns)
-
-
-def _in_file(dataset: Dataset, work: Path) -> tuple[pa.ChunkedArray, torch.Tensor]:
-    """Ids (M,) and vectors (M, D), these as they lie in a file."""
-    import torch
-
-    ids, path, width = vectors_in_file(dataset, work / f"{dataset.key}.f32")
-    return ids, torch.from_file(str(path), size=len(ids) * width, dtype=torch.float32).view(-1, width)
+    caption, modification, modified = (column(name, texts, text_ids, text_vectors) for name in names[1:])
+    return TrainingSet(column("image_id", images, image_ids, image_vectors), caption, modification, modified)
 
 
 def combiners_in(dataset: Dataset, folder: Path) -> dict[int, Combiner]:
@@ -167,7 +153,7 @@ def text_share(lake: Lake, combiners: Dataset) -> float:
     """How much the first Combiner lets the text weigh, between 0 and 1, on average over triplets it learned from."""
     import torch
 
-    triplets, images, texts = parents(lake, combiners)
+    triplets, images, texts = parents(lake, combiners)[:3]
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         data = training_set(triplets, images, texts, Path(folder), WEIGHED)
         weights = first_combiner(combiners).modality_weight(data.image[:WEIGHED], data.modification[:WEIGHED])

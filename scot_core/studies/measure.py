@@ -113,7 +113,8 @@ def _measured(run: Run, lake: Lake, study: Study, cell: Cell, pipeline: Pipeline
     asked: dict[str, Method] = {OWN: trained_with(str(combiners.config["loss"]))}
     asked |= {name: method(name) for name in study.methods}
     scores: dict[str, dict[str, Dataset]] = {}
-    for exam in (exam for exam in exams(ground, known) if exam.name in pipeline.benchmark.names):
+    both = {exam.name: exam for draw in (False, True) for exam in exams(ground, known, development=draw)}
+    for exam in (exam for name, exam in both.items() if name in pipeline.benchmark.names):
         for name, one in asked.items():
             learned = [dataset for need in one.needs for dataset in ground.find(need)]
             step = MeasureMethod(lake, MethodsConfig(timed=1), exam, one, learned, known)

@@ -256,16 +256,16 @@ def test_bad_batches_are_refused_naming_both_sides(
 def test_dropout_acts_in_four_places(monkeypatch: pytest.MonkeyPatch) -> None:
     places = []
 
-    def recorded(values: Tensor, p: float, training: bool) -> Tensor:
-        places.append((tuple(values.shape), p, training))
-        return values
+    def recorded(layer: torch.nn.Linear, x: Tensor, dropped: float, *, training: bool) -> Tensor:
+        places.append((layer.out_features, dropped, training))
+        return torch.relu(layer(x))
 
-    monkeypatch.setattr("scot_core.combiner.functional.dropout", recorded)
+    monkeypatch.setattr("scot_core.combiner.activated", recorded)
     combiner = Combiner(D, PROJECTION, HIDDEN, dropout=0.3)
     combiner(*pair())
     combiner.eval()(*pair())
-    each = [(3, PROJECTION), (3, PROJECTION), (3, HIDDEN), (3, HIDDEN)]
-    assert places == [(shape, 0.3, training) for training in (True, False) for shape in each]
+    each = [PROJECTION, PROJECTION, HIDDEN, HIDDEN]
+    assert places == [(width, 0.3, training) for training in (True, False) for width in each]
 
 
 @pytest.mark.parametrize(

@@ -67,13 +67,15 @@ def _changed(pipeline: Pipeline, path: tuple[str, ...], value: Any) -> Pipeline:
 
 
 def _using(path: tuple[str, ...]) -> Pipeline:
-    """The catalogue's profile, with the source of captions, the server or the writer that looks at a setting."""
+    """The catalogue's profile, with the source of captions, server, writer or loss that looks at a setting."""
     if path[:2] == ("generate", "endpoint") and path[-1] != "base_url":
         return with_overrides(CATALOGUE, ["generate.endpoint.base_url=http://127.0.0.1:1/v1"])
     if path in (("generate", "edits_per_caption"), ("generate", "held_out")):
         return with_overrides(CATALOGUE, ["generate.writer=mined"])
     if path[:3] == ("invert", "phrases", "endpoint") and path[-1] != "base_url":
         return with_overrides(CATALOGUE, ["invert.phrases.endpoint.base_url=http://127.0.0.1:1/v1"])
+    if path[0] == "train" and path[1] in ("gap", "start", "moved_captions", "rewordings"):
+        return with_overrides(CATALOGUE, ["train.loss=scot-grounded"])
     if path == ("distill", "noise"):
         return with_overrides(CATALOGUE, ["distill.method=lincir"])
     source = "coco" if path == ("captions", "captions_per_image") else path[1]

@@ -16,9 +16,9 @@ from scot_core.stages.step import Committed, Step, Work
 KEYS = {
     "smoke": """
         adapters/catalogue-finetune-6ac199cd07d7
-        benchmarks/catalogue-benchmark-catalogue-scot-72600ee6f15b
+        benchmarks/catalogue-benchmark-catalogue-scot-3ed540fd7ec3
         captions/catalogue-captions-38f33b86e557
-        combiners/catalogue-train-scot-3aa90013ccba
+        combiners/catalogue-train-scot-714db3db5efd
         embeddings/catalogue-embed-gallery-98bef03fb251
         embeddings/catalogue-embed-images-9817f3ac00b4
         embeddings/catalogue-embed-texts-1e5dc81cd2fc
@@ -33,9 +33,9 @@ KEYS = {
     """,
     "catalogue": """
         adapters/catalogue-finetune-9e20af06d604
-        benchmarks/catalogue-benchmark-catalogue-scot-c7bdbaf7eb1b
+        benchmarks/catalogue-benchmark-catalogue-scot-dbd901d99099
         captions/catalogue-captions-1cb5408d0d9e
-        combiners/catalogue-train-scot-6ad77d587def
+        combiners/catalogue-train-scot-9259ddb9b6ab
         embeddings/catalogue-embed-gallery-7de05edf10f4
         embeddings/catalogue-embed-images-dc49704050ea
         embeddings/catalogue-embed-texts-6f96d71ea41b

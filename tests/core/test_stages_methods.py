@@ -15,7 +15,7 @@ from PIL import Image
 from scot.methods import methods as command
 from scot.plan.methods import methods_left
 from scot_core.combiner import Combiner
-from scot_core.config import CaptionsConfig, EmbedConfig, MethodsConfig, PublishedConfig
+from scot_core.config import CaptionsConfig, EmbedConfig, MethodsConfig, PublishedConfig, TrainConfig
 from scot_core.errors import ConfigError, LakeError
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.draft import files_of
@@ -27,11 +27,13 @@ from scot_core.search import Searcher
 from scot_core.searle import Phi
 from scot_core.stages import recipes
 from scot_core.stages.benchmark.measure_catalogue import catalogue_benchmark, query_vectors
+from scot_core.stages.embed import Embeddings
 from scot_core.stages.embed.images import embed_images
 from scot_core.stages.embed.texts import embed_texts
 from scot_core.stages.methods import Sitting
 from scot_core.stages.methods.cached import NotMeasuredError, reuse
 from scot_core.stages.methods.table import compare
+from scot_core.triplets.rewording import reworded
 from tests.published import write_cirr, write_fashioniq
 from tests.rows import no_rows
 from tests.running import run_here
@@ -195,6 +197,32 @@ def test_pictures_are_searched_by_any_method(lake: Lake, tmp_path: Path) -> None
         Searcher(lake, method="magic")
     with pytest.raises(LakeError, match=r"scot run --set train\.loss=infonce"):
         Searcher(lake, method="infonce")
+
+
+def test_a_recipe_of_our_own_is_trained_and_found_beside_the_paper_s(lake: Lake) -> None:
+    images, texts, gallery = (
+        lake.table("embeddings").latest(stage=f"embed-{w}") for w in ("images", "texts", "gallery")
+    )
+    (triplets,) = lake.table("triplets").matching()
+    config = TrainConfig(
+        loss="scot-grounded", projection_dim=8, hidden_dim=8, steps=4, batch_size=16, seeds=(0, 1), rewordings=3
+    )
+    vectors = Embeddings(images, texts, gallery)
+    literal = lake.table("combiners").latest()
+    trained = recipes.train(run_here, lake, config, triplets, vectors)
+    assert trained.inputs[:3] == literal.inputs
+    (*_, more) = trained.inputs
+    (other,) = lake.table("embeddings").matching(stage="embed-rewordings")
+    assert other.reference == more and set(other.read(["text"])["text"].to_pylist()) == set(reworded("make it red", 3))
+    assert recipes.train(reuse, lake, config, triplets, vectors).name == trained.name
+    fewer = config.model_copy(update={"rewordings": 0})
+    assert recipes.train(run_here, lake, fewer, triplets, vectors).inputs == literal.inputs
+    table = compare(lake, sit(lake).scores, "scot")
+    assert {"scot", "scot-grounded"} <= {standing.method for standing in table.standings}
+    for key in (trained.key, literal.key):  # by either Combiner, the other is found beside it
+        assert (
+            Searcher(lake, combiner=key, method="scot-grounded").search(Image.new("RGB", (64, 64)), "in blue", 2).hits
+        )
 
 
 def test_the_command_prints_what_is_measured_already(

@@ -25,7 +25,7 @@ from scot_core.studies import STUDIES, Study
 from scot_core.studies.findings import Findings, Row, findings, keep, kept
 from scot_core.studies.measure import left, measure, plans, studies_of
 from scot_core.studies.spec import grid
-from scot_core.train import Gathered, TrainingSet
+from scot_core.training_set import Gathered, TrainingSet
 from tests.running import run_here
 
 # without a language model, and with a Combiner that three steps train

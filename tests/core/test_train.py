@@ -24,7 +24,8 @@ from scot_core.config import TrainConfig
 from scot_core.descent import CHECKPOINT
 from scot_core.draws import batches
 from scot_core.errors import ConfigError, DataError, ShapeError
-from scot_core.train import Trained, TrainingSet, train_combiner
+from scot_core.train import Trained, train_combiner
+from scot_core.training_set import TrainingSet
 
 CONFIG = TrainConfig(projection_dim=16, hidden_dim=16, steps=25, batch_size=16, checkpoint_every=4)
 

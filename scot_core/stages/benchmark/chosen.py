@@ -15,7 +15,7 @@ from scot_core.lake import Dataset, Lake
 from scot_core.lake.fingerprint import digest
 from scot_core.lake.lineage import ancestor
 from scot_core.lake.promotion import combiners_in_use
-from scot_core.stages.embed.vectors import made_by, require_made_by, spec_for
+from scot_core.stages.embed.vectors import config_of, made_by, spec_for
 from scot_core.stages.train import combiners_in
 
 if TYPE_CHECKING:  # loads torch
@@ -86,11 +86,7 @@ def trained_on(lake: Lake, combiners: Dataset) -> EmbedConfig:
 
     Raises ModelError where those are not here, or what is here would give other vectors.
     """
-    embeddings = embeddings_of(lake, combiners)
-    found = {name: embeddings.config[name] for name in EmbedConfig().identity() if name in embeddings.config}
-    used = validated(EmbedConfig, {**found, "revision": made_by(embeddings).revision})
-    require_made_by(embeddings, spec_for(used, lake))
-    return used
+    return config_of(lake, embeddings_of(lake, combiners))
 
 
 def _of_lake(dataset: Dataset) -> Chosen:

@@ -120,5 +120,5 @@ def text_vectors(published: Published, embeddings: Dataset) -> Vectors:
 
 def trained_on(lake: Lake, combiners: Dataset) -> tuple[Dataset, Dataset, Dataset]:
     """Triplets, and embeddings of images and of texts, that a dataset of Combiners was trained on."""
-    triplets, images, texts = parents(lake, combiners)
+    triplets, images, texts = parents(lake, combiners)[:3]
     return triplets, images, texts

@@ -64,11 +64,12 @@ def embed_texts(lake: Lake, config: EmbedConfig, triplets: Dataset) -> EmbedText
     )
 
 
-def of_dataset(lake: Lake, config: EmbedConfig, given: Dataset, what: str) -> Identify:
+def of_dataset(lake: Lake, config: EmbedConfig, given: Dataset, what: str, **more: int) -> Identify:
     """How the vectors of a dataset's rows are named; an encoder of the lake is what they are made from, too."""
     fitted = fitted_by(lake, config.encoder)
     inputs = [given] if fitted is None else [given, fitted]
     return lambda spec: identities(
         "embeddings", source=given.source, label=f"embed-{what}", sealed_as="embed", version=EmbedConfig.STAGE_VERSION,
-        config={**config.identity(), "spec": spec.model_dump(mode="json"), "what": what}, inputs=inputs,
+        config={**config.identity(), "spec": spec.model_dump(mode="json"), "what": what, **more},
+        inputs=inputs,
     )  # fmt: skip

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from scot_core.config import EmbedConfig
+from scot_core.config import EmbedConfig, validated
 from scot_core.encoders import Encoder, EncoderSpec, load, spec_of
 from scot_core.encoders.spec import require_same
-from scot_core.errors import DataError
+from scot_core.errors import DataError, LakeError
 from scot_core.lake import Dataset, Lake
 
 if TYPE_CHECKING:  # loads torch
+    import torch
+
     from scot_core.vectors import Vectors
 
 
@@ -54,6 +57,27 @@ def vectors_in_file(dataset: Dataset, path: Path) -> tuple[pa.ChunkedArray, Path
     return pa.chunked_array(blocks), path, width
 
 
+def tensor_in_file(dataset: Dataset, work: Path) -> tuple[pa.ChunkedArray, torch.Tensor]:
+    """Ids (M,) and vectors (M, D), these as they lie in a file in the folder `work`."""
+    import torch
+
+    ids, path, width = vectors_in_file(dataset, work / f"{dataset.key}.f32")
+    return ids, torch.from_file(str(path), size=len(ids) * width, dtype=torch.float32).view(-1, width)
+
+
+def rows_of(asked: pa.ChunkedArray, ids: pa.ChunkedArray, dataset: Dataset, needed_by: Dataset) -> torch.Tensor:
+    """The row (N,) int64 of each id (N,) that is asked for. Raises LakeError for an id that the dataset has not."""
+    import torch
+
+    rows = pc.index_in(asked, value_set=ids)
+    if rows.null_count:
+        missing = asked.filter(pc.is_null(rows))[0].as_py()
+        raise LakeError(
+            f"{dataset.name} has no vector for {missing}, which {needed_by.name} needs; run scot/embed again"
+        )
+    return torch.from_numpy(rows.to_numpy().astype(np.int64))
+
+
 def spec_for(config: EmbedConfig, lake: Lake) -> EncoderSpec:
     """The spec of the encoder that a configuration names. Raises what `scot_core.encoders.spec_of` raises."""
     c = config
@@ -68,6 +92,17 @@ def made_by(dataset: Dataset) -> EncoderSpec:
 def require_made_by(dataset: Dataset, here: EncoderSpec) -> None:
     """Raises `ModelError` where the encoder that is here would give other vectors than the dataset's."""
     require_same(made_by(dataset), here, dataset.name)
+
+
+def config_of(lake: Lake, dataset: Dataset) -> EmbedConfig:
+    """What more vectors in a dataset's space are embedded with, by the very weights.
+
+    Raises `ModelError` where those are not here, or what is here would give other vectors.
+    """
+    found = {name: dataset.config[name] for name in EmbedConfig().identity() if name in dataset.config}
+    used = validated(EmbedConfig, {**found, "revision": made_by(dataset).revision})
+    require_made_by(dataset, spec_for(used, lake))
+    return used
 
 
 def encoder_of(dataset: Dataset, *, device: str | None = None) -> Encoder:

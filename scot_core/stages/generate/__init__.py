@@ -23,7 +23,7 @@ def generate(
     run: Run, lake: Lake, config: GenerateConfig, captions: Dataset, adapters: Dataset | None = None,
     api_key: SecretStr | None = None,
 ) -> Dataset:  # fmt: skip
-    """Returns the triplets of `config.sources`; of generated ones a first try for every caption, and more for rejects.
+    """Returns the triplets of `config.sources`; of generated ones a first try for every caption, more for rejects.
 
     Raises ConfigError where a model is to write and there is no adapter, GateError where too little is kept.
     """
@@ -49,5 +49,4 @@ def generate(
 
 
 def _kept(lake: Lake, triplets: Dataset, config: GenerateConfig, of: int | None = None) -> Dataset:
-    floor, setting = config.min_kept, "generate.min_kept"
-    return require_kept(lake, triplets, floor, setting, what="captions", advice=OTHERS, of=of)
+    return require_kept(lake, triplets, config.min_kept, "generate.min_kept", what="captions", advice=OTHERS, of=of)

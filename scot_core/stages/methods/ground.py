@@ -58,7 +58,7 @@ class Ground:
     def learned_from(self) -> list[Dataset]:
         """Triplets, and the embeddings of their images and texts. Raises LakeError where there are none."""
         if self.combiners is not None:
-            return parents(self.lake, self.combiners)
+            return parents(self.lake, self.combiners)[:3]
         for texts in reversed(self.lake.table("embeddings").matching(stage="embed-texts")):
             if made_by(texts) == self.spec:
                 return [ancestor(self.lake, texts, "triplets"), self.images, texts]
@@ -100,7 +100,7 @@ class Ground:
             alike = made_by(embeddings_of(self.lake, dataset)) == self.spec
         except LakeError:  # what it was made from was removed: nobody can say that it fits
             return False
-        return alike and (self.combiners is None or dataset.inputs == self.combiners.inputs)
+        return alike and (self.combiners is None or dataset.inputs[:3] == self.combiners.inputs[:3])
 
 
 class LakeKnown:

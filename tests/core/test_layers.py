@@ -1,0 +1,84 @@
+"""A layer with ReLU and dropout against torch's own, in its values, its gradients and what it leaves out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional
+
+from scot_core.layers import activated
+
+
+def _inputs(rows: int, width: int, out: int) -> tuple[nn.Linear, Tensor]:
+    torch.manual_seed(0)
+    return nn.Linear(width, out), torch.randn(rows, width, requires_grad=True)
+
+
+def _gradients(layer: nn.Linear, x: Tensor, result: Tensor, arriving: Tensor) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(result, (x, layer.weight, layer.bias), arriving)
+
+
+@settings(max_examples=30, deadline=None)
+@given(rows=st.integers(0, 9), width=st.integers(1, 9), out=st.integers(1, 9), dropped=st.sampled_from([0, 0.5, 0.75]))
+def test_values_and_gradients_are_those_of_torch_with_the_same_mask(
+    rows: int, width: int, out: int, dropped: float
+) -> None:
+    layer, x = _inputs(rows, width, out)
+    arriving = torch.randn(rows, 2 * out)[:, :out]  # as a part of a wider table, which a concatenation's gradient is
+    result = activated(layer, x, dropped, training=True)
+    expected = functional.relu(layer(x)) * (result != 0) / (1 - dropped)
+    torch.testing.assert_close(result, expected)
+    if not dropped:
+        torch.testing.assert_close(result, functional.relu(layer(x)))
+    for ours, theirs in zip(
+        _gradients(layer, x, result, arriving), _gradients(layer, x, expected, arriving), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_batch_that_needs_no_gradient_of_its_own_gives_those_of_the_weights() -> None:
+    layer, x = _inputs(4, 3, 2)
+    activated(layer, x.detach(), 0.0, training=True).sum().backward()  # type: ignore[no-untyped-call]
+    functional.relu(layer(x.detach())).sum().backward()  # type: ignore[no-untyped-call]
+    assert layer.weight.grad is not None
+    one, x = _inputs(4, 3, 2)
+    (weight,) = torch.autograd.grad(functional.relu(one(x.detach())).sum(), one.weight)
+    torch.testing.assert_close(layer.weight.grad, 2 * weight)
+
+
+@pytest.mark.parametrize("dropped", [0.25, 0.5])
+def test_as_many_are_left_out_as_are_asked_for_everywhere_and_by_the_seed(dropped: float) -> None:
+    layer = nn.Linear(1, 256)
+    nn.init.ones_(layer.weight)
+    nn.init.zeros_(layer.bias)
+
+    def kept(seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        return activated(layer, torch.ones(4096, 1), dropped, training=True).detach()
+
+    first = kept(1)
+    assert set(first.unique().tolist()) == {0.0, torch.tensor(1 / (1 - dropped)).item()}  # type: ignore[no-untyped-call]
+    share = (first != 0).float()
+    spread = (dropped * (1 - dropped)) ** 0.5
+    assert abs(share.mean() - (1 - dropped)) < 5 * spread / share.numel() ** 0.5
+    for axis in (0, 1):  # the eight bytes of a draw are as good as each other
+        assert (share.mean(axis) - (1 - dropped)).abs().max() < 6 * spread / share.shape[axis] ** 0.5
+    assert torch.equal(kept(1), first)
+    assert not torch.equal(kept(2), first)
+
+
+@pytest.mark.parametrize(
+    ("dropped", "training", "dtype"),
+    [(0.3, True, torch.float32), (0.5, False, torch.float32), (0.5, True, torch.float64)],
+)
+def test_torch_does_the_rest(dropped: float, training: bool, dtype: torch.dtype) -> None:
+    """A share that is no whole number of 256ths, evaluation, and other precisions."""
+    layer, x = _inputs(5, 4, 3)
+    layer, x = layer.to(dtype), x.to(dtype)
+    torch.manual_seed(1)
+    result = activated(layer, x, dropped, training=training)
+    torch.manual_seed(1)
+    assert torch.equal(result, functional.dropout(functional.relu(layer(x)), dropped, training))
