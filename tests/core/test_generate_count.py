@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ def half_at_a_time(work: Work) -> Committed:
     return run_here(work)
 
 
-def made(folder: Path, **settings: int | None) -> tuple[Lake, Dataset]:
+def made(folder: Path, **settings: Any) -> tuple[Lake, Dataset]:
     lake = Lake(folder)
     captions = commit_captions(lake, CAPTIONS)
     draft = lake.draft(Identity("adapters", captions.source, "finetune", "a" * 32, {"base": "x", "revision": None}))
