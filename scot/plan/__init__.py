@@ -76,7 +76,7 @@ def make_plan(
     works = [stage for stage in works if stage.stage in stages]
     over = {state.stage for state in found.states if state.state in OVER}
     captions, origin = (
-        ([], "nobody") if pipeline.generate.is_mined or "seed" not in stages else _captions(found.captions, pipeline)
+        _captions(found.captions, pipeline) if pipeline.generate.needs_adapter and "seed" in stages else ([], "nobody")
     )
     return Plan(
         works,

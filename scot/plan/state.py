@@ -77,7 +77,7 @@ def look(lake: Lake, pipeline: Pipeline, last: str | None = None) -> Found:
     walk = recipes.walk(_committed, lake, pipeline)
     waiting = False
     for stage in stages_to(pipeline, last):
-        if pipeline.generate.is_mined and stage in ("seed", "finetune"):
+        if not pipeline.generate.needs_adapter and stage in ("seed", "finetune"):
             found.states.append(State(stage, "skipped"))
             if not waiting:
                 next(walk)

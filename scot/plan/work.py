@@ -105,9 +105,7 @@ def _seed(pipeline: Pipeline, caption: float, pairs: int, known: Known) -> Stage
     config = pipeline.seed
     share, said = _share("seed", known)
     calls = max(config.count, min(pairs, math.ceil(config.count / share)))
-    messages = chat_messages("", config.prompt)
-    prompt = round(calls * _tokens(sum(len(m["content"].encode()) for m in messages) + caption))
-    written = round(calls * _tokens(_growth(json_reply) * caption))
+    prompt, written = _chat(caption, calls, config.prompt)
     price, discount = config.endpoint.price, config.endpoint.batch_discount if config.mode == "batch" else 1.0
     usd = None if price is None else discount * (prompt * price.prompt + written * price.completion) / 1e6
     kept = min(config.count, round(calls * share))
@@ -149,6 +147,8 @@ def _generate(pipeline: Pipeline, caption: float, pairs: int, known: Known) -> S
     if config.is_mined:
         note = f"mined from the captions, at most {config.edits_per_caption} triplets each"
         return StageWork("generate", pairs, "captions", 1, note=note)
+    if not config.needs_adapter:
+        return _asked(pipeline, caption, pairs)
     share, said = _share("generate", known)
     tries = calls = kept = 0
     while tries < config.attempts and (not tries or config.count is None or kept < config.count):
@@ -167,6 +167,25 @@ def _generate(pipeline: Pipeline, caption: float, pairs: int, known: Known) -> S
         disk_gb=(calls * rates.REPLY_BYTES + pairs * rates.TRIPLET_BYTES) / 1e9, kept=kept,
         note=f"{tries} tries for {kept:,}{wanted} triplets, {said} of a try",
     )  # fmt: skip
+
+
+def _asked(pipeline: Pipeline, caption: float, pairs: int) -> StageWork:
+    """Every caption, of a server whose model is not tuned."""
+    config = pipeline.generate
+    prompt, written = _chat(caption, pairs, None)
+    price, again = config.endpoint.price, f", at most {config.attempts} times as many" if config.attempts > 1 else ""
+    return StageWork(
+        "generate", pairs, "replies", math.ceil(pairs / config.shard_rows), pairs, prompt, written,
+        None if price is None else (prompt * price.prompt + written * price.completion) / 1e6,
+        disk_gb=pairs * (rates.REPLY_BYTES + rates.TRIPLET_BYTES) / 1e9, note=f"{config.endpoint.model}{again}",
+    )  # fmt: skip
+
+
+def _chat(caption: float, count: int, system: str | None) -> tuple[int, int]:
+    """Tokens of the prompts that ask for triplets of captions, and of their replies."""
+    messages = chat_messages("", system)
+    prompt = count * _tokens(sum(len(message["content"].encode()) for message in messages) + caption)
+    return round(prompt), round(count * _tokens(_growth(json_reply) * caption))
 
 
 def _fit(pipeline: Pipeline, images: int) -> StageWork:

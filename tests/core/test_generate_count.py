@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scot_core.config import GenerateConfig
+from scot_core.config import GenerateConfig, validated
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.stages import recipes
 from scot_core.stages.generate.local import Write
@@ -41,7 +41,7 @@ def made(folder: Path, **settings: Any) -> tuple[Lake, Dataset]:
     lake = Lake(folder)
     captions = commit_captions(lake, CAPTIONS)
     draft = lake.draft(Identity("adapters", captions.source, "finetune", "a" * 32, {"base": "x", "revision": None}))
-    config = GenerateConfig(filter="off", **settings)
+    config = validated(GenerateConfig, {"filter": "off", **settings})
     return lake, recipes.generate(half_at_a_time, lake, config, captions, draft.commit(0, rows_in=0))
 
 

@@ -12,9 +12,8 @@ from scot_core.lake import Dataset, Lake
 from scot_core.lake.lineage import ancestor
 from scot_core.stages.gates import require_kept
 from scot_core.stages.generate.joined import joined
-from scot_core.stages.generate.local import Write
 from scot_core.stages.generate.mined import MineTriplets
-from scot_core.stages.generate.remote import WriteRemotely
+from scot_core.stages.generate.remote import write_by
 from scot_core.stages.replies.read import ReadReplies
 from scot_core.stages.step import Run
 
@@ -36,9 +35,11 @@ def generate(
     def of(kind: TripletKind) -> Dataset:
         if config.is_mined or kind == "mined":
             return _kept(lake, run(MineTriplets(lake, config.mined, captions))["triplets"], config, of=captions.rows)
-        if adapters is None:
+        if adapters is None and config.needs_adapter:
             raise ConfigError("generate.writer is adapter, but no adapter is given")
         if kind == "seed":
+            if adapters is None:
+                raise ConfigError("generate.sources names seed, and generate.writer=endpoint asks for no seeds")
             return ancestor(lake, adapters, "triplets")
         return _written(run, lake, config, captions, adapters, api_key)
 
@@ -46,18 +47,16 @@ def generate(
 
 
 def _written(
-    run: Run, lake: Lake, config: GenerateConfig, captions: Dataset, adapters: Dataset, api_key: SecretStr | None
+    run: Run, lake: Lake, config: GenerateConfig, captions: Dataset, adapters: Dataset | None,
+    api_key: SecretStr | None,
 ) -> Dataset:  # fmt: skip
     attempts: list[Dataset] = []
     for attempt in range(1, config.attempts + 1):
-        if config.is_remote:
-            write: Write = WriteRemotely(lake, config, captions, adapters, tuple(attempts), api_key)
-        else:
-            write = Write(lake, config, captions, adapters, tuple(attempts))
+        write = write_by(lake, config, captions, adapters, tuple(attempts), api_key)
         attempts.append(run(write)["replies"])
         if config.count is None and attempt < config.attempts:
             continue
-        reading = ReadReplies(lake, "generate", "generated", "lines", captions, attempts, config.filter)
+        reading = ReadReplies(lake, "generate", "generated", write.style, captions, attempts, config.filter)
         triplets = _kept(lake, run(reading)["triplets"], config)
         if triplets.rows >= (config.count or 0):
             return triplets
