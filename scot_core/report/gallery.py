@@ -22,7 +22,7 @@ from scot_core.report.choice import shuffled
 from scot_core.report.images import images_of
 from scot_core.report.lineage import Lineage
 from scot_core.retrieval import top_k
-from scot_core.stages.benchmark.measure_catalogue import as_read, query_vectors
+from scot_core.stages.benchmark.asked import as_read, query_vectors
 from scot_core.stages.train import combiners_in
 
 SHOWN = 5  # images of each query
