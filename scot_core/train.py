@@ -19,7 +19,7 @@ from scot_core.combiner import Combiner
 from scot_core.config import TrainConfig
 from scot_core.descent import StepListener, descend
 from scot_core.errors import ConfigError
-from scot_core.grounding import Batch, grounded, start_as_sum, tuned_weight
+from scot_core.grounding import Batch, grounded, lead_loss, start_as_sum, tuned_weight
 from scot_core.losses import by_name
 from scot_core.training_set import TrainingSet
 from scot_core.vectors import multiplies_bfloat16
@@ -60,8 +60,10 @@ def train_combiner(
     def loss_of(batch: Tensor, _: int) -> Tensor:
         image, text, target, caption = batch_of(batch.to(device))
         with torch.autocast(device.type, torch.bfloat16, enabled=reduced):
-            composed = combiner(image, text)
-        return objective(composed.float(), target, caption)
+            composed = combiner(image, text).float()
+        loss = objective(composed, target, caption)
+        leads = config.is_grounded and config.lead
+        return loss + lead_loss(composed, image, target, caption, config.lead) if leads else loss
 
     curve = descend(combiner, loss_of, len(data.image), config, seed, work, on_step)
     return Trained(combiner.eval().cpu(), curve)

@@ -15,38 +15,38 @@ from scot_core.stages.step import Committed, Step, Work
 
 KEYS = {
     "smoke": """
-        adapters/catalogue-finetune-6ac199cd07d7
-        benchmarks/catalogue-benchmark-catalogue-scot-3ed540fd7ec3
+        adapters/catalogue-finetune-565d473c06aa
+        benchmarks/catalogue-benchmark-catalogue-scot-823236bf8af1
         captions/catalogue-captions-38f33b86e557
-        combiners/catalogue-train-scot-714db3db5efd
+        combiners/catalogue-train-scot-f6aaf7bbab9a
         embeddings/catalogue-embed-gallery-98bef03fb251
         embeddings/catalogue-embed-images-9817f3ac00b4
-        embeddings/catalogue-embed-texts-1e5dc81cd2fc
+        embeddings/catalogue-embed-texts-dff2e96e94a0
         galleries/catalogue-captions-38f33b86e557
-        rejects/catalogue-generate-722e823232b2
-        rejects/catalogue-seed-42acc734de91
-        replies/catalogue-generate-1f4cdb05b62f
-        replies/catalogue-generate-try2-e04cb57f0e80
+        rejects/catalogue-generate-49f54227b876
+        rejects/catalogue-seed-a73610c14f7e
+        replies/catalogue-generate-330ca95736cb
+        replies/catalogue-generate-try2-315b133b7fe0
         replies/catalogue-seed-2a1ba65d0283
-        triplets/catalogue-generate-722e823232b2
-        triplets/catalogue-seed-42acc734de91
+        triplets/catalogue-generate-49f54227b876
+        triplets/catalogue-seed-a73610c14f7e
     """,
     "catalogue": """
-        adapters/catalogue-finetune-9e20af06d604
-        benchmarks/catalogue-benchmark-catalogue-scot-dbd901d99099
+        adapters/catalogue-finetune-644c9d0215ce
+        benchmarks/catalogue-benchmark-catalogue-scot-3524b2486e61
         captions/catalogue-captions-1cb5408d0d9e
-        combiners/catalogue-train-scot-9259ddb9b6ab
+        combiners/catalogue-train-scot-a247377a28e6
         embeddings/catalogue-embed-gallery-7de05edf10f4
         embeddings/catalogue-embed-images-dc49704050ea
-        embeddings/catalogue-embed-texts-6f96d71ea41b
+        embeddings/catalogue-embed-texts-db0e577196fb
         galleries/catalogue-captions-1cb5408d0d9e
-        rejects/catalogue-generate-09c2928285c0
-        rejects/catalogue-seed-1f26aa04db1f
-        replies/catalogue-generate-ac051407a04c
-        replies/catalogue-generate-try2-0ec7d042bd27
+        rejects/catalogue-generate-569eaa65b799
+        rejects/catalogue-seed-1954e6319c99
+        replies/catalogue-generate-3004359526c1
+        replies/catalogue-generate-try2-de9adc5aada1
         replies/catalogue-seed-9fdba6c38bde
-        triplets/catalogue-generate-09c2928285c0
-        triplets/catalogue-seed-1f26aa04db1f
+        triplets/catalogue-generate-569eaa65b799
+        triplets/catalogue-seed-1954e6319c99
     """,
 }
 

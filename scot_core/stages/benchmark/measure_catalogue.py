@@ -13,6 +13,7 @@ from scot_core.benchmarks.catalogue import Catalogue, from_queries
 from scot_core.catalogue.queries import DEVELOPMENT, TEST
 from scot_core.catalogue.stored import drawn_queries
 from scot_core.config import BenchmarkConfig
+from scot_core.encoders.spec import embed_requests
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.lineage import parents
 from scot_core.methods.combiners import composed
@@ -57,23 +58,24 @@ class MeasureCatalogue(Measure):
         benchmark = catalogue_benchmark(self.lake, self._gallery, self._measured.name)
         images, texts, gallery = query_vectors(benchmark, self._gallery)
         trained_on = (self._triplets, self._images, self._texts)
-        for method in methods_of(self._combiners, trained_on, images, texts):
+        asked = as_read(self._combiners, benchmark, self._gallery, texts)
+        for method in methods_of(self._combiners, trained_on, images, texts, asked):
             yield benchmark, gallery, method
 
 
 def methods_of(
-    combiners: Dataset, trained_on: tuple[Dataset, Dataset, Dataset], images: Vectors, texts: Vectors
+    combiners: Dataset, trained_on: tuple[Dataset, Dataset, Dataset], images: Vectors, texts: Vectors, asked: Vectors
 ) -> list[Method]:
     """The baselines, their sum with the weight that suits training data, and the Combiners, on (Q, D) and (Q, D).
 
-    `trained_on`: triplets, and the embeddings of images and of texts.
+    `trained_on`: triplets, and the embeddings of images and of texts; `asked`: the texts as the Combiners read them.
     """
     weight = text_weight(*trained_on)
     baselines = [Method(name, {"": compose(images, texts)}) for name, compose in BASELINES.items()]
     tuned = Method(f"image+text, weight {weight:.2f}", {"": weighted(images, texts, weight)})
     with tempfile.TemporaryDirectory() as folder:
         loaded = combiners_in(combiners, Path(folder))
-    runs = {f"seed-{seed}": composed(combiner, images, texts) for seed, combiner in loaded.items()}
+    runs = {f"seed-{seed}": composed(combiner, images, asked) for seed, combiner in loaded.items()}
     return [*baselines, tuned, Method(str(combiners.config["loss"]), runs)]
 
 
@@ -102,8 +104,15 @@ def query_vectors(benchmark: Benchmark, embeddings: Dataset) -> tuple[Vectors, V
     """V and T_m of every query, and the gallery's vectors: (Q, D), (Q, D) and (G, D) float32."""
     row, vectors = vectors_by_id([embeddings])
     images = vectors[[row[query.reference] for query in benchmark.queries]]
-    asked = {query.modification: 0 for query in benchmark.queries}
-    texts = encoder_of(embeddings).embed_texts(list(asked))
-    asked = {text: place for place, text in enumerate(asked)}
-    places = [asked[query.modification] for query in benchmark.queries]
-    return images, texts[places], vectors[[row[image_id] for image_id in benchmark.gallery]]
+    return images, _texts(benchmark, embeddings), vectors[[row[image_id] for image_id in benchmark.gallery]]
+
+
+def as_read(combiners: Dataset, benchmark: Benchmark, embeddings: Dataset, texts: Vectors) -> Vectors:
+    """The vectors of the queries' texts as these Combiners read them: `texts`, or those of the words that are known."""
+    return _texts(benchmark, embeddings, known_words=True) if combiners.config.get("known_words") else texts
+
+
+def _texts(benchmark: Benchmark, embeddings: Dataset, *, known_words: bool = False) -> Vectors:
+    place = {text: place for place, text in enumerate(dict.fromkeys(query.modification for query in benchmark.queries))}
+    vectors = embed_requests(encoder_of(embeddings), list(place), known_words=known_words)
+    return vectors[[place[query.modification] for query in benchmark.queries]]
