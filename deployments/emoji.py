@@ -191,9 +191,12 @@ def main(folder: Path) -> int:
     write(folder / "captions.csv", captions, ("image", "caption"))
     write(folder / "queries.csv", asked, ("reference", "text", "target", "kind"))
     print(*about(emoji, asked), sep="\n", flush=True)
+    pictures, own = ["--captions", str(folder / "captions.csv")], ["--queries", str(folder / "queries.csv")]
     for command in (
-        ["run", "--captions", str(folder / "captions.csv")],
-        ["benchmark", "own", "--queries", str(folder / "queries.csv")],
+        ["run", *pictures],
+        ["benchmark", "own", *own],
+        ["run", *pictures, "--set", "train.loss=scot"],  # the paper's, on the same triplets and vectors
+        ["benchmark", "own", *own],
     ):
         print(f"\n$ scot {' '.join(command)}", flush=True)
         code = subprocess.run([sys.executable, "-m", "scot.cli", *command], check=False).returncode

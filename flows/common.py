@@ -25,14 +25,17 @@ def open_lake(url: str | None) -> Lake:
 
 
 class Recorder:
-    """A `Run` that remembers whether anything had to be done."""
+    """A `Run` that remembers whether anything had to be done; `before` is called once, before the first of it."""
 
-    def __init__(self, run: Run | None = None) -> None:
-        self._run = run or _RUN.get()
+    def __init__(self, before: Callable[[], None] = lambda: None) -> None:
+        self._run, self._before = _RUN.get(), before
         self.worked = False
 
     def __call__(self, work: Work) -> Committed:
-        self.worked = self.worked or work.committed() is None
+        if not self.worked and work.committed() is None:
+            if self._run is not _look:  # which is on the machine of whoever asks, not on that of the stage
+                self._before()
+            self.worked = True
         return self._run(work)
 
 

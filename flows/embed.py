@@ -9,6 +9,7 @@ from flows.common import Recorder, ended, open_lake
 from flows.inputs import for_embed, for_fitted
 from scot_core.config import EmbedConfig
 from scot_core.stages.embed import embed as recipe
+from scot_core.stages.preflight import require_encoder_for
 from scot_core.stages.recipes import using
 from tasks.states import in_words
 
@@ -22,6 +23,7 @@ def embed(
     triplets: str | None = None,
     encoder: str | None = None,
     lake: str | None = None,
+    anyway: bool = False,
 ) -> State:
     """Write table `embeddings`: images of `captions` and `galleries`, texts of the generated `triplets`.
 
@@ -34,10 +36,12 @@ def embed(
         triplets: a key of table triplets, of stage generate.
         encoder: a key of table encoders, where the encoder is `fitted`; by default the newest of the same captions.
         lake: path or URL of the lake, by default SCOT_LAKE of the worker.
+        anyway: go on with captions of one's own that the encoder hardly finds.
     """
-    place, run = open_lake(lake), Recorder()
+    place = open_lake(lake)
     pictures, written = for_embed(place, captions, galleries, triplets)
     if config.is_to_fit:
         config = using(config, for_fitted(place, encoder, pictures.captions))
+    run = Recorder() if anyway else Recorder(lambda: require_encoder_for(config, pictures.captions, place))
     vectors = recipe(run, place, config, pictures, written)
     return ended(run, images=vectors.images, texts=vectors.texts, gallery=vectors.gallery)

@@ -9,6 +9,7 @@ from flows.common import Recorder, ended, open_lake
 from flows.inputs import for_finetune
 from scot_core.config import FinetuneConfig
 from scot_core.stages.finetune import finetune as recipe
+from scot_core.stages.preflight import require_language_model
 from tasks.states import in_words
 
 
@@ -19,6 +20,7 @@ def finetune(
     captions: str | None = None,
     seeds: str | None = None,
     lake: str | None = None,
+    anyway: bool = False,
 ) -> State:
     """Write table `adapters` from the seed `triplets`, measured on `captions` that are no seeds.
 
@@ -29,7 +31,10 @@ def finetune(
         captions: a key of table captions.
         seeds: a key of table triplets, of stage seed.
         lake: path or URL of the lake, by default SCOT_LAKE of the worker.
+        anyway: go on with captions of one's own that the model does not know.
     """
-    place, run = open_lake(lake), Recorder()
-    adapters = recipe(run, place, config, *for_finetune(place, captions, seeds))
+    place = open_lake(lake)
+    pictures, learned_from = for_finetune(place, captions, seeds)
+    run = Recorder() if anyway else Recorder(lambda: require_language_model(config, pictures))
+    adapters = recipe(run, place, config, pictures, learned_from)
     return ended(run, adapters=adapters)

@@ -24,8 +24,8 @@ def generate(
 ) -> State:
     """Write tables `replies`, `rejects` and `triplets` (kind generated).
 
-    By default by the newest adapter, for the captions it was tuned on; name both to write for other captions. Writer
-    `mined` needs no adapter, and takes the newest captions.
+    By default by the newest adapter, for the captions it was tuned on; name both to write for other captions. Writers
+    `mined` and `endpoint` need no adapter, and take the newest captions.
 
     Args:
         config: how the model is sampled, and where it runs.
@@ -34,9 +34,10 @@ def generate(
         lake: path or URL of the lake, by default SCOT_LAKE of the worker.
     """
     place, run = open_lake(lake), Recorder()
-    if config.is_mined:
-        triplets = recipe(run, place, config, for_mining(place, captions))
+    if config.needs_adapter:
+        pictures, writer = for_generate(place, captions, adapter)
     else:
-        triplets = recipe(run, place, config, *for_generate(place, captions, adapter), api_key(config.endpoint))
+        pictures, writer = for_mining(place, captions), None
+    triplets = recipe(run, place, config, pictures, writer, api_key(config.endpoint))
     samples_artifact(triplets)
     return ended(run, triplets=triplets)

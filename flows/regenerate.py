@@ -24,6 +24,7 @@ from scot_core.config import Pipeline, ProfileName, StageName, last_stage, profi
 from scot_core.errors import ConfigError
 from scot_core.lake.generations import find, record
 from scot_core.lake.promotion import promote as put_into_use
+from scot_core.stages import preflight
 from scot_core.stages.recipes import settings_of
 from tasks.check import check_lake
 from tasks.generation import name_runs, summary_artifact, tell_of
@@ -40,6 +41,7 @@ def regenerate(
     where: Where = "inline",
     promote: bool = False,
     check: bool = False,
+    anyway: bool = False,
 ) -> State:
     """Run every stage of a profile; what is committed already is reused. Only keys pass from one stage to the next.
 
@@ -52,6 +54,7 @@ def regenerate(
         where: inline, all stages in one process, or deployments, each stage on its own pool.
         promote: put the generation into use at the end, unless a gate such as benchmark.max_drop stops it before.
         check: compare the lake with what was committed before anything else, and stop where it is damaged.
+        anyway: go on with captions of one's own that encoder, teacher or language model do not fit.
     """
     plan = with_overrides(profile(profile_name), overrides or []).asking_for(until)
     last, place = last_stage(until, profile_name), open_lake(lake)
@@ -61,9 +64,11 @@ def regenerate(
         )
     if check:
         check_lake(place)
+    if not anyway and where == "inline":  # deployments may have other machines: each stage looks where it runs
+        preflight.require(place, plan)
     stage = Stages(where, lake, last=last)
     try:
-        _figure_2(stage, plan)
+        _figure_2(stage, plan, anyway=anyway or where == "inline")
         made = record(place, stage.keys, settings_of(profile_name, overrides or [], until, plan))
         for generation in made[:1]:  # of several benchmarks, one: they measure the same Combiner
             if promote:
@@ -76,7 +81,7 @@ def regenerate(
         summary_artifact(place, stage.ran, stage.keys)
 
 
-def _figure_2(stage: Stages, plan: Pipeline) -> None:
+def _figure_2(stage: Stages, plan: Pipeline, *, anyway: bool) -> None:
     pictures = stage(captions, plan.captions)
     words: dict[str, str] = {}
     if plan.invert is not None:
@@ -84,14 +89,15 @@ def _figure_2(stage: Stages, plan: Pipeline) -> None:
     if plan.distill is not None:
         learned_from = {"tokens": words["tokens"]} if plan.distill.method == "searle" else {}
         stage(distill, plan.distill, encoder=plan.embed, captions=pictures["captions"], **learned_from)
-    if plan.generate.is_mined:
+    if not plan.generate.needs_adapter:
         written = stage(generate, plan.generate, captions=pictures["captions"])
     else:
-        seeds = stage(seed, plan.seed, captions=pictures["captions"])
-        adapter = stage(finetune, plan.finetune, captions=pictures["captions"], seeds=seeds["triplets"])
+        seeds = stage(seed, plan.seed, captions=pictures["captions"], anyway=anyway)
+        tuned_on = {"captions": pictures["captions"], "seeds": seeds["triplets"]}
+        adapter = stage(finetune, plan.finetune, **tuned_on, anyway=anyway)
         written = stage(generate, plan.generate, captions=pictures["captions"], adapter=adapter["adapters"])
     fitted = {}
     if plan.embed.is_to_fit:
         fitted = stage(fit, plan.fit, generate=plan.generate, captions=pictures["captions"])
-    vectors = stage(embed, plan.embed, **pictures, **written, **fitted)
+    vectors = stage(embed, plan.embed, **pictures, **written, **fitted, anyway=anyway)
     stage(train, plan.train, benchmark=plan.benchmark, **written, **vectors)

@@ -32,12 +32,12 @@ class Stages:
         self._left_out = STAGES[STAGES.index(last) + 1 :]
         self.ran: list[Ran] = []
 
-    def __call__(self, stage: Flow[..., State], config: Config, **inputs: Config | str) -> dict[str, str]:
+    def __call__(self, stage: Flow[..., State], config: Config, **inputs: Config | str | bool) -> dict[str, str]:
         """Run one stage; returns the keys of its datasets by name. Raises what the stage raised."""
         name = stage.fn.__name__
         if name in self._left_out:
             return defaultdict(str)
-        parameters: dict[str, Config | str | None] = {"config": config, **inputs, "lake": self._lake}
+        parameters: dict[str, Config | str | bool | None] = {"config": config, **inputs, "lake": self._lake}
         if self._where == "inline":
             state, run = self._inline(stage, parameters)
         else:  # no worker is asked to start a process that finds everything done
@@ -69,7 +69,7 @@ class Stages:
         state = stage(**parameters, return_state=True)
         return state, state.state_details.flow_run_id
 
-    def _deployed(self, name: str, parameters: Mapping[str, Config | str | None]) -> tuple[State, UUID]:
+    def _deployed(self, name: str, parameters: Mapping[str, Config | str | bool | None]) -> tuple[State, UUID]:
         plain = {
             key: value.model_dump(mode="json") if isinstance(value, Config) else value
             for key, value in parameters.items()

@@ -51,7 +51,9 @@ def run_inline(
     def load() -> Callable[[], State]:
         from flows.regenerate import regenerate
 
-        return lambda: regenerate(profile, list(overrides), until=until, lake=lake, promote=promote, return_state=True)
+        return lambda: regenerate(  # captions of one's own were looked at before the server was started
+            profile, list(overrides), until=until, lake=lake, promote=promote, anyway=True, return_state=True
+        )
 
     state = _run(load, listeners)
     from tasks.states import is_cached

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from scot import preflight
 from scot.chosen import Chosen, Part
-from scot.plan.needs import encoder_missing, towers_missing
-from scot.plan.state import look
 from scot_core.config import EmbedConfig, FitConfig, Pipeline
+from scot_core.encoders.presence import encoder_missing, towers_missing
 from scot_core.encoders.weights import hub_is_reached
 from scot_core.lake import Dataset, Lake
 from scot_core.llm.local.devices import gpus
+from scot_core.stages import preflight
 
 BEST_FIRST = ("siglip2", "clip-l14", "blip2", "blip", "clip-b32")
 ALONE = 0.02  # a modality that weighs less is not looked at
@@ -33,11 +32,26 @@ def of_captions(captions: str, given: Sequence[str], llm: str | None) -> Chosen:
         settings += ["generate.writer=mined", "benchmark.names=mined"]
         why = "edits found between the captions, by no model; real captions, but only edits that they show"
         if server:
-            why += f". {server} is not asked: name the model to tune on its triplets, too (--llm smollm2)"
+            why += f". {server} is not asked: name the model to tune on its triplets, too (--llm smollm2), or let it "
+            why += f"write them all (--set generate.writer=endpoint --set generate.endpoint.base_url={server} "
+            why += "--set generate.endpoint.model=…)"
         else:
-            why += ". Richer: --set seed.endpoint.base_url=… --set seed.endpoint.model=… --llm smollm2"
+            why += ". Richer, by a server: --set generate.writer=endpoint --set generate.endpoint.base_url=… --set "
+            why += "generate.endpoint.model=…; or by a model of one's own that is tuned on its seeds: --set "
+            why += "seed.endpoint.base_url=… --set seed.endpoint.model=… --llm smollm2 (after `make smollm`)"
         parts.append(Part("triplets", "mined", why))
         parts.append(Part("measured", "mined", "queries between captions that training never sees; no published row"))
+        if "train.loss" not in named:
+            settings += [
+                "train.loss=infonce-with-captions",
+                *([] if "train.dropout" in named else ["train.dropout=0.3"]),
+            ]
+            why = "tells the real captions apart that mined edits end in; the paper's: --set train.loss=scot"
+            parts.append(Part("loss", "InfoNCE", why))
+    elif named.get("generate.writer") == "endpoint":
+        asked = named.get("generate.endpoint.model", "its model"), named.get("generate.endpoint.base_url", "a server")
+        why = "asked for every caption, as a teacher is for seeds; nothing is tuned. generate.max_usd limits its price"
+        parts.append(Part("triplets", " of ".join(asked), why))
     else:
         parts.append(Part("triplets", f"{llm or 'the profile’s model'} tuned on {server or 'the teacher'}", "as set"))
     return Chosen((*settings, *given), tuple(parts))
@@ -76,21 +90,15 @@ def check(lake: Lake, pipeline: Pipeline) -> Chosen:
     Nothing is tried where the vectors are in the lake already. Raises ModelError where weights cannot be had, and
     DataError where captions cannot.
     """
-    if pipeline.captions.is_drawn or _is_embedded(lake, pipeline):
+    tried = preflight.tried(lake, pipeline)
+    if tried is None:
         return Chosen(())
-    found = preflight.sample(pipeline.captions)
-    parts = [Part("captions", f"{found.pairs:,}{'' if found.whole else ' or more'}", f"in {found.reader.place.root}")]
-    faults = [fault for fault in (preflight.teacher_fault(pipeline, found),) if fault is not None]
-    if pipeline.embed.is_to_fit and (missing := towers_missing(pipeline.fit)) is not None:
-        faults.append(missing)
-    probed = None if pipeline.embed.is_to_fit else preflight.probe(pipeline.embed, found, lake)
-    if probed is not None:
-        parts.append(Part("encoder", pipeline.embed.encoder, str(probed)))
-        if probed.is_chance:
-            faults.append(preflight.chance_fault(pipeline.embed, probed))
-    cut = preflight.counts(pipeline, found)
-    parts += [Part("settings", setting, f"of {found.pairs:,} captions") for setting in cut]
-    return Chosen(tuple(cut), tuple(parts), tuple(faults), found.pairs)
+    found = tried.sample
+    parts = [Part("captions", f"{found.pairs:,}{'' if found.whole else ' or more'}", f"in {found.place}")]
+    if tried.probe is not None:
+        parts.append(Part("encoder", pipeline.embed.encoder, str(tried.probe)))
+    parts += [Part("settings", setting, f"of {found.pairs:,} captions") for setting in tried.cut]
+    return Chosen(tried.cut, tuple(parts), tried.faults, found.pairs)
 
 
 def saturated(lake: Lake, combiners: Dataset) -> str | None:
@@ -106,7 +114,3 @@ def saturated(lake: Lake, combiners: Dataset) -> str | None:
         f"and the {other} changes nothing. The encoder does not know these pictures, or the triplets are too "
         "few or too much alike"
     )
-
-
-def _is_embedded(lake: Lake, pipeline: Pipeline) -> bool:
-    return any(state.stage == "embed" and state.state == "cached" for state in look(lake, pipeline).states)

@@ -24,15 +24,14 @@ from rich.table import Table
 from rich.text import Text
 
 from scot.values import rows
-from scot_core.encoders.fitted_names import FITTED
 from scot_core.printable import printable
-from scot_core.report.results import BREAKDOWNS, Results
 from scot_core.stages.progress import Progress as Reading
 from scot_core.stages.step import Work
 
-if TYPE_CHECKING:  # loads torch, which `scot query` has no use for
+if TYPE_CHECKING:  # load torch, Pillow or models of settings, which `scot query` has no use for
     from scot.plan import Plan
     from scot_core.benchmarks.reported import Line
+    from scot_core.report.results import Results
 
 CELL_WIDTH = 60
 
@@ -143,6 +142,9 @@ def benchmark_tables(measured: Sequence[dict[str, Any]]) -> list[Table]:
 
     Further tables are of the splits of a breakdown, values alone.
     """
+    from scot_core.encoders.fitted_names import FITTED
+    from scot_core.report.results import Results
+
     own = str(measured[-1]["method"])
     results = Results(measured, own)
     weakest = results.weakest
@@ -161,6 +163,8 @@ def benchmark_tables(measured: Sequence[dict[str, Any]]) -> list[Table]:
 
 
 def _breakdown(results: Results, name: str, splits: Sequence[str]) -> Table:
+    from scot_core.report.results import BREAKDOWNS
+
     table = bare_table(f"{results.main}, {BREAKDOWNS[name]}")
     table.add_column("method")
     for split in splits:

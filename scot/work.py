@@ -31,6 +31,7 @@ from scot_core.config import (
 from scot_core.errors import ConfigError, ScotError
 from scot_core.lake import Lake
 from scot_core.paper import VALIDATION
+from scot_core.report.pictures import leave_pictures
 
 ProfileOption = Annotated[str, Parameter(name="--profile", help=f"{', '.join(PROFILES)}; see `scot plan`.")]
 LlmOption = Annotated[
@@ -107,6 +108,7 @@ def run(
             say(err, ("warning: ", "yellow"), warning)
     if measured.rows is not None:
         _show_benchmark(place, measured.rows.read().to_pylist())
+        leave_pictures(place)
 
 
 def plan(

@@ -16,8 +16,9 @@ import pyarrow as pa
 from fsspec import AbstractFileSystem
 
 from scot_core.errors import ConfigError
-from scot_core.lake import Dataset, Lake
+from scot_core.lake import Lake
 from scot_core.lake.promotion import members_in_use, views
+from scot_core.lake.shown import Shown
 from scot_core.lake.storage import Storage
 
 MEMORY_LIMIT: Final = "2GB"  # of a query; what needs more is spilled to a folder of its own
@@ -44,7 +45,7 @@ def connect(lake: Lake) -> duckdb.DuckDBPyConnection:
         protocol = lake.storage.fs.protocol
         connection.register_filesystem(lake.storage.fs)
         root = f"{protocol if isinstance(protocol, str) else protocol[0]}://{lake.storage.root.lstrip('/')}/"
-    connection.execute(views(lake, lake.datasets(), root=root))
+    connection.execute(views(lake, lake.shown()[0], root=root))
     return connection
 
 
@@ -57,7 +58,7 @@ def query(lake: Lake, sql: str) -> pa.Table:
     Raises ConfigError with DuckDB's own words where it is wrong or not allowed, LakeError where a file it reads is not
     there.
     """
-    datasets = lake.datasets()
+    datasets, _ = lake.shown()
     files = CommittedFiles(lake.storage, datasets)
     with tempfile.TemporaryDirectory(prefix="scot-query-") as spill:
         try:
@@ -70,7 +71,7 @@ def query(lake: Lake, sql: str) -> pa.Table:
         except duckdb.Error as error:
             if files.refused:
                 raise ConfigError(files.refused) from error
-            for dataset in datasets:
+            for dataset in lake.datasets():
                 dataset.check()
             if "promoted" in sql:
                 members_in_use(lake, datasets)
@@ -87,10 +88,10 @@ class CommittedFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec is unt
     protocol: ClassVar[str] = ROOT.removesuffix("://")
     cachable = False
 
-    def __init__(self, storage: Storage, datasets: Sequence[Dataset]) -> None:
+    def __init__(self, storage: Storage, datasets: Sequence[Shown]) -> None:
         super().__init__()
         self._storage = storage
-        self._names = {f"{d.name}/{part.name}": part.bytes for d in datasets for part in d.parts}
+        self._names = {part: size for d in datasets for part, size in zip(d.parts, d.sizes, strict=True)}
         self.refused = ""
 
     def glob(self, path: str, **_: Any) -> list[str]:

@@ -43,6 +43,15 @@ def held_out_of(source: str) -> HeldOut | None:
     return HeldOut(RULE, shows)
 
 
+def pairs_of(source: str) -> Callable[[str, str, str], set[str]] | None:
+    """What names the compositions that a triplet of a source shows, where there is something that can."""
+    if source != CATALOGUE:
+        return None
+    from scot_core.catalogue.held_out import pairs
+
+    return pairs
+
+
 def keyed(source: str) -> dict[str, str]:
     """What enters the key of triplets of a source: nothing where nothing is held out by rule."""
     held = held_out_of(source)

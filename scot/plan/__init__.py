@@ -9,7 +9,7 @@ from typing import Any
 
 from scot.plan.methods import methods_left
 from scot.plan.needs import missing
-from scot.plan.state import State, look, stages_to
+from scot.plan.state import State, kept_in, look, stages_to
 from scot.plan.work import Known, StageWork, work
 from scot_core.config import Pipeline
 from scot_core.lake import Dataset, Lake
@@ -69,11 +69,14 @@ def make_plan(
     found, stages = look(lake, pipeline, last), stages_to(pipeline, last)
     known = found.known
     known = known if known.pairs else replace(known, pairs=counted, images=counted)
-    works = work(pipeline, known if asked is None else Known(asked, asked, known.caption_bytes))
+    if asked is not None:
+        known = Known(asked, asked, known.caption_bytes)
+    source = found.captions.source if found.captions else pipeline.captions.source
+    works = work(pipeline, replace(known, kept=kept_in(lake, source)))
     works = [stage for stage in works if stage.stage in stages]
     over = {state.stage for state in found.states if state.state in OVER}
     captions, origin = (
-        ([], "nobody") if pipeline.generate.is_mined or "seed" not in stages else _captions(found.captions, pipeline)
+        _captions(found.captions, pipeline) if pipeline.generate.needs_adapter and "seed" in stages else ([], "nobody")
     )
     return Plan(
         works,

@@ -10,12 +10,9 @@ from pathlib import Path
 from scot.doctor import benchmark_data
 from scot.plan.work import StageWork
 from scot_core.captions import sources
-from scot_core.config import PUBLISHED, STAGES, EmbedConfig, FinetuneConfig, FitConfig, PhrasesConfig, Pipeline
+from scot_core.config import PUBLISHED, STAGES, FinetuneConfig, PhrasesConfig, Pipeline
 from scot_core.config.settings import settings
-from scot_core.encoders import spec_of
-from scot_core.encoders import weights as encoder_weights
-from scot_core.encoders.fitted_names import TO_FIT
-from scot_core.encoders.rows import ROWS
+from scot_core.encoders.presence import encoder_missing, in_cache, towers_missing
 from scot_core.errors import ScotError
 from scot_core.llm.local import weights as llm_weights
 from scot_core.llm.local.devices import gpus
@@ -69,7 +66,7 @@ def _weights(pipeline: Pipeline, stages: Collection[str]) -> Iterator[str]:
     phrases = None if pipeline.invert is None or not pipeline.invert.lambda_gpt else pipeline.invert.phrases
     if phrases is not None and phrases.writer == "model" and not phrases.is_remote:
         yield from _language_model(phrases)
-    if not pipeline.generate.is_mined and "finetune" in stages:
+    if pipeline.generate.needs_adapter and "finetune" in stages:
         yield from _language_model(pipeline.finetune)
     fault = towers_missing(pipeline.fit) if pipeline.embed.is_to_fit else encoder_missing(pipeline.embed)
     if fault is not None:
@@ -80,50 +77,10 @@ def _language_model(tuned: FinetuneConfig | PhrasesConfig) -> Iterator[str]:
     try:
         revision = llm_weights.weights_revision(tuned.base, tuned.revision)
         name = llm_weights.resolve(tuned.base)
-        if not Path(name).is_dir() and not _in_cache(name, revision):
+        if not Path(name).is_dir() and not in_cache(name, revision):
             yield f"weights: {name} is not on this machine: `hf download {name} --revision {revision}`"
     except ScotError as error:
         yield f"weights: {error}"
-
-
-def towers_missing(fit: FitConfig) -> str | None:
-    """What an encoder that is to be fitted lacks on this machine, and how to get it; None where nothing."""
-    if fit.is_from_nothing:
-        return None
-    from scot_core.encoders.halves import folders  # loads torch
-
-    absent = [name for name in (fit.image_tower, fit.text_tower) if not folders.is_here(name)]
-    if not absent:
-        return None
-    others = [name for name in absent if name not in folders.PACKAGED]
-    how = f"put a model of transformers into {encoder_weights.own_folder(others[0])}" if others else "`make towers`"
-    return f"the towers {' and '.join(absent)} are not on this machine: {how}"
-
-
-def encoder_missing(embed: EmbedConfig) -> str | None:
-    """What an encoder lacks on this machine, and the command that gets it; None where it is here."""
-    if embed.encoder.startswith(TO_FIT):  # of the lake; its towers are asked for when they are needed
-        return None
-    try:
-        spec_of(embed.encoder, revision=embed.revision, pooling=embed.pooling, precision=embed.precision)
-        if embed.is_shipped:
-            return None
-        row = ROWS.get(embed.encoder)
-        if row is None:
-            return None
-        place = encoder_weights.place(embed.encoder, row.hub, row.commit, embed.revision)
-    except ScotError as error:
-        return str(error)
-    if place.folder is not None or _in_cache(place.hub, place.revision):
-        return None
-    return f"encoder {embed.encoder} is not on this machine: `{place.command}`"
-
-
-def _in_cache(hub: str, revision: str) -> bool:
-    """True where the hub's cache on this machine has these weights' configuration, which is fetched with them."""
-    from huggingface_hub import try_to_load_from_cache
-
-    return isinstance(try_to_load_from_cache(hub, "config.json", revision=revision), str)
 
 
 def _machine(pipeline: Pipeline, works: Sequence[StageWork], lake_url: str) -> Iterator[str]:

@@ -56,6 +56,18 @@ class Found:
         )
 
 
+def kept_in(lake: Lake, source: str) -> dict[str, float]:
+    """Share of the replies of one try that are triplets, by stage: of the newest ones of this source."""
+    shares = {}
+    for stage in ("seed", "generate"):
+        made = lake.table("triplets").matching(source=source, stage=stage)
+        read = [d for d in made if d.rows and {each.table for each in d.inputs} == {"replies"}]
+        if read:  # each input is a try of what the ones before it were rejected for
+            rejected = read[-1].rejected / read[-1].manifest.rows.given
+            shares[stage] = 1 - rejected ** (1 / len(read[-1].inputs))
+    return shares
+
+
 def look(lake: Lake, pipeline: Pipeline, last: str | None = None) -> Found:
     """Walk the stages in order, to the last that is asked about; what needs a dataset that is not there waits.
 
@@ -65,7 +77,7 @@ def look(lake: Lake, pipeline: Pipeline, last: str | None = None) -> Found:
     walk = recipes.walk(_committed, lake, pipeline)
     waiting = False
     for stage in stages_to(pipeline, last):
-        if pipeline.generate.is_mined and stage in ("seed", "finetune"):
+        if not pipeline.generate.needs_adapter and stage in ("seed", "finetune"):
             found.states.append(State(stage, "skipped"))
             if not waiting:
                 next(walk)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from scot.plan import rates, searle
@@ -32,6 +32,8 @@ class StageWork:
     """Hours of one core; of two where the catalogue's own small models work."""
     disk_gb: float = 0.0
     note: str = ""
+    kept: int | None = None
+    """Triplets that are expected of the calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class Known:
     images: int | None = None
     caption_bytes: float | None = None
     triplets: int | None = None
+    kept: Mapping[str, float] = field(default_factory=dict)
+    """Stage to the share of the replies of one try that its triplets and rejects here make."""
 
 
 def work(pipeline: Pipeline, known: Known) -> list[StageWork]:
@@ -58,9 +62,9 @@ def work(pipeline: Pipeline, known: Known) -> list[StageWork]:
         StageWork("captions", pairs, "pairs", shards, cpu_hours=cores / 3600, disk_gb=disk / 1e9, note=note),
         *([StageWork("invert", **searle.invert(pipeline, inverted, images))] if inverted else []),
         *([StageWork("distill", **searle.distill(pipeline, distilled))] if distilled else []),
-        _seed(pipeline, caption),
+        _seed(pipeline, caption, pairs, known),
         _finetune(pipeline, caption),
-        _generate(pipeline, caption, pairs),
+        _generate(pipeline, caption, pairs, known),
         _fit(pipeline, images),
         _embed(pipeline, known.triplets or pairs, images),
         _train(pipeline),
@@ -97,19 +101,30 @@ def _distinct(images: int, captions: int, drawn: int) -> int:
     return round(images * (1 - (1 - drawn / (images * captions)) ** captions))
 
 
-def _seed(pipeline: Pipeline, caption: float) -> StageWork:
+def _seed(pipeline: Pipeline, caption: float, pairs: int, known: Known) -> StageWork:
     config = pipeline.seed
-    messages = chat_messages("", config.prompt)
-    prompt = round(config.count * _tokens(sum(len(m["content"].encode()) for m in messages) + caption))
-    written = round(config.count * _tokens(_growth(json_reply) * caption))
+    share, said = _share("seed", known)
+    calls = max(config.count, min(pairs, math.ceil(config.count / share)))
+    prompt, written = _chat(caption, calls, config.prompt)
     price, discount = config.endpoint.price, config.endpoint.batch_discount if config.mode == "batch" else 1.0
     usd = None if price is None else discount * (prompt * price.prompt + written * price.completion) / 1e6
+    kept = min(config.count, round(calls * share))
+    whom = f"{config.endpoint.model}, {config.mode}" if config.endpoint.base_url else "loopback"
     return StageWork(
-        "seed", config.count, "replies", math.ceil(config.count / config.shard_rows), config.count, prompt,
-        written, usd,
-        cpu_hours=None if config.endpoint.base_url else config.count / rates.CATALOGUE_PER_SECOND["ask"] / 3600,
-        note=f"{config.endpoint.model}, {config.mode}" if config.endpoint.base_url else "loopback",
+        "seed", calls, "replies", math.ceil(calls / config.shard_rows), calls, prompt, written, usd,
+        cpu_hours=None if config.endpoint.base_url else calls / rates.CATALOGUE_PER_SECOND["ask"] / 3600,
+        note=f"{whom}; for {kept:,} of {config.count:,} triplets, {said}", kept=kept,
     )  # fmt: skip
+
+
+def _share(stage: str, known: Known) -> tuple[float, str]:
+    """Of the replies of one try that are kept, and who says so."""
+    share = known.kept.get(stage)
+    return (
+        (rates.KEPT[stage], f"{rates.KEPT[stage]:.0%} kept: assumed")
+        if not share
+        else (share, f"{share:.0%} kept, as in this lake")
+    )
 
 
 def _finetune(pipeline: Pipeline, caption: float) -> StageWork:
@@ -127,23 +142,50 @@ def _finetune(pipeline: Pipeline, caption: float) -> StageWork:
     )  # fmt: skip
 
 
-def _generate(pipeline: Pipeline, caption: float, pairs: int) -> StageWork:
+def _generate(pipeline: Pipeline, caption: float, pairs: int, known: Known) -> StageWork:
     config = pipeline.generate
     if config.is_mined:
         note = f"mined from the captions, at most {config.edits_per_caption} triplets each"
         return StageWork("generate", pairs, "captions", 1, note=note)
-    prompt = pairs * _tokens(len(local_prompt("")) + caption)
-    written = pairs * _tokens(_growth(local_completion) * caption)
+    if not config.needs_adapter:
+        return _asked(pipeline, caption, pairs)
+    share, said = _share("generate", known)
+    tries = calls = kept = 0
+    while tries < config.attempts and (not tries or config.count is None or kept < config.count):
+        tries, calls = tries + 1, calls + pairs - kept
+        kept = round(pairs * (1 - (1 - share) ** tries))
+    prompt = calls * _tokens(len(local_prompt("")) + caption)
+    written = calls * _tokens(_growth(local_completion) * caption)
     parameters = llm_parameters(pipeline.finetune.base)
     hours = None if parameters is None else rates.FORWARD * parameters * (prompt + written) / rates.PEAK_FLOPS / 3600
     small = parameters is not None and parameters < 1e8
-    again = f"at most {config.attempts} times as many, with rejects" if config.attempts > 1 else ""
+    wanted = f" of {config.count:,}" if config.count else ""
     return StageWork(
-        "generate", pairs, "replies", math.ceil(pairs / config.shard_rows), pairs, round(prompt), round(written),
+        "generate", calls, "replies", math.ceil(pairs / config.shard_rows), calls, round(prompt), round(written),
         gpu_hours=None if small else hours,
-        cpu_hours=pairs / rates.CATALOGUE_PER_SECOND["write"] / 3600 if small else None,
-        disk_gb=pairs * (rates.REPLY_BYTES + rates.TRIPLET_BYTES) / 1e9, note=again,
+        cpu_hours=calls / rates.CATALOGUE_PER_SECOND["write"] / 3600 if small else None,
+        disk_gb=(calls * rates.REPLY_BYTES + pairs * rates.TRIPLET_BYTES) / 1e9, kept=kept,
+        note=f"{tries} tries for {kept:,}{wanted} triplets, {said} of a try",
     )  # fmt: skip
+
+
+def _asked(pipeline: Pipeline, caption: float, pairs: int) -> StageWork:
+    """Every caption, of a server whose model is not tuned."""
+    config = pipeline.generate
+    prompt, written = _chat(caption, pairs, None)
+    price, again = config.endpoint.price, f", at most {config.attempts} times as many" if config.attempts > 1 else ""
+    return StageWork(
+        "generate", pairs, "replies", math.ceil(pairs / config.shard_rows), pairs, prompt, written,
+        None if price is None else (prompt * price.prompt + written * price.completion) / 1e6,
+        disk_gb=pairs * (rates.REPLY_BYTES + rates.TRIPLET_BYTES) / 1e9, note=f"{config.endpoint.model}{again}",
+    )  # fmt: skip
+
+
+def _chat(caption: float, count: int, system: str | None) -> tuple[int, int]:
+    """Tokens of the prompts that ask for triplets of captions, and of their replies."""
+    messages = chat_messages("", system)
+    prompt = count * _tokens(sum(len(message["content"].encode()) for message in messages) + caption)
+    return round(prompt), round(count * _tokens(_growth(json_reply) * caption))
 
 
 def _fit(pipeline: Pipeline, images: int) -> StageWork:

@@ -30,6 +30,15 @@ def shows(caption: str, modification: str, modified_caption: str) -> bool:
     return any(map(_is_held, (*texts, {attribute: {value} for attribute, value in asked_for.items()})))
 
 
+def pairs(caption: str, modification: str, modified_caption: str) -> set[str]:
+    """The pairs of a type with a colour or a pattern that a triplet shows, before or after, such as `mug red`."""
+    asked_for = read_caption(caption) | read_modification(modification)
+    texts = [_values(text) for text in (caption, modified_caption)]
+    texts.append({attribute: {value} for attribute, value in asked_for.items()})
+    named = [(values.get("type", ()), (*values.get("colour", ()), *values.get("pattern", ()))) for values in texts]
+    return {f"{kind} {other}" for kinds, others in named for kind, other in product(kinds, others)}
+
+
 def _values(text: str) -> dict[str, set[str]]:
     values: dict[str, set[str]] = {}
     for attribute, value in named(text):

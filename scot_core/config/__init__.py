@@ -2,35 +2,96 @@
 
 Each stage has one frozen model. What changes a stage's result is part of its dataset's fingerprint; a field
 marked `Execution` only says how the work is done (workers, time-outs) and is left out.
+
+A module is loaded when something of it is asked for: whoever wants `settings` alone waits for no model.
 """
 
-from scot_core.config.base import EXECUTION, Config, Execution, StageConfig, validated
-from scot_core.config.captions import (
-    AboConfig,
-    CaptionsConfig,
-    CocoConfig,
-    Flickr30kConfig,
-    FolderConfig,
-    PublishedPairs,
-)
-from scot_core.config.endpoints import TEACHER, EndpointConfig, ServerConfig
-from scot_core.config.overrides import listed, with_overrides
-from scot_core.config.profiles import PROFILES, STAGES, ProfileName, StageName, last_stage, profile
-from scot_core.config.searle import DistillConfig, InvertConfig, PhrasesConfig
-from scot_core.config.stages import (
-    PUBLISHED,
-    BenchmarkConfig,
-    EmbedConfig,
-    FinetuneConfig,
-    FitConfig,
-    GenerateConfig,
-    MethodsConfig,
-    Pipeline,
-    PublishedConfig,
-    SeedConfig,
-    TrainConfig,
-    TripletKind,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from scot_core.config.base import EXECUTION, Config, Execution, StageConfig, validated
+    from scot_core.config.captions import (
+        AboConfig,
+        CaptionsConfig,
+        CocoConfig,
+        Flickr30kConfig,
+        FolderConfig,
+        PublishedPairs,
+    )
+    from scot_core.config.endpoints import TEACHER, EndpointConfig, ServerConfig
+    from scot_core.config.overrides import listed, with_overrides
+    from scot_core.config.profiles import PROFILES, STAGES, ProfileName, StageName, last_stage, profile
+    from scot_core.config.searle import DistillConfig, InvertConfig, PhrasesConfig
+    from scot_core.config.stages import (
+        PUBLISHED,
+        BenchmarkConfig,
+        EmbedConfig,
+        FinetuneConfig,
+        FitConfig,
+        GenerateConfig,
+        MethodsConfig,
+        Pipeline,
+        PublishedConfig,
+        SeedConfig,
+        TrainConfig,
+        TripletKind,
+    )
+
+_OF: Final = {
+    "base": (
+        "EXECUTION",
+        "Config",
+        "Execution",
+        "StageConfig",
+        "validated",
+    ),
+    "captions": (
+        "AboConfig",
+        "CaptionsConfig",
+        "CocoConfig",
+        "Flickr30kConfig",
+        "FolderConfig",
+        "PublishedPairs",
+    ),
+    "endpoints": (
+        "TEACHER",
+        "EndpointConfig",
+        "ServerConfig",
+    ),
+    "overrides": (
+        "listed",
+        "with_overrides",
+    ),
+    "profiles": (
+        "PROFILES",
+        "STAGES",
+        "ProfileName",
+        "StageName",
+        "last_stage",
+        "profile",
+    ),
+    "searle": (
+        "DistillConfig",
+        "InvertConfig",
+        "PhrasesConfig",
+    ),
+    "stages": (
+        "PUBLISHED",
+        "BenchmarkConfig",
+        "EmbedConfig",
+        "FinetuneConfig",
+        "FitConfig",
+        "GenerateConfig",
+        "MethodsConfig",
+        "Pipeline",
+        "PublishedConfig",
+        "SeedConfig",
+        "TrainConfig",
+        "TripletKind",
+    ),
+}
+_MODULES: Final = {name: module for module, names in _OF.items() for name in names}
 
 __all__ = [
     "EXECUTION",
@@ -71,3 +132,10 @@ __all__ = [
     "validated",
     "with_overrides",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return value

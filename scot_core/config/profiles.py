@@ -59,7 +59,7 @@ PROFILES: dict[str, Pipeline] = {
             max_new_tokens=128,
             evaluation_batch_size=64,
         ),
-        generate=GenerateConfig(max_new_tokens=128, batch_size=128, filter="lenient"),
+        generate=GenerateConfig(max_new_tokens=128, batch_size=128, filter="lenient", count=paper.TRIPLETS, attempts=6),
         embed=EmbedConfig(encoder="blip2", precision="bfloat16", shard_rows=1000),
         train=TrainConfig(
             projection_dim=paper.PROJECTION_DIM,

@@ -19,7 +19,8 @@ class SeedConfig(StageConfig):
     """Seed triplets from a strong model behind an endpoint (§4.2: 4,000 from GPT-4)."""
 
     count: Positive = 4000
-    """Captions that are drawn and asked about, once each."""
+    """Triplets that are wanted. As many captions are drawn and asked about, once each, and more where replies are
+    rejected."""
     endpoint: EndpointConfig = EndpointConfig(model=TEACHER)
     """The server that is asked."""
     prompt: str | None = None
@@ -59,6 +60,8 @@ def _require_price(stage: str, server: ServerConfig) -> None:
 class FinetuneConfig(StageConfig):
     """LoRA on a 4-bit causal language model (§4.2: Falcon-7B)."""
 
+    STAGE_VERSION = 2  # the model before tuning is given the task and examples
+
     base: str = "catalogue-falcon"
     """Model that is tuned: catalogue-falcon, smollm2, a folder, or a hub id."""
     revision: str | None = None
@@ -76,7 +79,7 @@ class FinetuneConfig(StageConfig):
     learning_rate: Annotated[float, Field(gt=0)] = 6e-3
     """Of AdamW, after its warm-up; it falls to nothing with the steps."""
     held_out: Positive = 256
-    """Captions without a seed that the model is measured on, before and after."""
+    """Captions without a seed that the model is measured on: before, with examples in its prompt, and after."""
     max_new_tokens: Positive = 64
     """Longest reply while measuring, in tokens."""
     temperature: Annotated[float, Field(ge=0)] = 0.8
@@ -103,9 +106,11 @@ class GenerateConfig(StageConfig):
     temperature: Annotated[float, Field(ge=0)] = 0.8
     """Of the sampling; 0 takes the likeliest token."""
     max_new_tokens: Positive = 64
-    """Longest reply, in tokens."""
+    """Longest reply of the tuned model, in tokens."""
     attempts: Positive = 2
     """How often the model tries a caption whose reply was rejected, the first time counted."""
+    count: int | None = Execution(None, gt=0)
+    """Triplets that are wanted: tries end where there are as many; none for all tries."""
     batch_size: Positive = 250
     """Captions that are answered at once; in the key, since other batches may move the last bits of the logits."""
     filter: Filter = Execution("strict")
@@ -116,9 +121,12 @@ class GenerateConfig(StageConfig):
     shard_rows: Positive = 1000
     """Captions in a shard."""
     endpoint: ServerConfig = ServerConfig(model="scot")
-    """OpenAI-compatible server, such as vLLM, that serves the tuned model; without an address it is loaded here."""
-    writer: Literal["adapter", "mined"] = "adapter"
-    """`adapter`: the tuned model. `mined`: edits found in the captions themselves, without seeds or a model."""
+    """OpenAI-compatible server, such as vLLM, that serves the tuned model; without an address it is loaded here. Writer
+    endpoint: any server, and any model that follows instructions."""
+    writer: Literal["adapter", "mined", "endpoint"] = "adapter"
+    """`adapter`: the tuned model. `mined`: edits found in the captions themselves, without seeds or a model.
+    `endpoint`: the model behind generate.endpoint, asked as a teacher is for seeds; it may be the teacher itself, and
+    nothing is tuned."""
     edits_per_caption: Positive = 8
     """Writer mined: edits of one captioned image at most."""
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -137,6 +145,15 @@ class GenerateConfig(StageConfig):
             _require_price("generate", self.endpoint)
         return self
 
+    @model_validator(mode="after")
+    def _whoever_is_asked_has_an_address(self) -> GenerateConfig:
+        if self.writer == "endpoint" and not self.is_remote:
+            raise ConfigError(
+                "generate.writer is endpoint, and nobody is named who could be asked: set generate.endpoint.base_url "
+                "to an OpenAI-compatible server, and generate.endpoint.model to one of its models"
+            )
+        return self
+
     @property
     def is_remote(self) -> bool:
         """Whether a server writes, not this machine."""
@@ -145,12 +162,19 @@ class GenerateConfig(StageConfig):
     @property
     def how(self) -> str:
         """In a few words."""
-        return "mined from the captions" if self.is_mined else f"up to {self.attempts} tries"
+        if self.is_mined:
+            return "mined from the captions"
+        return f"up to {self.attempts} tries" + (f" of {self.endpoint.model}" if self.writer == "endpoint" else "")
 
     @property
     def is_mined(self) -> bool:
-        """Whether no language model is needed, so that nothing is seeded and nothing tuned."""
+        """Whether no language model is needed."""
         return self.writer == "mined"
+
+    @property
+    def needs_adapter(self) -> bool:
+        """Whether a tuned model writes; nothing is seeded and nothing tuned for any other writer."""
+        return self.writer == "adapter"
 
     @property
     def mined(self) -> GenerateConfig:
@@ -162,6 +186,8 @@ class GenerateConfig(StageConfig):
         content, mined = super().identity(), {"writer", "edits_per_caption", "held_out"}
         if self.is_mined:
             return {name: content[name] for name in (*sorted(mined), "seed")}
+        if self.writer == "endpoint":  # batches are the server's, and max_new_tokens the tuned model's
+            mined = mined - {"writer"} | {"batch_size", "max_new_tokens"}
         left_out = mined if self.is_remote else mined | {"endpoint"}
         return {name: value for name, value in content.items() if name not in left_out}
 
@@ -305,6 +331,15 @@ class TrainConfig(StageConfig):
     """Steps between checkpoints, which a killed run goes on from."""
     count: Positive | None = None
     """Triplets that are drawn to learn from; none for all."""
+    held_out: Share = 0.0
+    """Share of the pairs of an attribute and a type, as the source knows them, that no triplet learned from shows."""
+    targets: Literal["text", "retrieved", "both", "true"] = "text"
+    """What a composed query is taught to be near: the modified caption, the captioned image nearest to that, both, or
+    an image of what was asked for, which the catalogue draws."""
+    corpus: Positive | None = None
+    """Captioned images that `retrieved` chooses from, a draw; none for all."""
+    wrong: Share = 0.0
+    """Share of the triplets that get the target of another one."""
 
     @property
     def is_grounded(self) -> bool:
@@ -312,8 +347,10 @@ class TrainConfig(StageConfig):
         return self.loss == "scot-grounded"
 
     def identity(self) -> dict[str, Any]:
-        """Without the settings of a loss that is not asked for, and without a count that is not set."""
-        left_out = (set() if self.is_grounded else GROUNDED) | ({"count"} if self.count is None else set())
+        """Without what came after the first Combiners, where it is at its default, and the settings of other losses."""
+        fields, later = type(self).model_fields, ("count", "held_out", "targets", "corpus", "wrong")
+        left_out = set() if self.is_grounded else set(GROUNDED)
+        left_out |= {name for name in later if getattr(self, name) == fields[name].default}
         return {name: value for name, value in super().identity().items() if name not in left_out}
 
 

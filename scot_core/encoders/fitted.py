@@ -151,7 +151,9 @@ def projections_of(dataset: Dataset) -> Projections:
 
 
 def _tower(spec: EncoderSpec, device: str | None) -> halves.Tower:
-    tower = halves.load(spec.name, revision=spec.revision, precision=spec.precision, device=device)
+    tower = halves.load(
+        spec.name, revision=spec.revision, pooling=spec.pooling, precision=spec.precision, device=device
+    )
     if tower.spec != spec:
         raise ModelError(f"the tower {spec.name} is here as {tower.spec}, and the encoder was fitted on {spec}")
     return tower

@@ -12,11 +12,13 @@ import os
 from itertools import chain
 
 from scot_core.errors import LakeError
+from scot_core.lake import shown
 from scot_core.lake.dataset import Dataset, Identity, Record
 from scot_core.lake.draft import Draft
 from scot_core.lake.manifest import MANIFEST, Usage
 from scot_core.lake.names import Reference
 from scot_core.lake.schema import TABLES
+from scot_core.lake.shown import Shown
 from scot_core.lake.storage import Storage
 from scot_core.lake.succession import current
 from scot_core.lake.table import Table, committed_at
@@ -61,13 +63,17 @@ class Lake:
         found, damaged = (chain.from_iterable(of_tables) for of_tables in zip(*read, strict=True)) if read else ((), ())
         return sorted(found, key=committed_at), list(damaged)
 
+    def shown(self) -> tuple[list[Shown], list[LakeError]]:
+        """`read`, as views need it, and a local lake's from an index of what did not change: see `shown`."""
+        return shown.read(self)
+
     def datasets(self) -> list[Dataset]:
         """Every committed dataset that can be read, oldest first."""
         return self.read()[0]
 
     def damaged(self) -> list[LakeError]:
         """Why datasets are left out of `datasets`, one error for each, which names its file and what to do."""
-        return self.read()[1]
+        return self.shown()[1]
 
     def uncommitted(self) -> list[str]:
         """`<table>/<key>` of what was begun but has no manifest yet."""
@@ -90,7 +96,7 @@ class Lake:
         """Refresh `views.sql` at the root, for any DuckDB started there."""
         from scot_core.lake.promotion import views
 
-        self.storage.write("views.sql", views(self, self.datasets(), root="").encode())
+        self.storage.write("views.sql", views(self, self.shown()[0], root="").encode())
 
     def check_writable(self) -> None:
         """Raises LakeError, before any work is done, where nothing can be written."""

@@ -17,6 +17,7 @@ from scot_core.lake.promotion import members_in_use
 from scot_core.lake.promotion import views as views_of
 from scot_core.lake.schema import TABLES
 from scot_core.lake.sealed import unsealed
+from scot_core.lake.shown import of_dataset
 from scot_core.lake.succession import BACKFILLS
 from scot_core.lake.views import is_intact
 
@@ -109,7 +110,11 @@ def check(lake: Lake, *, everything: bool = False, tick: Tick = lambda done, tot
         for d in damages
     ]
     views = _bytes(lake, VIEWS)
-    old = views is not None and views != views_of(lake, known, root="").encode() and is_intact(views)
+    old = (
+        views is not None
+        and views != views_of(lake, list(map(of_dataset, known)), root="").encode()
+        and is_intact(views)
+    )
     return Findings(len(chosen), len(entries), total, (*found, *_of_the_root(lake, known)), (VIEWS,) if old else ())
 
 
@@ -117,7 +122,7 @@ def _newest_and_promoted(lake: Lake, known: Sequence[Dataset]) -> list[Dataset]:
     """Oldest first. Where the alias is damaged, which is found later, only the newest."""
     wanted = {dataset.reference for dataset in {(d.table, d.source, d.stage): d for d in known}.values()}
     with suppress(LakeError):
-        wanted |= members_in_use(lake, known)
+        wanted |= members_in_use(lake, list(map(of_dataset, known)))
     return [dataset for dataset in known if dataset.reference in wanted]
 
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from scot_core.errors import ConfigError, LakeError
 from scot_core.lake import Dataset, Lake, Reference
-from scot_core.lake.generations import Generation, damaged, generation_of
+from scot_core.lake.generations import WITH_REJECTS, Generation, damaged
 from scot_core.lake.sealed import sealed, unsealed
+from scot_core.lake.shown import Shown
 from scot_core.lake.views import render_views
 
 ALIAS = "aliases/current.json"
@@ -77,20 +78,27 @@ def current(lake: Lake) -> Promoted | None:
     return next(reversed(in_use(lake)), None)
 
 
-def members_in_use(lake: Lake, datasets: Sequence[Dataset]) -> frozenset[Reference]:
+def members_in_use(lake: Lake, datasets: Sequence[Shown]) -> frozenset[Reference]:
     """What of a lake's datasets the generation in use is made of: nothing, where none was promoted.
 
     Raises LakeError where nobody can say: the alias is damaged, or the generation is no longer in the lake.
     """
-    promoted, known = current(lake), {dataset.reference: dataset for dataset in datasets}
+    promoted = current(lake)
     if promoted is None:
         return frozenset()
+    known = {dataset.reference: dataset.inputs for dataset in datasets}
     if promoted.root not in known:
         raise _gone(lake, promoted.root, promoted)
-    return frozenset(member.reference for member in generation_of(known[promoted.root], known).members)
+    found, waiting = {promoted.root}, [promoted.root]
+    while waiting:
+        new = {Reference.parse(name) for name in known[waiting.pop()]} & known.keys() - found
+        found |= new
+        waiting += new
+    beside = {Reference("rejects", member.key) for member in found if member.table in WITH_REJECTS}
+    return frozenset(found | (beside & known.keys()))
 
 
-def views(lake: Lake, datasets: Sequence[Dataset], root: str) -> str:
+def views(lake: Lake, datasets: Sequence[Shown], root: str) -> str:
     """The views of a lake, which follow `promote` and `rollback`; see `render_views`."""
     members: frozenset[Reference] | None = None
     with suppress(LakeError):  # other views must not go with it; whoever asks for these is told

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,15 @@ from scot_core.stages.gates import require_quality
 from scot_core.stages.replies.read import CAPTION_COLUMNS
 from scot_core.stages.seed.ask import choose
 from scot_core.stages.step import Run, Step, Tick, identities
-from scot_core.triplets import Rejection, local_completion, local_prompt, parse, read_reply
+from scot_core.triplets import (
+    REPLY_END,
+    Rejection,
+    few_shot_prompt,
+    local_completion,
+    local_prompt,
+    parse,
+    read_reply,
+)
 
 EVALUATION_SEED = 1
 
@@ -63,6 +71,12 @@ def quality(captions: Sequence[str], replies: Sequence[Reply], judge: Judge | No
     )
 
 
+def _ended(reply: Reply) -> Reply:
+    """Up to where the model goes on with a caption of its own: what comes after that is no part of the reply."""
+    text, end, _ = reply.text.partition(REPLY_END)
+    return replace(reply, text=text, finish_reason="stop") if end else reply
+
+
 class Finetune(Step):
     """A PEFT adapter (safetensors), its loss curve, and the quality of replies before and after."""
 
@@ -90,9 +104,9 @@ class Finetune(Step):
         draft = self.drafts["adapters"]
         work = draft.work_folder()
         held_out = self._held_out()
-        before = self._measure(None, held_out)
+        before = self._measure(None, held_out, few_shot_prompt)  # it has not seen what a reply looks like
         losses = tune(self.config, self._examples(), work, progress=lambda *_: tick(1))
-        after = self._measure(work, held_out)
+        after = self._measure(work, held_out, local_prompt)
         draft.write_part(shard, self._columns(losses, before, after), files_of(work, "adapter"))
 
     def rows_in(self) -> None:
@@ -112,20 +126,22 @@ class Finetune(Step):
             raise DataError("every caption is a seed, none is left to measure the language model on: lower seed.count")
         return choose(free, min(self.config.held_out, len(free)), self.config.seed)
 
-    def _measure(self, adapter: Path | None, rows: Sequence[Mapping[str, Any]]) -> Quality:
+    def _measure(
+        self, adapter: Path | None, rows: Sequence[Mapping[str, Any]], prompt: Callable[[str], str]
+    ) -> Quality:
         from scot_core.llm.local.generator import Generator
         from scot_core.memory import let_go
 
         let_go()  # of the model that was tuned, or measured, before
         replies = Generator.load(self.config.base, adapter, revision=self.config.revision).generate(
-            [local_prompt(row["caption"]) for row in rows],
+            [prompt(row["caption"]) for row in rows],
             [EVALUATION_SEED + index for index in range(len(rows))],
             temperature=self.config.temperature,
             max_new_tokens=self.config.max_new_tokens,
             batch_size=self.config.evaluation_batch_size,
         )
         let_go()
-        return quality([row["caption"] for row in rows], replies, judge_of(self._source))
+        return quality([row["caption"] for row in rows], list(map(_ended, replies)), judge_of(self._source))
 
     def _columns(self, losses: Sequence[float], before: Quality, after: Quality) -> dict[str, Any]:
         rows: list[tuple[str, int, str, float]] = [("train", step, "loss", loss) for step, loss in enumerate(losses, 1)]

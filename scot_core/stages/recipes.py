@@ -79,7 +79,7 @@ def walk(run: Run, lake: Lake, pipeline: Pipeline) -> Iterator[Dataset | None]:
     if pipeline.distill is not None:
         yield distill(run, lake, pipeline.distill, pictures.captions, pipeline.embed, tokens)
     adapters: Dataset | None = None
-    if pipeline.generate.is_mined:
+    if not pipeline.generate.needs_adapter:
         yield from (None, None)
     else:
         seeds = seed(run, lake, pipeline.seed, pictures.captions)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +17,7 @@ from scot_core.lake.lineage import parents
 from scot_core.lake.schema import text_id
 from scot_core.stages.embed import Embeddings
 from scot_core.stages.embed.vectors import rows_of, tensor_in_file
-from scot_core.stages.lessons import lessons, require_enough
-from scot_core.stages.rewordings import embed_rewordings, rewordings_of
+from scot_core.stages.lessons import learned_besides, lessons, require_possible
 from scot_core.stages.step import Run, Step, Tick, identities
 
 if TYPE_CHECKING:
@@ -33,8 +31,7 @@ WEIGHED = 2000  # triplets that the weight of the text is averaged over
 
 def train(run: Run, lake: Lake, config: TrainConfig, triplets: Dataset, vectors: Embeddings) -> Dataset:
     """Returns the Combiners."""
-    asks = config.is_grounded and config.rewordings
-    more = [run(embed_rewordings(lake, triplets, vectors.texts, config.rewordings))["embeddings"]] if asks else []
+    more = learned_besides(run, lake, config, triplets, vectors)
     return run(TrainCombiner(lake, config, triplets, vectors.images, vectors.texts, *more))["combiners"]
 
 
@@ -43,15 +40,11 @@ class TrainCombiner(Step):
 
     stage, unit = "train", "steps"
 
-    def __init__(
-        self, lake: Lake, config: TrainConfig, triplets: Dataset, images: Dataset, texts: Dataset,
-        rewordings: Dataset | None = None,
-    ) -> None:  # fmt: skip
+    def __init__(self, lake: Lake, config: TrainConfig, *given: Dataset) -> None:
+        """`given`: triplets, embeddings of their images and texts, and what `learned_besides` says."""
         super().__init__(lake)
-        require_enough(config, triplets)
-        self.config, self._triplets, self._images, self._texts = config, triplets, images, texts
-        self._more = [] if rewordings is None else [rewordings]
-        self._source = triplets.source
+        self.config, self._given, self._source = config, given, given[0].source
+        require_possible(config, given[0])
         self.name = f"train the Combiner ({config.loss})"
 
     @property
@@ -59,7 +52,7 @@ class TrainCombiner(Step):
         return identities(
             "combiners", source=self._source, label=f"train-{self.config.loss}", sealed_as="train",
             version=TrainConfig.STAGE_VERSION, config=self.config.identity(),
-            inputs=[self._triplets, self._images, self._texts, *self._more],
+            inputs=self._given,
         )  # fmt: skip
 
     def shards(self) -> Sequence[int]:
@@ -67,10 +60,9 @@ class TrainCombiner(Step):
 
     @cached_property
     def data(self) -> TrainingSet:
+        triplets, images, texts, *more = self._given
         work = self.drafts["combiners"].work_folder()
-        data = training_set(self._triplets, self._images, self._texts, work)
-        ways = [rewordings_of(self._triplets, more, work, self.config.rewordings) for more in self._more]
-        return lessons(replace(data, rewordings=sum(ways, ())), self.config)
+        return lessons(training_set(triplets, images, texts, work), self.config, triplets, more, work)
 
     def work(self, shard: int, tick: Tick) -> None:
         from scot_core.train import train_combiner
@@ -85,7 +77,7 @@ class TrainCombiner(Step):
             done = step
 
         trained = train_combiner(self.data, self.config, seed, draft.work_folder() / f"seed-{seed}", on_step)
-        trained.combiner.encoder = self._images.config["spec"]
+        trained.combiner.encoder = self._given[1].config["spec"]
         trained.combiner.known_words = self.config.is_grounded and self.config.known_words
         with tempfile.TemporaryDirectory() as folder:
             trained.combiner.save(Path(folder))

@@ -65,6 +65,19 @@ def local_prompt(caption: str) -> str:
     return f"caption: {caption}\nedit:"
 
 
+# A local model that has not learned to end goes on with the next caption: there its reply is cut off.
+REPLY_END: Final = "\ncaption:"
+_LOCAL_TASK: Final = (
+    "Each caption is followed by a request to change what it shows, and by the caption after that change."
+)
+
+
+def few_shot_prompt(caption: str) -> str:
+    """The same of a model that is not tuned: the task in a sentence, and worked examples in the form of the replies."""
+    shown = [local_prompt(given) + local_completion(asked, changed) for given, asked, changed in EXAMPLES]
+    return "\n".join([_LOCAL_TASK, *shown, local_prompt(caption)])
+
+
 def local_completion(modification: str, modified_caption: str) -> str:
     """What follows `local_prompt`; the end-of-sequence token comes after it."""
     return f" {modification}\n{modified_caption}"

@@ -17,6 +17,7 @@ from scot_core import encoders
 from scot_core.config import FitConfig, Pipeline, with_overrides
 from scot_core.config.settings import settings
 from scot_core.descent import CHECKPOINT
+from scot_core.encoders import halves
 from scot_core.encoders.fitted_spec import weights_of
 from scot_core.encoders.halves import folders
 from scot_core.errors import ConfigError, DataError, ModelError
@@ -114,6 +115,20 @@ def test_other_towers_or_weights_than_it_was_fitted_on_are_refused(walked: Lake,
         encoders.load("fitted")
     with pytest.raises(ConfigError, match="reads no texts"):
         encoders.load("tower:tiny-vit").embed_texts(["a"])
+
+
+def test_words_stand_beside_what_a_text_means_and_older_encoders_read_without_them(walked: Lake) -> None:
+    features = walked.table("embeddings").latest(stage="features-texts").config["spec"]
+    assert features["pooling"] == "mean of the words, then mean of the tokens"
+    texts = ["a hat on a cat", "no hat"]
+    with_words = halves.load("tower:tiny-bert").embed_texts(texts)
+    without = halves.load("tower:tiny-bert", pooling="mean of the tokens").embed_texts(texts)
+    width = without.shape[1]
+    assert with_words.shape == (2, 2 * width)
+    np.testing.assert_allclose(with_words[:, width:] * 2**0.5, without, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(with_words[:, :width], axis=1), 2**-0.5, atol=1e-5)
+    with pytest.raises(ConfigError, match="no pooling 'first token'"):
+        halves.load("tower:tiny-bert", pooling="first token")
 
 
 def test_the_benchmark_refuses_an_encoder_that_has_seen_its_captions(walked: Lake, table: Path) -> None:

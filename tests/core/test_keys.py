@@ -15,37 +15,37 @@ from scot_core.stages.step import Committed, Step, Work
 
 KEYS = {
     "smoke": """
-        adapters/catalogue-finetune-6ac199cd07d7
-        benchmarks/catalogue-benchmark-catalogue-scot-3ed540fd7ec3
+        adapters/catalogue-finetune-d9d991acd2b2
+        benchmarks/catalogue-benchmark-catalogue-scot-54508143c509
         captions/catalogue-captions-38f33b86e557
-        combiners/catalogue-train-scot-714db3db5efd
+        combiners/catalogue-train-scot-cfedb984b025
         embeddings/catalogue-embed-gallery-98bef03fb251
         embeddings/catalogue-embed-images-9817f3ac00b4
-        embeddings/catalogue-embed-texts-1e5dc81cd2fc
+        embeddings/catalogue-embed-texts-71277fe69b3e
         galleries/catalogue-captions-38f33b86e557
-        rejects/catalogue-generate-722e823232b2
+        rejects/catalogue-generate-f4de7db9b236
         rejects/catalogue-seed-42acc734de91
-        replies/catalogue-generate-1f4cdb05b62f
-        replies/catalogue-generate-try2-e04cb57f0e80
+        replies/catalogue-generate-952eddf21f42
+        replies/catalogue-generate-try2-30b9e87c63fe
         replies/catalogue-seed-2a1ba65d0283
-        triplets/catalogue-generate-722e823232b2
+        triplets/catalogue-generate-f4de7db9b236
         triplets/catalogue-seed-42acc734de91
     """,
     "catalogue": """
-        adapters/catalogue-finetune-9e20af06d604
-        benchmarks/catalogue-benchmark-catalogue-scot-dbd901d99099
+        adapters/catalogue-finetune-fb68c6d1272f
+        benchmarks/catalogue-benchmark-catalogue-scot-3a77502588a1
         captions/catalogue-captions-1cb5408d0d9e
-        combiners/catalogue-train-scot-9259ddb9b6ab
+        combiners/catalogue-train-scot-924d42695769
         embeddings/catalogue-embed-gallery-7de05edf10f4
         embeddings/catalogue-embed-images-dc49704050ea
-        embeddings/catalogue-embed-texts-6f96d71ea41b
+        embeddings/catalogue-embed-texts-45ce7d2d76fb
         galleries/catalogue-captions-1cb5408d0d9e
-        rejects/catalogue-generate-09c2928285c0
+        rejects/catalogue-generate-9a521fac5b94
         rejects/catalogue-seed-1f26aa04db1f
-        replies/catalogue-generate-ac051407a04c
-        replies/catalogue-generate-try2-0ec7d042bd27
+        replies/catalogue-generate-25259fb6aad5
+        replies/catalogue-generate-try2-b50ddb1a44a9
         replies/catalogue-seed-9fdba6c38bde
-        triplets/catalogue-generate-09c2928285c0
+        triplets/catalogue-generate-9a521fac5b94
         triplets/catalogue-seed-1f26aa04db1f
     """,
 }

@@ -602,6 +602,16 @@ def test_the_lake_needs_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
+def test_a_query_waits_for_no_model_and_no_settings_of_stages(tmp_path: Path) -> None:
+    code = "import sys; from scot import look; look.query('select 1', lake=sys.argv[1]); print(*sys.modules)"
+    told = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True, text=True
+    ).stdout
+    assert not {"torch", "PIL", "openai", "prefect", "scot_core.config.stages", "scot_core.encoders"} & set(
+        told.split()
+    )
+
+
 def test_what_another_run_put_in_the_place_of_a_part_is_what_is_committed(
     local_lake: Lake, triplets: Rows, identify: Identify
 ) -> None:

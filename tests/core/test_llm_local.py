@@ -229,8 +229,11 @@ def test_dequantised_weights_compute_what_four_bits_and_adapter_do(base: str, ge
     assert not torch.allclose(found, bare, atol=1e-2)  # the adapter matters
 
 
-def test_the_loop_writes_what_the_library_writes(generator: Any) -> None:
-    prompts = [EXAMPLES[i][0] for i in (0, 9, 17)]
+@pytest.mark.parametrize("examples", [0, 6])  # the latter are read once for all rows
+def test_the_loop_writes_what_the_library_writes(generator: Any, examples: int) -> None:
+    shown = "".join(prompt + completion + "\n" for prompt, completion in EXAMPLES[:examples])
+    assert len(generator.tokenizer(shown).input_ids) > 64 or not examples
+    prompts = [shown + EXAMPLES[i][0] for i in (6, 9, 17)]
     replies = generator.generate(prompts, [0, 0, 0], temperature=0, max_new_tokens=12, batch_size=3)
     for prompt, reply in zip(prompts, replies, strict=True):
         ids = generator.tokenizer([prompt], return_tensors="pt").input_ids

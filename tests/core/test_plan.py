@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest.mock import MagicMock
@@ -32,7 +33,7 @@ from scot_core.config import (
 from scot_core.config.settings import settings
 from scot_core.encoders.towers import BLIP, BLIP2, CLIP, SIGLIP, Family
 from scot_core.errors import LakeError
-from scot_core.lake import Lake
+from scot_core.lake import Identity, Lake
 from scot_core.llm.local import smollm2
 from scot_core.stages import recipes
 from scot_core.stages import step as stages
@@ -72,8 +73,10 @@ def test_the_paper_s_counts_and_what_a_bare_machine_lacks(tmp_path: Path) -> Non
     plan = make_plan(Lake(tmp_path / "lake"), profile("paper"))
     works = {entry.stage: entry for entry in plan.works}
     assert works["captions"].rows == sum(paper.TRAINING_PAIRS.values()) == 292_000
-    assert works["seed"].calls == 4000
-    assert works["generate"].calls == 292_000
+    # 67 % of a try: 292,000 captions, then the 96,360 that are left, 31,799, 10,494 and 3,463
+    assert (works["seed"].calls, works["seed"].kept) == (math.ceil(4000 / 0.957), 4000)
+    assert works["generate"].calls == pytest.approx(434_116, abs=5)
+    assert works["generate"].kept == pytest.approx(290_857, abs=1) and "5 tries" in works["generate"].note
     assert works["benchmark"].rows == 15_415 + 2_297 + 2_315 + 123_403
     said = "\n".join(plan.missing)
     for word in ("coco", "flickr30k", "abo", "SCOT_API_KEY", "falcon-7b-instruct", "blip2", "GPU", "cirr-test1"):
@@ -90,6 +93,21 @@ def test_what_seeds_cost_by_hand() -> None:
     assert seed.usd == pytest.approx((3 * seed.prompt_tokens + 9 * seed.completion_tokens) / 1e6, rel=1e-6)
     batch = by_stage(with_overrides(profile("paper"), [*changes, "seed.mode=batch"]), Known(caption_bytes=40.0))["seed"]
     assert batch.usd == pytest.approx(seed.usd / 2)
+
+
+def test_what_is_kept_is_estimated_from_the_lake_s_own_rejects(tmp_path: Path) -> None:
+    lake, pipeline = Lake(tmp_path), with_overrides(profile("paper"), ["generate.count=none"])
+    for stage, tries, kept in (("seed", 1, 80), ("generate", 2, 75)):
+        asked = [lake.draft(Identity("replies", "paper", stage, f"{n}{tries}" * 16, {})) for n in range(tries)]
+        inputs = [draft.commit(0, rows_in=0).reference for draft in asked]
+        draft = lake.draft(Identity("triplets", "paper", stage, f"{tries}" * 32, {}, inputs))
+        names = ("pair_id", "source", "image_id", "caption", "modification", "modified_caption", "model", "kind")
+        draft.write_part(0, {name: ["x"] * kept for name in names})
+        draft.commit(1, rows_in=100, rejected=100 - kept)
+    works = {entry.stage: entry for entry in make_plan(lake, pipeline).works}
+    assert (works["seed"].calls, works["seed"].kept) == (5000, 4000) and "80% kept, as in" in works["seed"].note
+    assert "50% kept, as in this lake" in works["generate"].note
+    assert works["generate"].kept == round(292_000 * (1 - 0.5**6))
 
 
 def test_an_image_drawn_twice_is_counted_once() -> None:

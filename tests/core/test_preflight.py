@@ -7,16 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from scot import preflight
+from flows.seed import seed
 from scot.own import check, of_captions
 from scot.plan import make_plan
-from scot_core.captions.entries import Entry
-from scot_core.config import CaptionsConfig, EmbedConfig, Pipeline, with_overrides
+from scot_core.config import CaptionsConfig, EmbedConfig, FinetuneConfig, Pipeline, SeedConfig, profile, with_overrides
 from scot_core.config.settings import settings
 from scot_core.encoders import load
-from scot_core.errors import DataError, ModelError
+from scot_core.errors import ConfigError, DataError, ModelError
 from scot_core.lake import Lake
+from scot_core.stages import preflight, recipes
+from scot_core.stages.preflight.faults import Probe, counts, model_fault, probe
+from scot_core.stages.preflight.sample import sample
 from tests.captioned import coco
+from tests.running import run_here
 from tests.shapes import captioned
 
 
@@ -25,7 +28,7 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("SCOT_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     settings.cache_clear()
-    monkeypatch.setattr("scot.plan.needs._in_cache", lambda hub, revision: False)
+    monkeypatch.setattr("scot_core.encoders.presence.in_cache", lambda hub, revision: False)
     yield captioned(tmp_path / "photos")
     settings.cache_clear()
 
@@ -39,7 +42,7 @@ def test_without_key_hub_or_weights_triplets_are_mined_and_it_is_said_why(table:
     pipeline = with_overrides(Pipeline(), chosen.overrides)
     assert (pipeline.generate.writer, pipeline.benchmark.names) == ("mined", ("mined",))
     assert (pipeline.embed.encoder, pipeline.captions.path, pipeline.train.steps) == ("fitted", str(table), 5)
-    assert [part.name for part in chosen.parts] == ["encoder", "triplets", "measured"]
+    assert [part.name for part in chosen.parts] == ["encoder", "triplets", "measured", "loss"]
     assert "hf download openai/clip-vit-base-patch32" in chosen.parts[0].why
 
 
@@ -80,6 +83,46 @@ def test_the_catalogue_s_teacher_is_refused_for_foreign_captions_and_its_encoder
     assert len(check(Lake(tmp_path / "lake"), of_table(table, "generate.writer=mined")).faults) == 1
 
 
+def test_the_small_falcon_is_refused_for_foreign_captions_and_a_model_that_is_nowhere(
+    table: Path, tmp_path: Path
+) -> None:
+    table.write_text(table.read_text().replace(" star", " comet").replace("above", "far over"))
+    server = ["seed.endpoint.base_url=http://x/v1", "seed.endpoint.model=m"]
+    [falcon] = model_fault(of_table(table, *server).finetune, sample(of_table(table).captions).captions)
+    assert "the small Falcon" in falcon and "generate.writer=endpoint" in falcon
+    gone = of_table(table, *server, "finetune.base=nobody/nothing", f"finetune.revision={'a' * 40}")
+    [missing] = model_fault(gone.finetune, ["a hat"])
+    assert "hf download nobody/nothing" in missing and "no hub" in missing
+    asked = [*server, "generate.writer=endpoint", "generate.endpoint.base_url=http://x/v1", "embed.encoder=fitted"]
+    checked = check(Lake(tmp_path / "lake"), of_table(table, *asked, "fit.image_tower=nothing"))
+    assert checked.faults == ()
+
+
+def test_a_stage_by_itself_refuses_what_does_not_fit_its_captions_unless_told(table: Path, tmp_path: Path) -> None:
+    rows = table.read_text().splitlines()
+    words = [f"thing number {place} of {len(rows)}" for place in range(len(rows))]
+    table.write_text("\n".join([rows[0], *(f"{r.split(',')[0]},{w}" for r, w in zip(rows[1:], words, strict=False))]))
+    lake = Lake(tmp_path / "lake")
+    captions = recipes.captions(run_here, lake, of_table(table).captions).captions
+    with pytest.raises(ConfigError, match=r"teacher knows.*generate\.writer=mined.*scot/regenerate.*anyway"):
+        preflight.require_teacher(SeedConfig(), captions)
+    with pytest.raises(ConfigError, match=r"small Falcon.*llm smollm2.*anyway"):
+        preflight.require_language_model(FinetuneConfig(), captions)
+    with pytest.raises(ConfigError, match=r"near chance.*embed\.encoder=clip-b32.*anyway"):
+        preflight.require_encoder_for(EmbedConfig(), captions, lake)
+    with pytest.raises(ConfigError, match="teacher knows"):
+        preflight.require(lake, of_table(table))
+    state = seed.fn(SeedConfig(count=5), lake=lake.url)
+    assert state.is_failed() and "teacher knows" in (state.message or "")
+
+
+def test_drawn_captions_are_not_looked_at(local_lake: Lake) -> None:
+    drawn = profile("smoke").captions.model_copy(update={"count": 5})
+    captions = recipes.captions(run_here, local_lake, drawn).captions
+    preflight.require_teacher(SeedConfig(), captions)
+    preflight.require_encoder_for(EmbedConfig(encoder="clip-b32"), captions, local_lake)
+
+
 def test_published_captions_are_tried_as_well(table: Path, tmp_path: Path) -> None:
     place = ["captions.source=coco", f"captions.coco.root={coco(tmp_path / 'coco')}"]
     checked = check(Lake(tmp_path / "lake"), with_overrides(Pipeline(), place))
@@ -104,15 +147,15 @@ def test_a_hub_that_is_not_reached_is_not_waited_for(table: Path, monkeypatch: p
 
 def test_missing_weights_are_an_error_at_once(table: Path) -> None:
     with pytest.raises(ModelError, match=r"hf download openai/clip-vit-base-patch32 .* no hub"):
-        preflight.probe(EmbedConfig(encoder="clip-b32"), preflight.sample(of_table(table).captions))
+        probe(EmbedConfig(encoder="clip-b32"), sample(of_table(table).captions))
 
 
 def test_counts_larger_than_the_data_are_cut(table: Path) -> None:
-    found = preflight.sample(of_table(table).captions)
-    assert (found.pairs, found.whole, len(found.entries)) == (48, True, 48)
-    assert preflight.counts(of_table(table), found) == ["seed.count=39"]
-    assert preflight.counts(of_table(table, "seed.count=20"), found) == []
-    assert preflight.counts(of_table(table, "generate.writer=mined"), found) == []
+    found = sample(of_table(table).captions)
+    assert (found.pairs, found.whole, len(found.captions)) == (48, True, 48)
+    assert counts(of_table(table), found) == ["seed.count=39"]
+    assert counts(of_table(table, "seed.count=20"), found) == []
+    assert counts(of_table(table, "generate.writer=mined"), found) == []
 
 
 @pytest.mark.parametrize(
@@ -120,15 +163,15 @@ def test_counts_larger_than_the_data_are_cut(table: Path) -> None:
     [(256, 10, 0.04, True), (256, 10, 0.11, True), (256, 10, 0.13, False), (48, 9, 0.5, True), (5, 1, 0.0, False)],
 )
 def test_near_chance_is_three_times_chance(pictures: int, k: int, among: float, chance: bool) -> None:
-    assert preflight.Probe(pictures, k, 0.0, among).is_chance is chance
+    assert Probe(pictures, k, 0.0, among).is_chance is chance
 
 
 def test_captions_that_are_not_there_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"captions\.path"):
-        preflight.sample(CaptionsConfig(source="folder", path=str(tmp_path / "none.csv")))
+        sample(CaptionsConfig(source="folder", path=str(tmp_path / "none.csv")))
     (tmp_path / "empty.csv").write_text("image,caption\n")
     with pytest.raises(DataError, match="names an image and a caption"):
-        preflight.sample(CaptionsConfig(source="folder", path=str(tmp_path / "empty.csv")))
+        sample(CaptionsConfig(source="folder", path=str(tmp_path / "empty.csv")))
 
 
 def test_the_plan_of_mined_triplets_skips_two_stages_and_asks_nobody(table: Path, tmp_path: Path) -> None:
@@ -142,6 +185,6 @@ def test_the_plan_of_mined_triplets_skips_two_stages_and_asks_nobody(table: Path
 
 
 def test_one_picture_a_caption_is_drawn(table: Path) -> None:
-    entries = preflight.sample(of_table(table).captions).entries
-    assert all(isinstance(entry, Entry) for entry in entries)
-    assert len({entry.caption for entry in entries}) == len(entries)
+    found = sample(of_table(table).captions)
+    assert len(set(found.captions)) == len(found.captions)
+    assert [caption for caption, _ in found.pictures()] == found.captions

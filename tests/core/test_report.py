@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from scot_core.catalogue.grammar import teach
 from scot_core.catalogue.language import caption, mentioned
@@ -27,6 +28,7 @@ from scot_core.lake.schema import pair_id
 from scot_core.report import diagram, write_report
 from scot_core.report.gallery import choose, note
 from scot_core.report.lineage import trace
+from scot_core.report.pictures import leave_pictures
 from scot_core.report.results import Results, headline
 from scot_core.report.samples import Piece, compare, reasons
 from scot_core.stages import recipes
@@ -209,6 +211,19 @@ def test_kept_report_loads_nothing_heavy(lake: Lake, page: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program, lake.url], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_few_pictures_are_left_as_files_once(local_lake: Lake) -> None:
+    leave_pictures(local_lake)
+    assert not local_lake.storage.names("pictures")
+    run_here(draw_gallery(local_lake, WORLD))
+    leave_pictures(local_lake)
+    left = Path(local_lake.url) / "pictures" / "reference-000000.png"
+    with Image.open(left) as picture:
+        assert picture.size == (32, 32)
+    left.write_bytes(b"a person's own")
+    leave_pictures(local_lake)
+    assert left.read_bytes() == b"a person's own"
 
 
 def test_empty_lake_is_told_what_to_do(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from scot_core.config import FinetuneConfig, GenerateConfig, ServerConfig, profile, with_overrides
-from scot_core.errors import BudgetReached, EndpointError, ModelError
+from scot_core.catalogue.teacher import serve
+from scot_core.config import TEACHER, FinetuneConfig, GenerateConfig, ServerConfig, profile, with_overrides
+from scot_core.errors import BudgetReached, ConfigError, EndpointError, ModelError
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.draft import files_of
 from scot_core.lake.fingerprint import fingerprint
@@ -200,6 +201,27 @@ def test_what_is_sent_and_to_whom_makes_the_key(local_lake: Lake, inputs: tuple[
         ServerConfig(base_url="http://a/v1", model="x"),
     ]
     assert len({first, *(key(endpoint=e) for e in other), key(temperature=0.1), key(seed=1)}) == 5
+
+
+def test_a_teacher_writes_for_every_caption_without_seeds_or_an_adapter(local_lake: Lake) -> None:
+    smoke = profile("smoke").captions.model_copy(update={"count": 30})
+    captions = recipes.captions(run_here, local_lake, smoke).captions
+    with serve() as url:
+        asked = ["generate.writer=endpoint", f"generate.endpoint.base_url={url}", f"generate.endpoint.model={TEACHER}"]
+        config = with_overrides(profile("smoke"), [*asked, "generate.endpoint.name=teacher"]).generate
+        triplets = recipes.generate(run_here, local_lake, config, captions)
+    rejects = local_lake.table("rejects").find(triplets.key)
+    assert rejects is not None and triplets.rows + rejects.rows == captions.rows and triplets.rows >= 25
+    assert set(triplets.read(["model"])["model"].to_pylist()) == {TEACHER}
+    assert not local_lake.table("adapters").datasets()
+    moved = config.model_copy(update={"endpoint": config.endpoint.model_copy(update={"base_url": "http://b/v1"})})
+    longer = moved.model_copy(update={"max_new_tokens": 7, "batch_size": 3})
+    assert recipes.generate(run_here, local_lake, longer, captions).key == triplets.key
+
+
+def test_whoever_writes_without_an_adapter_must_be_named() -> None:
+    with pytest.raises(ConfigError, match=r"generate\.endpoint\.base_url"):
+        with_overrides(profile("smoke"), ["generate.writer=endpoint"])
 
 
 def test_the_endpoint_is_set_from_the_command_line_and_says_nothing_of_the_local_path() -> None:

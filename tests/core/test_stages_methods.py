@@ -26,7 +26,8 @@ from scot_core.query import query
 from scot_core.search import Searcher
 from scot_core.searle import Phi
 from scot_core.stages import recipes
-from scot_core.stages.benchmark.measure_catalogue import catalogue_benchmark, query_vectors
+from scot_core.stages.benchmark.asked import query_vectors
+from scot_core.stages.benchmark.measure_catalogue import catalogue_benchmark
 from scot_core.stages.embed import Embeddings
 from scot_core.stages.embed.images import embed_images
 from scot_core.stages.embed.texts import embed_texts

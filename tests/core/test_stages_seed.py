@@ -20,10 +20,12 @@ from scot_core.config.prices import PRICES
 from scot_core.errors import BudgetReached, ConfigError, EndpointError
 from scot_core.lake import Lake
 from scot_core.lake.manifest import Rows
+from scot_core.stages import recipes
 from scot_core.stages.replies.read import ReadReplies
 from scot_core.stages.seed.ask import AskForSeeds, choose
+from scot_core.stages.step import Committed, Tick, Work
 from tests.running import run_here
-from tests.seeding import SEEDS, answered, captions_of, commit_captions, seed, seed_config, texts
+from tests.seeding import CAPTIONS, SEEDS, answered, captions_of, commit_captions, seed, seed_config, texts
 from tests.teacher_faults import Fault, Faults
 
 SLOW = Faults({Fault.SLOW: 1.0}, first_attempts=None, slow_s=0.1)
@@ -107,22 +109,80 @@ def test_an_endpoint_without_an_address_is_refused(local_lake: Lake) -> None:
         run_here(_step(local_lake, "", endpoint=EndpointConfig(model="gpt-4o")))
 
 
+# ------------------------------------------------------------------------------- in place of what was rejected
+
+SPOILED = Faults({Fault.WRONG_SCHEMA: 0.2})
+
+
+@pytest.mark.parametrize("mode", ["chat", "batch"])
+def test_more_are_asked_until_as_many_triplets_are_kept_as_are_wanted(lake: Lake, mode: str) -> None:
+    with serve(faults=SPOILED) as url:
+        config = seed_config(url, mode=mode, poll_s=0.01, max_usd=100.0)
+        triplets, paid = seed(lake, config), answered(url)
+        replies, rejects = (lake.table(name).latest() for name in ("replies", "rejects"))
+        assert triplets.rows >= SEEDS and triplets.manifest.rows == Rows(
+            given=replies.rows, out=triplets.rows, rejected=rejects.rows
+        )
+        assert set(paid.values()) == {1} and len(paid) == replies.rows > SEEDS
+        assert seed(lake, config).record == triplets.record and answered(url) == paid
+    rounds = [dataset for dataset in lake.table("replies").datasets() if dataset.rows]
+    first, last = dict(texts(min(rounds, key=lambda d: d.rows))), dict(texts(replies))
+    assert len(first) == SEEDS and first.items() <= last.items()
+    assert replies.usage.usd == pytest.approx(sum(replies.read()["usd"].to_pylist()))
+
+
+def test_captions_may_run_out_first_and_money_too(local_lake: Lake, caplog: pytest.LogCaptureFixture) -> None:
+    with serve(faults=Faults({Fault.WRONG_SCHEMA: 0.6})) as url:
+        triplets = seed(local_lake, seed_config(url))
+        assert triplets.manifest.rows.given == CAPTIONS and "seed.count is 40, and" in caplog.text
+        spent = local_lake.table("replies").latest().usage.usd
+        with pytest.raises(BudgetReached, match=r"seed\.max_usd is reached"):
+            seed(local_lake, seed_config(url, seed=1, max_usd=0.9 * spent))
+        before = answered(url)
+        partial = seed(local_lake, seed_config(url, seed=1, max_usd=0.9 * spent, accept_partial=True))
+        assert 0 < partial.rows < SEEDS and answered(url) == before
+
+
+def test_a_further_round_that_is_stopped_goes_on_and_ends_in_the_same_key(
+    local_lake: Lake, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with serve(faults=SPOILED) as url:
+        whole = seed(local_lake, seed_config(url)).record
+        other = Lake(tmp_path_factory.mktemp("stopped"))
+        before = answered(url)
+
+        def stopping(work: Work) -> Committed:
+            if work.name == "ask for more in place of rejects" and not stopped:
+                stopped.append(True)
+                with pytest.raises(RuntimeError, match="cable"):
+                    run_here(work, _cable(SEEDS + 2))
+            return run_here(work)
+
+        stopped: list[bool] = []
+        found = recipes.seed(stopping, other, seed_config(url), captions_of(other)).record
+        assert stopped and (found.key, found.rows) == (whole.key, whole.rows)
+        assert {number - before[text] for text, number in answered(url).items()} == {1}
+
+
+def _cable(stop_at: int) -> Tick:
+    done = [0]
+
+    def tick(units: int) -> None:
+        done[0] += units
+        if done[0] >= stop_at:
+            raise RuntimeError("somebody stumbled over the cable")
+
+    return tick
+
+
 # ------------------------------------------------------------------------------------- interrupted runs
 
 
 def test_a_run_that_fails_halfway_asks_only_for_what_is_missing(lake: Lake, undisturbed: list[tuple[str, str]]) -> None:
     with serve() as url:
         for stop_at in (1, 20, 36):
-            done = 0
-
-            def tick(units: int, stop_at: int = stop_at) -> None:
-                nonlocal done
-                done += units
-                if done >= stop_at:
-                    raise RuntimeError("somebody stumbled over the cable")
-
             with pytest.raises(RuntimeError, match="cable"):
-                run_here(_step(lake, url), tick)
+                run_here(_step(lake, url), _cable(stop_at))
             assert lake.table("replies").datasets() == []
         replies = run_here(_step(lake, url))["replies"]
         # what was on the wire when the run stopped arrives after it and is kept

@@ -11,15 +11,18 @@ from typing import Any
 import pytest
 import torch
 
+from scot_core.catalogue.held_out import pairs
+from scot_core.catalogue.world import Product
 from scot_core.config import GenerateConfig, TrainConfig, profile, with_overrides
 from scot_core.errors import ConfigError
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.lending import lend
 from scot_core.report.studies import markdown, put_into, write_studies
 from scot_core.stages.generate.joined import joined
-from scot_core.stages.lessons import lessons
+from scot_core.stages.lessons import TEXTS, lessons
 from scot_core.stages.methods.cached import reuse
 from scot_core.stages.methods.table import Cell as Value
+from scot_core.stages.pictured import asked_for, draw_targets
 from scot_core.stages.step import Committed, Work
 from scot_core.studies import STUDIES, Study
 from scot_core.studies.findings import Findings, Row, findings, keep, kept
@@ -121,16 +124,17 @@ def test_what_the_lake_holds_is_lent_and_not_made_again(stopped: tuple[Lake, lis
     elsewhere.storage.remove("")
 
 
-def test_triplets_that_are_drawn_are_part_of_those_of_a_larger_draw() -> None:
+def test_triplets_that_are_drawn_are_part_of_those_of_a_larger_draw(stopped: tuple[Lake, list[str]]) -> None:
     vectors = torch.eye(6)
     there = Gathered(vectors, torch.arange(6))
     every = TrainingSet(there, there, there, vectors)
-    drawn = {count: lessons(every, TrainConfig(count=count)) for count in (2, 4, 6)}
+    (written,) = studies_of(stopped[0]).table("triplets").datasets()
+    drawn = {count: lessons(every, TrainConfig(count=count), written) for count in (2, 4, 6)}
     rows = {count: one.image[:].argmax(1).tolist() for count, one in drawn.items()}
     assert rows[2] == rows[4][:2] and rows[4] == rows[6][:4] and sorted(rows[6]) == list(range(6))
     for one in drawn.values():
         assert torch.equal(one.image[:], one.modified_caption[:])
-    assert lessons(every, TrainConfig()) is every
+    assert lessons(every, TrainConfig(), written) is every
 
 
 def test_settings_that_came_later_are_in_no_key_at_their_default() -> None:
@@ -171,3 +175,66 @@ def test_the_sentence_says_what_the_numbers_carry() -> None:
     )
     assert found.sentence in markdown(found)
     assert [row.decided for row in rows] == [False, False, True, True, True]
+
+
+def _taught(count: int = 8) -> TrainingSet:
+    """Images along the axes; text i is nearest to image i, and is not it."""
+    images, texts = torch.eye(count), torch.nn.functional.normalize(torch.eye(count) + 0.1)
+    rows = torch.arange(count)
+    return TrainingSet(Gathered(images, rows), *(Gathered(texts, rows) for _ in range(3)))
+
+
+def test_targets_are_texts_or_the_nearest_images_or_both(stopped: tuple[Lake, list[str]]) -> None:
+    (written,) = studies_of(stopped[0]).table("triplets").datasets()
+    every = _taught()
+    retrieved = lessons(every, TrainConfig(targets="retrieved"), written)
+    assert torch.equal(retrieved.modified_caption[:], every.image[:])
+    both = lessons(every, TrainConfig(targets="both"), written)
+    assert torch.equal(both.modified_caption[:], torch.cat([every.modified_caption[:], every.image[:]]))
+    assert torch.equal(both.image[:], torch.cat([every.image[:], every.image[:]]))
+    few = lessons(every, TrainConfig(targets="retrieved", corpus=2), written)
+    assert len({tuple(row) for row in few.modified_caption[:].tolist()}) == 2
+
+
+def test_wrong_triplets_have_the_target_of_another_and_more_of_them_hold_the_fewer(
+    stopped: tuple[Lake, list[str]],
+) -> None:
+    (written,) = studies_of(stopped[0]).table("triplets").datasets()
+    every, before = _taught(), set[int]()
+    for share in (0.25, 0.5, 1.0):
+        taught = lessons(every, TrainConfig(wrong=share), written)
+        moved = (taught.modified_caption[:].argmax(1) != torch.arange(8)).nonzero().flatten().tolist()
+        assert len(moved) == 8 * share and before <= set(moved)
+        assert sorted(taught.modified_caption[:].argmax(1).tolist()) == list(range(8))
+        before = set(moved)
+
+
+def test_what_shows_a_pair_that_is_held_out_is_not_learned_from(stopped: tuple[Lake, list[str]]) -> None:
+    (written,) = studies_of(stopped[0]).table("triplets").datasets()
+    columns = written.read(list(TEXTS)).to_pydict()
+    shown = [pairs(*texts) for texts in zip(*columns.values(), strict=True)]
+    count, before = written.rows, set(range(written.rows))
+    for share in (0.1, 0.3, 0.6):
+        left_over = set(lessons(_taught(count), TrainConfig(held_out=share), written).image[:].argmax(1).tolist())
+        seen = set().union(*(shown[row] for row in left_over))
+        lost = set().union(*shown) - seen
+        assert left_over < before and all(shown[row] & lost for row in set(range(count)) - left_over)
+        before = left_over
+
+
+def test_the_image_of_what_is_asked_for_keeps_the_rest() -> None:
+    mug = Product("mug", "red", "plain", "a round handle", "star", "small", "wood")
+    assert asked_for(mug, "make it blue", "a blue mug with a star badge") == mug.replace(colour="blue")
+    assert asked_for(mug, "remove the star badge", "a red mug") == mug.replace(badge="none")
+    assert asked_for(mug, "make it a lamp instead", "a red lamp").type == "lamp"
+
+
+def test_true_targets_are_drawn_embedded_and_learned_from(stopped: tuple[Lake, list[str]]) -> None:
+    lake = studies_of(stopped[0])
+    (written,) = lake.table("triplets").datasets()
+    images = lake.table("embeddings").latest(stage="embed-images")
+    drawn = run_here(draw_targets(lake, written, images))["embeddings"]
+    assert drawn.rows == written.rows and drawn.config["spec"] == images.config["spec"]
+    every = TrainingSet(*(torch.zeros(written.rows, 128) for _ in range(4)))
+    taught = lessons(every, TrainConfig(targets="true"), written, [drawn])
+    assert torch.allclose(taught.modified_caption[:].norm(dim=1), torch.ones(written.rows))

@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from scot_core.catalogue import grammar, language, world
 from scot_core.triplets import (
     EXAMPLES,
+    REPLY_END,
     SYSTEM_PROMPT,
     Parsed,
     Rejection,
     chat_messages,
     duplicates,
+    few_shot_prompt,
     json_reply,
     local_completion,
     local_prompt,
@@ -42,6 +44,14 @@ def read(caption: str, modification: str, modified_caption: str) -> str:
 def test_local_prompt_and_completion_make_one_text() -> None:
     text = local_prompt(CAPTION) + local_completion("make it blue", "a large blue mug")
     assert text == f"caption: {CAPTION}\nedit: make it blue\na large blue mug"
+
+
+def test_a_model_that_is_not_tuned_is_shown_replies_in_the_form_in_which_they_are_read() -> None:
+    task, *shown, asked = few_shot_prompt(CAPTION).split(REPLY_END)
+    assert len(task) > 20 and f"caption:{asked}" == local_prompt(CAPTION)
+    for text, (caption, modification, modified) in zip(shown, EXAMPLES, strict=True):
+        given, _, reply = text.partition("\nedit:")
+        assert given == f" {caption}" and parse(reply, "lines") == Parsed(modification, modified)
 
 
 def test_chat_messages_are_the_task_the_examples_as_turns_and_the_caption() -> None:

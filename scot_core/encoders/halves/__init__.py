@@ -62,8 +62,11 @@ def _meant(name: str, revision: str | None, pooling: str | None, precision: str 
     found = files_digest(folders.deciding(folder), named=True)
     if revision not in (None, found):
         raise ModelError(f"{folder} holds the weights {found}, not {revision}: put those back that were used")
-    describe = {folders.TEXT: sentence.describe, folders.LITE: lite.describe, folders.IMAGE: vision.describe}[kind]
-    spec = EncoderSpec.model_validate({"name": name, "revision": found, **describe(folder)})
+    if kind == folders.TEXT:
+        fields = sentence.describe(folder, pooling)
+    else:
+        fields = (lite.describe if kind == folders.LITE else vision.describe)(folder)
+    spec = EncoderSpec.model_validate({"name": name, "revision": found, **fields})
     if pooling not in (None, spec.pooling):
         raise ConfigError(f"{name} has no pooling {pooling!r}; there is {spec.pooling!r}")
     return spec.model_copy(update={"precision": precision or "float32"}), folder

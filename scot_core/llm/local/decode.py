@@ -15,6 +15,7 @@ from transformers import DynamicCache
 
 # Finished rows leave the batch at every so many tokens: a fixed rhythm keeps runs repeatable.
 _COMPACT_EVERY: Final = 4
+_WORTH_SHARING: Final = 64  # tokens; fewer are read with each row, as they always were
 
 
 class SeededPrompt(NamedTuple):
@@ -80,12 +81,18 @@ def decode(
         New token ids of each row, with the end token where it was reached.
     """
     device = next(model.parameters()).device
+    cache, shared = DynamicCache(), _shared(rows)
+    before = torch.tensor([rows[0].prompt[:shared]], device=device, dtype=torch.long)
+    if shared:
+        model(input_ids=before, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        cache.batch_repeat_interleave(len(rows))
     longest = max(len(row.prompt) for row in rows)
-    tokens = torch.tensor([[end] * (longest - len(r.prompt)) + r.prompt for r in rows], device=device)
-    mask = torch.tensor([[0] * (longest - len(r.prompt)) + [1] * len(r.prompt) for r in rows], device=device)
+    own = [(longest - len(r.prompt), r.prompt[shared:]) for r in rows]
+    tokens = torch.tensor([[end] * padding + ids for padding, ids in own], device=device)
+    mask = torch.tensor([[1] * shared + [0] * padding + [1] * len(ids) for padding, ids in own], device=device)
     uniform = torch.from_numpy(np.stack([uniforms(r.seed, max_new_tokens) for r in rows])).to(device)
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    cache, prompts = DynamicCache(), tokens
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, shared:]
+    prompts = torch.cat([before.expand(len(rows), -1), tokens], dim=1)
     alive = torch.arange(len(rows), device=device)
     written = torch.full((len(rows), max_new_tokens), end, device=device)
     running = torch.ones(len(rows), dtype=torch.bool, device=device)
@@ -115,6 +122,14 @@ def decode(
         positions = positions[:, -1:] + 1
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
     return [_until(row, end) for row in written.tolist()]
+
+
+def _shared(rows: Sequence[SeededPrompt]) -> int:
+    """Tokens that all prompts begin with, where they are so many (worked examples) that reading them once pays."""
+    first, last = min(r.prompt for r in rows), max(r.prompt for r in rows)
+    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    same = min(same, min(len(r.prompt) for r in rows) - 1)
+    return same if same >= _WORTH_SHARING else 0
 
 
 def _until(row: list[int], end: int) -> list[int]:

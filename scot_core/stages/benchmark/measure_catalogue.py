@@ -13,13 +13,13 @@ from scot_core.benchmarks.catalogue import Catalogue, from_queries
 from scot_core.catalogue.queries import DEVELOPMENT, TEST
 from scot_core.catalogue.stored import drawn_queries
 from scot_core.config import BenchmarkConfig
-from scot_core.encoders.spec import embed_requests
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.lineage import parents
 from scot_core.methods.combiners import composed
 from scot_core.methods.spec import Examples
+from scot_core.stages.benchmark.asked import as_read, query_vectors
 from scot_core.stages.benchmark.measure import Measure, Measured, Method
-from scot_core.stages.embed.vectors import encoder_of, vectors_by_id
+from scot_core.stages.embed.vectors import vectors_by_id
 from scot_core.stages.step import identities
 from scot_core.stages.train import combiners_in, training_set
 
@@ -58,7 +58,7 @@ class MeasureCatalogue(Measure):
         benchmark = catalogue_benchmark(self.lake, self._gallery, self._measured.name)
         images, texts, gallery = query_vectors(benchmark, self._gallery)
         trained_on = (self._triplets, self._images, self._texts)
-        asked = as_read(self._combiners, benchmark, self._gallery, texts)
+        asked = as_read(self._combiners.config, benchmark, self._gallery, texts)
         for method in methods_of(self._combiners, trained_on, images, texts, asked):
             yield benchmark, gallery, method
 
@@ -98,21 +98,3 @@ def catalogue_benchmark(lake: Lake, gallery: Dataset, name: str) -> Catalogue:
     """A draw of the benchmark, the test or `catalogue-development`, whose images a dataset of embeddings holds."""
     rows = parents(lake, gallery)[0].read(["image_id", "draw", "role", "shows", "query"])
     return from_queries(drawn_queries(rows.to_pylist(), DEVELOPMENT if name.endswith(DEVELOPMENT) else TEST))
-
-
-def query_vectors(benchmark: Benchmark, embeddings: Dataset) -> tuple[Vectors, Vectors, Vectors]:
-    """V and T_m of every query, and the gallery's vectors: (Q, D), (Q, D) and (G, D) float32."""
-    row, vectors = vectors_by_id([embeddings])
-    images = vectors[[row[query.reference] for query in benchmark.queries]]
-    return images, _texts(benchmark, embeddings), vectors[[row[image_id] for image_id in benchmark.gallery]]
-
-
-def as_read(combiners: Dataset, benchmark: Benchmark, embeddings: Dataset, texts: Vectors) -> Vectors:
-    """The vectors of the queries' texts as these Combiners read them: `texts`, or those of the words that are known."""
-    return _texts(benchmark, embeddings, known_words=True) if combiners.config.get("known_words") else texts
-
-
-def _texts(benchmark: Benchmark, embeddings: Dataset, *, known_words: bool = False) -> Vectors:
-    place = {text: place for place, text in enumerate(dict.fromkeys(query.modification for query in benchmark.queries))}
-    vectors = embed_requests(encoder_of(embeddings), list(place), known_words=known_words)
-    return vectors[[place[query.modification] for query in benchmark.queries]]

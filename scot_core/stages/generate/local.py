@@ -21,7 +21,7 @@ from scot_core.llm.plain import plain
 from scot_core.stages.replies.join import Row, Rows
 from scot_core.stages.replies.read import CAPTION_COLUMNS, READ_ROWS, Readings, parsing, reply_columns, usage_of
 from scot_core.stages.step import Step, Tick, identities, shard_sizes
-from scot_core.triplets import local_prompt
+from scot_core.triplets import Style, local_prompt
 
 
 class Write(Step):
@@ -32,9 +32,10 @@ class Write(Step):
     """
 
     stage, unit, spreads = "generate", "replies", True
+    style: Style = "lines"
 
     def __init__(
-        self, lake: Lake, config: GenerateConfig, captions: Dataset, adapters: Dataset,
+        self, lake: Lake, config: GenerateConfig, captions: Dataset, adapters: Dataset | None,
         earlier: Sequence[Dataset] = (), devices: Sequence[str] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(lake)
@@ -56,13 +57,23 @@ class Write(Step):
             "replies", source=self._captions.source,
             label="generate" if self.attempt == 1 else f"generate-try{self.attempt}", sealed_as="generate",
             version=GenerateConfig.STAGE_VERSION, config=config,
-            inputs=[self._captions, self._adapters, *self._earlier],
+            inputs=self._inputs,
         )  # fmt: skip
+
+    @property
+    def _inputs(self) -> list[Dataset]:
+        return [self._captions, *([] if self._adapters is None else [self._adapters]), *self._earlier]
+
+    @property
+    def _model(self) -> str:
+        """Column `model`."""
+        assert self._adapters is not None, "only who is asked without one has none"
+        return f"{self._adapters.config['base']}+{self._adapters.key}"
 
     @cached_property
     def _places(self) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Where those lie, among all that were asked first, that every earlier try was rejected for."""
-        readings, places = Readings(self._captions, self._earlier, "lines", self.config.filter), []
+        readings, places = Readings(self._captions, self._earlier, self.style, self.config.filter), []
         for start in range(0, len(readings), READ_ROWS):
             rejected = [r.reason is not None for r in readings.between(start, start + READ_ROWS)]
             places.append(start + np.flatnonzero(rejected))
@@ -106,8 +117,7 @@ class Write(Step):
             {**row, **asdict(plain(reply)), "seed": seed, "usd": 0.0}
             for row, reply, seed in zip(rows, replies, seeds, strict=True)
         ]
-        model = f"{self._adapters.config['base']}+{self._adapters.key}"
-        self.drafts["replies"].write_part(shard, reply_columns(merged, "generate", model, self.attempt))
+        self.drafts["replies"].write_part(shard, reply_columns(merged, "generate", self._model, self.attempt))
 
     def usage(self) -> Usage:
         return usage_of(map(self.drafts["replies"].read_part, range(len(self.shards()))), self.seconds)
@@ -118,6 +128,7 @@ class Write(Step):
             if self._writers is None:
                 work = self.drafts["replies"].work_folder()  # what a kill leaves there goes with the commit
                 folder = Path(self._held.enter_context(tempfile.TemporaryDirectory(dir=work)))
+                assert self._adapters is not None, "only who is asked without one has none"
                 config = self._adapters.config
                 adapter = self._adapters.files_in(folder) / "adapter"
                 weights = Weights(config["base"], adapter, config["revision"])

@@ -20,10 +20,10 @@ from scot_core.errors import BudgetReached, ConfigError, EndpointError
 from scot_core.lake import Dataset, Draft, Identity, Lake, Usage
 from scot_core.lake.storage import Journal
 from scot_core.llm import Reply
-from scot_core.stages.replies.ask import Record, ask_and_keep, kept_records, key_or
+from scot_core.stages.replies.ask import Record, ask_and_keep, key_or
 from scot_core.stages.replies.read import reply_columns, usage_of
 from scot_core.stages.seed.ledger import Ledger
-from scot_core.stages.seed.work import SeedWork, choose
+from scot_core.stages.seed.work import More, SeedWork, choose
 from scot_core.stages.step import Committed, Step, Tick
 
 __all__ = ["AskForSeeds", "choose", "require_whole"]
@@ -38,12 +38,16 @@ class AskForSeeds(Step):
     In mode batch nothing is asked here: the replies have been collected, and are written and committed.
     """
 
-    stage, name, unit = "seed", "ask for seed triplets", "replies"
+    stage, unit = "seed", "replies"
 
-    def __init__(self, lake: Lake, config: SeedConfig, captions: Dataset, api_key: SecretStr | None = None) -> None:
+    def __init__(
+        self, lake: Lake, config: SeedConfig, captions: Dataset, api_key: SecretStr | None = None,
+        more: More | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(lake)
+        self.name = "ask for seed triplets" if more is None else "ask for more in place of rejects"
         self.config = config
-        self._seeds = SeedWork(lake, config, captions)
+        self._seeds = SeedWork(lake, config, captions, more)
         self._key = api_key
         self._open = ExitStack()
 
@@ -76,7 +80,7 @@ class AskForSeeds(Step):
             self._write(self._seeds.identity, shard, seeds.merged(shard, kept))
 
     def _collected(self, shard: int, tick: Tick) -> dict[str, Record]:
-        kept = kept_records(self._seeds.draft, shard)
+        kept = self._seeds.records(shard)
         if self.config.max_usd is None and len(kept) < len(self._seeds.rows(shard)):
             raise EndpointError("not every reply of the batches has been collected: run the stage again")
         tick(len(kept))
@@ -91,12 +95,14 @@ class AskForSeeds(Step):
             )
         spent = 0.0 if self.config.max_usd is None else seeds.spent() + ledger.set_aside(but=shard)
         try:
-            return ask_and_keep(
-                seeds.draft, shard, self._server, key_or(self._key), seeds.requests(shard), tick,
+            asked = ask_and_keep(
+                seeds.draft, shard, self._server, key_or(self._key), seeds.missing(shard), tick,
                 max_usd=self.config.max_usd, spent_usd=spent,
             )  # fmt: skip
         except BudgetReached:
-            return kept_records(seeds.draft, shard)
+            return seeds.records(shard)
+        tick(len(seeds.rows(shard)) - len(asked))
+        return seeds.records(shard) | asked
 
     def finish(self) -> Committed:
         whole = all(self._seeds.draft.has_part(shard) for shard in range(self._seeds.shards))
@@ -118,11 +124,11 @@ class AskForSeeds(Step):
             )
         draft = self.lake.draft(identity)
         for shard in shards:
-            kept = kept_records(seeds.draft, shard)
+            kept = seeds.records(shard)
             if seeds.draft.has_part(shard):
                 kept = {row["pair_id"]: row for row in seeds.draft.read_part(shard).to_pylist()}
             self._write(identity, shard, seeds.merged(shard, kept, _NOT_ASKED))
-        bought = draft.commit(len(shards), rows_in=self.config.count, usage=self._usage(draft))
+        bought = draft.commit(len(shards), rows_in=seeds.asked, usage=self._usage(draft))
         stops = self._stops
         stops.append({"max_usd": self.config.max_usd, "answered": identity.config["answered"]})
         stops.close()

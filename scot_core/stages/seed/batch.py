@@ -22,7 +22,7 @@ from scot_core.llm import Reply
 from scot_core.llm.remote.chat import ChatRequest, highest_price
 from scot_core.stages.replies.ask import keep, key_or
 from scot_core.stages.seed.ledger import BatchEntry, Ledger
-from scot_core.stages.seed.work import SeedWork
+from scot_core.stages.seed.work import More, SeedWork
 from scot_core.stages.step import Tick, Work
 
 if TYPE_CHECKING:  # loads openai
@@ -34,13 +34,15 @@ _LONGEST_WAIT_S: Final = 900.0  # of one step: the next one goes on waiting
 _HOPELESS: Final = 8  # requests turned down and none answered: it is not the requests
 
 
-def batch_rounds(lake: Lake, config: SeedConfig, captions: Dataset, api_key: SecretStr | None = None) -> Iterator[Work]:
+def batch_rounds(
+    lake: Lake, config: SeedConfig, captions: Dataset, api_key: SecretStr | None = None, more: More | None = None
+) -> Iterator[Work]:  # fmt: skip
     """The work that is due, one round after the other, until every caption has a reply or the budget is spent.
 
     Each must have been run when the next is asked for.
     """
-    while SeedWork(lake, config, captions).committed is None:
-        rounds = (kind(lake, config, captions, api_key) for kind in (SubmitBatches, CollectBatches, AwaitBatches))
+    while SeedWork(lake, config, captions, more).committed is None:
+        rounds = (kind(lake, config, captions, api_key, more) for kind in (SubmitBatches, CollectBatches, AwaitBatches))
         due = next((one for one in rounds if one.is_due()), None)
         if due is None:
             return
@@ -52,10 +54,13 @@ class _Batches(Work):
 
     stage = "seed"
 
-    def __init__(self, lake: Lake, config: SeedConfig, captions: Dataset, api_key: SecretStr | None = None) -> None:
+    def __init__(
+        self, lake: Lake, config: SeedConfig, captions: Dataset, api_key: SecretStr | None = None,
+        more: More | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(lake)
         self.config = config
-        self._seeds = SeedWork(lake, config, captions)
+        self._seeds = SeedWork(lake, config, captions, more)
         self._ledger = Ledger(lake, self._seeds.draft)
         self._key = api_key
 
@@ -139,8 +144,11 @@ class AwaitBatches(_Batches):
 
     name, unit = "wait for batches", "requests"
 
-    def __init__(self, lake: Lake, config: SeedConfig, captions: Dataset, api_key: SecretStr | None = None) -> None:
-        super().__init__(lake, config, captions, api_key)
+    def __init__(
+        self, lake: Lake, config: SeedConfig, captions: Dataset, api_key: SecretStr | None = None,
+        more: More | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(lake, config, captions, api_key, more)
         self._running = self._ledger.running()
 
     def is_due(self) -> bool:
@@ -189,8 +197,11 @@ class CollectBatches(_Batches):
 
     name, unit = "collect batches", "requests"
 
-    def __init__(self, lake: Lake, config: SeedConfig, captions: Dataset, api_key: SecretStr | None = None) -> None:
-        super().__init__(lake, config, captions, api_key)
+    def __init__(
+        self, lake: Lake, config: SeedConfig, captions: Dataset, api_key: SecretStr | None = None,
+        more: More | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(lake, config, captions, api_key, more)
         self._waiting = self._ledger.waiting()
 
     def is_due(self) -> bool:

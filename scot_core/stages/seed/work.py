@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -30,12 +31,22 @@ def choose(captions: Sequence[Mapping[str, Any]], count: int, seed: int) -> list
     return [row for row in captions if row["pair_id"] in chosen]
 
 
+@dataclass(frozen=True, slots=True)
+class More:
+    """A further round, where too many were rejected: more captions, among which are all that were asked before."""
+
+    asked: int
+    earlier: Dataset
+    """The replies there are, which are not bought again."""
+
+
 class SeedWork:
     """The captions to ask for, shard by shard, and the replies there are: in parts that are done, else in journals."""
 
-    def __init__(self, lake: Lake, config: SeedConfig, captions: Dataset) -> None:
+    def __init__(self, lake: Lake, config: SeedConfig, captions: Dataset, more: More | None = None) -> None:
         self.config = config
-        self._lake, self._captions = lake, captions
+        self.asked = config.count if more is None else more.asked
+        self._lake, self._captions, self._more = lake, captions, more
         self._costs: dict[int, float] = {}  # of shards that are done
 
     @cached_property
@@ -47,7 +58,7 @@ class SeedWork:
             "prompt_version": PROMPT_VERSION,
             "messages": messages,
             "response_format": RESPONSE_FORMAT,
-        }
+        } | ({} if self._more is None else {"asked": self.asked})
         identity = fingerprint("seed", SeedConfig.STAGE_VERSION, config, [self._captions.fingerprint])
         return self._named(identity, config)
 
@@ -75,7 +86,7 @@ class SeedWork:
     @property
     def sizes(self) -> list[int]:
         """Rows of each shard."""
-        return shard_sizes(self.config.count, self.config.shard_rows)
+        return shard_sizes(self.asked, self.config.shard_rows)
 
     @property
     def shards(self) -> int:
@@ -84,7 +95,7 @@ class SeedWork:
     @cached_property
     def _chosen(self) -> list[Mapping[str, Any]]:
         rows = self._captions.read(CAPTION_COLUMNS).to_pylist()
-        return choose(rows, self.config.count, self.config.seed)
+        return choose(rows, self.asked, self.config.seed)
 
     def rows(self, shard: int) -> list[Mapping[str, Any]]:
         size = self.config.shard_rows
@@ -99,6 +110,15 @@ class SeedWork:
             for row in self.rows(shard)
         ]
 
+    @cached_property
+    def _earlier(self) -> dict[str, Record]:
+        return {} if self._more is None else {row["pair_id"]: row for row in self._more.earlier.read().to_pylist()}
+
+    def records(self, shard: int) -> dict[str, Record]:
+        """The replies to rows of a shard that is not done: those of earlier rounds, and those in its journal."""
+        earlier = {i: self._earlier[i] for row in self.rows(shard) if (i := row["pair_id"]) in self._earlier}
+        return earlier | kept_records(self.draft, shard)
+
     def missing(self, shard: int) -> list[ChatRequest]:
         """The requests of a shard that have no reply yet."""
         answered = self.answered(shard)
@@ -108,7 +128,7 @@ class SeedWork:
         """Ids of the rows of a shard that have a reply."""
         if self.draft.has_part(shard):
             return set(self.draft.read_part(shard)["pair_id"].to_pylist())
-        return set(kept_records(self.draft, shard))
+        return set(self.records(shard))
 
     def merged(self, shard: int, kept: Mapping[str, Record], missing: Mapping[str, Any] | None = None) -> list[Record]:
         """Rows of a shard with their replies, those without one with `missing` in its place."""
@@ -122,7 +142,7 @@ class SeedWork:
     def _cost(self, shard: int) -> float:
         if shard not in self._costs:
             if not self.draft.has_part(shard):
-                return float(sum(record["usd"] for record in kept_records(self.draft, shard).values()))
+                return float(sum(record["usd"] for record in self.records(shard).values()))
             self._costs[shard] = float(sum(self.draft.read_part(shard)["usd"].to_pylist()))
         return self._costs[shard]
 

@@ -1,0 +1,62 @@
+"""Images of what triplets ask for, drawn and embedded: true targets, where a source can draw them."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from PIL.Image import Image
+
+from scot_core.catalogue.drawing import render
+from scot_core.catalogue.grammar import CONTRADICTION, read_caption, read_modification
+from scot_core.catalogue.world import Product, values
+from scot_core.config import CaptionsConfig, EmbedConfig, validated
+from scot_core.errors import ConfigError
+from scot_core.lake import Dataset, Lake
+from scot_core.lake.lineage import ancestor
+from scot_core.stages.captions.catalogue import captioned
+from scot_core.stages.embed.images import EmbedImages, Images, Item, Shard
+from scot_core.stages.embed.texts import of_dataset
+
+TARGETS = "targets"
+TARGET_SEED = 20_000_000  # apart from those of captioned images and of the benchmark's
+
+
+def draw_targets(lake: Lake, triplets: Dataset, images: Dataset) -> EmbedImages:
+    """A vector of the image that each triplet asks for, in their order, by the encoder of `images`.
+
+    Raises ConfigError for triplets of a source that cannot be drawn.
+    """
+    captions = ancestor(lake, triplets, "captions")
+    if captions.config.get("source") != "catalogue":
+        raise ConfigError(f"train.targets=true needs images that can be drawn, and {triplets.source} is not drawn here")
+    names = EmbedConfig().identity()
+    config = validated(EmbedConfig, {name: images.config[name] for name in names if name in images.config})
+    drawn = validated(CaptionsConfig, captions.config)
+
+    def shard(index: int) -> Shard:
+        product = {picture.image_id: picture.product for picture in captioned(drawn)}
+        start = sum(part.rows for part in triplets.parts[:index])
+        rows = triplets.read_part(index, ["image_id", "modification", "modified_caption"]).to_pylist()
+        items = []
+        for place, row in enumerate(rows, start):
+            shown = asked_for(product[row["image_id"]], row["modification"], row["modified_caption"])
+            opened = partial(_drawn, shown, drawn.image_size, TARGET_SEED + place)
+            items.append(Item(triplets.source, f"target-{place:06d}", opened))
+        return Shard(items)
+
+    sizes = [part.rows for part in triplets.parts]
+    identify = of_dataset(lake, config, triplets, TARGETS)
+    return EmbedImages(lake, config, "draw and embed true targets", identify, Images(lambda: sizes, shard))
+
+
+def _drawn(product: Product, size: int, seed: int) -> Image:
+    return render(product, size, seed)
+
+
+def asked_for(reference: Product, modification: str, modified_caption: str) -> Product:
+    """The reference with what the two texts name; a detail that its type cannot have is the first that it can."""
+    named = read_caption(modified_caption) | read_modification(modification)
+    shown = reference.attributes() | {name: value for name, value in named.items() if value != CONTRADICTION}
+    if shown["detail"] not in values("detail", shown["type"]):
+        shown["detail"] = values("detail", shown["type"])[0]
+    return Product(**shown)
