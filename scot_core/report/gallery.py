@@ -135,7 +135,7 @@ def _answer(combiners: Dataset, embeddings: Dataset, pictures: Dataset) -> _Answ
     drawn = drawn_queries(pictures.read(["image_id", "draw", "role", "shows", "query"]).to_pylist(), TEST)
     benchmark = from_queries(drawn)
     images, texts, vectors = query_vectors(benchmark, embeddings)
-    texts = as_read(combiners, benchmark, embeddings, texts)
+    texts = as_read(combiners.config, benchmark, embeddings, texts)
     images, texts = images[benchmark.first_texts], texts[benchmark.first_texts]
     with tempfile.TemporaryDirectory() as folder:
         seed, combiner = next(iter(combiners_in(combiners, Path(folder)).items()))

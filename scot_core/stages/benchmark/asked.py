@@ -1,8 +1,9 @@
-"""A benchmark's queries and gallery as vectors, of images that are embedded and texts that are read now."""
+"""The queries of a benchmark as vectors: what they ask about, and what they say."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from scot_core.benchmarks import Benchmark
 from scot_core.encoders.spec import embed_requests
@@ -20,9 +21,9 @@ def query_vectors(benchmark: Benchmark, embeddings: Dataset) -> tuple[Vectors, V
     return images, _texts(benchmark, embeddings), vectors[[row[image_id] for image_id in benchmark.gallery]]
 
 
-def as_read(combiners: Dataset, benchmark: Benchmark, embeddings: Dataset, texts: Vectors) -> Vectors:
-    """The vectors of the queries' texts as these Combiners read them: `texts`, or those of the words that are known."""
-    return _texts(benchmark, embeddings, known_words=True) if combiners.config.get("known_words") else texts
+def as_read(config: Mapping[str, Any], benchmark: Benchmark, embeddings: Dataset, texts: Vectors) -> Vectors:
+    """The vectors of the queries' texts as Combiners of a configuration read them: `texts`, or those of known words."""
+    return _texts(benchmark, embeddings, known_words=True) if config.get("known_words") else texts
 
 
 def _texts(benchmark: Benchmark, embeddings: Dataset, *, known_words: bool = False) -> Vectors:

@@ -58,7 +58,7 @@ class MeasureCatalogue(Measure):
         benchmark = catalogue_benchmark(self.lake, self._gallery, self._measured.name)
         images, texts, gallery = query_vectors(benchmark, self._gallery)
         trained_on = (self._triplets, self._images, self._texts)
-        asked = as_read(self._combiners, benchmark, self._gallery, texts)
+        asked = as_read(self._combiners.config, benchmark, self._gallery, texts)
         for method in methods_of(self._combiners, trained_on, images, texts, asked):
             yield benchmark, gallery, method
 

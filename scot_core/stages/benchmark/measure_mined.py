@@ -61,7 +61,7 @@ class MeasureMined(Measure):
     def methods(self) -> Iterator[tuple[Benchmark, Vectors, Method]]:
         benchmark = mined_benchmark(self.lake, self.config.queries, self._triplets, self._images)
         images, texts, gallery = query_vectors(benchmark, self._images)
-        asked = as_read(self._combiners, benchmark, self._images, texts)
+        asked = as_read(self._combiners.config, benchmark, self._images, texts)
         trained_on = (self._triplets, self._images, self._texts)
         for method in methods_of(self._combiners, trained_on, images, texts, asked):
             yield benchmark, gallery, method
