@@ -20,7 +20,7 @@ from scot_core.config import TrainConfig
 from scot_core.descent import StepListener, descend
 from scot_core.errors import ConfigError
 from scot_core.grounding import Batch, grounded, lead_loss, start_as_sum, tuned_weight
-from scot_core.losses import by_name
+from scot_core.losses import by_name, parameters
 from scot_core.training_set import TrainingSet
 from scot_core.vectors import multiplies_bfloat16
 
@@ -49,7 +49,8 @@ def train_combiner(
         )
     torch.manual_seed(seed)
     combiner = Combiner(data.image.shape[1], config.projection_dim, config.hidden_dim, config.dropout).to(device)
-    objective = by_name("scot" if config.is_grounded else config.loss, **_loss_parameters(config))
+    loss_name = "scot" if config.is_grounded else config.loss
+    objective = by_name(loss_name, **_loss_parameters(config, loss_name))
     data = data.to(device)
     batch_of: Callable[[Tensor], Batch] = partial(as_written, data)
     if config.is_grounded:
@@ -78,13 +79,6 @@ def as_written(data: TrainingSet, rows: Tensor) -> Batch:
     return data.image[rows], data.modification[rows], data.modified_caption[rows], data.caption[rows]
 
 
-def _loss_parameters(config: TrainConfig) -> dict[str, float]:
-    """The paper's scales and margin belong to its own losses; the departures have none of them."""
-    scales = {"alpha_pos": config.alpha_pos, "alpha_neg": config.alpha_neg}
-    margin = {"margin": config.margin}
-    return {
-        "scot": {**scales, **margin},
-        "scot-without-margin": scales,
-        "scot-without-captions": {**scales, **margin},
-        "scot-grounded": {**scales, **margin},
-    }.get(config.loss, {})
+def _loss_parameters(config: TrainConfig, loss: str) -> dict[str, float]:
+    """The paper's scales and margin, as far as a loss has them: the departures have none."""
+    return {name: getattr(config, name) for name in parameters(loss) if name in type(config).model_fields}
