@@ -29,11 +29,13 @@ from pretraining import falcon_text
 from scot_core import checkpoint
 from scot_core.catalogue import grammar, language, world
 from scot_core.config import FinetuneConfig
+from scot_core.errors import DataError
 from scot_core.llm.local.finetune import finetune
 from scot_core.llm.local.generator import Generator
 from scot_core.llm.local.weights import CATALOGUE_FALCON, SHIPPED
 from scot_core.triplets import Parsed, local_completion, local_prompt, parse
 
+SCRIPT: Final = "python -m pretraining.falcon"
 END: Final = "<|endoftext|>"
 VOCABULARY: Final = 700
 _TOKENIZER_DOCUMENTS: Final = 30_000
@@ -165,11 +167,12 @@ def _spent(log: Path, start: int) -> tuple[float, int, float]:
     return (done[-1]["seconds"], done[-1]["tokens"], time.monotonic()) if done else (0.0, 0, time.monotonic())
 
 
-def score(folder: Path, seed: int, *, seeds: int = 4000, captions: int = 1000) -> dict[str, float]:
+def score(folder: Path, seed: int, *, seeds: int = 4000, captions: int = 1000) -> dict[str, Any]:
     """How well the model takes up the task: LoRA on the teacher's triplets, then replies to new captions.
 
     Returns:
-        Shares of the replies in percent: `parsed`, and `right` by the grammar (before any filter).
+        `score`: shares of the replies in percent, `parsed`, and `right` by the grammar (before any filter); and
+        `score_of`: of what.
     """
     rng = random.Random(f"score {seed}")
 
@@ -179,7 +182,8 @@ def score(folder: Path, seed: int, *, seeds: int = 4000, captions: int = 1000) -
     taught = [draw("seen") for _ in range(seeds)]
     examples = [(local_prompt(text), local_completion(*grammar.teach(text, rng))) for text in taught]
     with tempfile.TemporaryDirectory() as adapter:
-        finetune(FinetuneConfig(base=str(folder), seed=seed), examples, Path(adapter))
+        config = FinetuneConfig(base=str(folder), seed=seed)
+        finetune(config, examples, Path(adapter))
         generator = Generator.load(str(folder), Path(adapter))
     asked = [draw(None) for _ in range(captions)]
     replies = generator.generate([local_prompt(text) for text in asked], range(captions), batch_size=250)
@@ -189,7 +193,29 @@ def score(folder: Path, seed: int, *, seeds: int = 4000, captions: int = 1000) -
         if reply.finish_reason == "stop" and isinstance(parts, Parsed):
             parsed += 1
             right += grammar.judge(text, parts.modification, parts.modified_caption) is grammar.Verdict.RIGHT
-    return {"parsed": round(100 * parsed / captions, 1), "right": round(100 * right / captions, 1)}
+    return {
+        "score": {"parsed": round(100 * parsed / captions, 1), "right": round(100 * right / captions, 1)},
+        "score_of": f"{captions:,} new captions of any product, after LoRA on {seeds:,} triplets of the grammar: "
+        f"{config.steps} steps of {config.batch_size}, learning rate {config.learning_rate:g}",
+    }
+
+
+def rescore(out: Path) -> dict[str, Any]:
+    """Score published weights again, as `publish` does, and write that into their provenance.
+
+    Raises DataError where the weights are others than the provenance speaks of.
+    """
+    file = out / "provenance.json"
+    provenance: dict[str, Any] = json.loads(file.read_text())
+    if provenance["sha256"] != _digest(out):
+        raise DataError(f"{file} speaks of other weights than those beside it: publish them anew")
+    provenance |= {"script": SCRIPT, **score(out, provenance["seed"])}
+    file.write_text(json.dumps(provenance, indent=1) + "\n")
+    return provenance
+
+
+def _digest(out: Path) -> str:
+    return hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest()
 
 
 def publish(run: Path, out: Path, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -208,7 +234,7 @@ def publish(run: Path, out: Path, arguments: dict[str, Any]) -> dict[str, Any]:
         shutil.copyfile(run / name, out / name)
     last = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
     provenance = {
-        "script": "python -m pretraining.falcon",
+        "script": SCRIPT,
         **arguments,
         "steps_done": last["step"],
         "tokens": last["tokens"],
@@ -217,8 +243,8 @@ def publish(run: Path, out: Path, arguments: dict[str, Any]) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "sha256": hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest(),
-        "score": score(out, arguments["seed"]),
+        "sha256": _digest(out),
+        **score(out, arguments["seed"]),
     }
     (out / "provenance.json").write_text(json.dumps(provenance, indent=1) + "\n")
     return provenance
@@ -232,7 +258,11 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--new-tokenizer", action="store_true", help="train another one, not the shipped one")
+    parser.add_argument("--rescore", action="store_true", help="train nothing: score the weights in --out again")
     options = parser.parse_args()
+    if options.rescore:
+        print(json.dumps(rescore(options.out), indent=1))
+        return
     run = options.out / "run"
     run.mkdir(parents=True, exist_ok=True)
     if not (run / "tokenizer.json").exists():

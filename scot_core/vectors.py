@@ -121,3 +121,9 @@ def lengths(name: str, vectors: Tensor) -> Tensor:
     if len(bad := (~norms.isfinite()).nonzero()):
         raise DataError(f"{name}: row {int(bad[0])} holds NaN or infinity ({len(bad)} such rows in all)")
     return norms
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this CPU has instructions for products of bfloat16, which then take half the time of float32's."""
+    known = torch.cpu.get_capabilities()
+    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))

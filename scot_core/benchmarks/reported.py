@@ -50,10 +50,13 @@ def beside(rows: Sequence[Mapping[str, Any]]) -> list[Line]:
     if not rows:
         return []
     name, encoder = str(rows[0]["benchmark"]), str(rows[0]["encoder"])
-    reported = paper.REPORTED.get(paper.Variant.parse(name).benchmark)
+    variant = paper.Variant.parse(name)
+    reported = paper.REPORTED.get(variant.benchmark)
     if reported is None:
         return []
-    return _measured(rows, encoder) + _reported(reported, BACKBONES.get(encoder))
+    split = paper.REPORTED_SPLITS[variant.benchmark]
+    other = "" if split == variant.split else f", not {variant.split}"
+    return _measured(rows, encoder) + _reported(reported, BACKBONES.get(encoder), other)
 
 
 def _measured(rows: Iterable[Mapping[str, Any]], encoder: str) -> list[Line]:
@@ -67,7 +70,7 @@ def _measured(rows: Iterable[Mapping[str, Any]], encoder: str) -> list[Line]:
     ]
 
 
-def _reported(rows: Sequence[paper.Reported], backbone: str | None) -> list[Line]:
+def _reported(rows: Sequence[paper.Reported], backbone: str | None, other: str) -> list[Line]:
     zero_shot = [row for row in rows if row.setting == paper.ZERO_SHOT]
     base = {row.backbone: row.values for row in zero_shot if row.method == paper.TEXT_ONLY}
     shown = [
@@ -79,7 +82,7 @@ def _reported(rows: Sequence[paper.Reported], backbone: str | None) -> list[Line
         Line(
             row.method,
             row.backbone,
-            f"{paper.CITATION}, {row.source}",
+            f"{paper.CITATION}, {row.source}{other}",
             row.values,
             _gains(row.values, base.get(row.backbone, {})),
             row.remark,

@@ -1,8 +1,9 @@
-"""Amazon Berkeley Objects (Collins et al., CVPR 2022): a product's name is the caption of its main image.
+"""Amazon Berkeley Objects (Collins et al., CVPR 2022): a product's name and what its listing says first are the caption
+of its main image. SCOT speaks of "detailed captions" and not of where they come from; this is what a listing has.
 
-`listings/metadata/listings_*.json.gz` holds a JSON object a line, with `item_name` [{"language_tag", "value"}] and
-`main_image_id`; `images/metadata/images.csv.gz` has columns image_id,height,width,path; the image lies in
-`images/small/<path>` (256 pixels) or `images/original/<path>`.
+`listings/metadata/listings_*.json.gz` holds a JSON object a line, with `main_image_id`, and `item_name` and
+`bullet_point` [{"language_tag", "value"}]; `images/metadata/images.csv.gz` has columns image_id,height,width,path; the
+image lies in `images/small/<path>` (256 pixels) or `images/original/<path>`.
 """
 
 from __future__ import annotations
@@ -60,27 +61,41 @@ class Abo(Reader):
         return self.place.names(LISTINGS, "listings_*.json", "listings_*.json.gz")
 
     def _entry(self, row: TableRow) -> Entry | Refused:
-        names = row.values.get("item_name", [])
-        if not isinstance(names, list) or not all(_is_name(name) for name in names):
-            return refused(Reason.MALFORMED_ENTRY, row.where, shown(names, json.dumps))
-        value = _in_language(names, self._config.language)
-        if value is None:
-            return refused(Reason.NOT_IN_LANGUAGE, row.where, ", ".join(name["language_tag"] for name in names))
+        named, points = (row.values.get(field, []) for field in ("item_name", "bullet_point"))
+        for texts in (named, points):
+            if not isinstance(texts, list) or not all(map(_is_text, texts)):
+                return refused(Reason.MALFORMED_ENTRY, row.where, shown(texts, json.dumps))
+        name = _in_language(named, self._config.language)
+        if name is None:
+            return refused(Reason.NOT_IN_LANGUAGE, row.where, ", ".join(each["language_tag"] for each in named))
         image = row.values.get("main_image_id")
         if not isinstance(image, str) or not image:
-            return refused(Reason.NO_IMAGE, row.where, value)
-        return checked(f"abo/{image}", None, html.unescape(value), row.where)
+            return refused(Reason.NO_IMAGE, row.where, name["value"])
+        said = [each["value"] for each in points if each["language_tag"] == name["language_tag"]]
+        caption = _detailed(*(html.unescape(text) for text in (name["value"], *said)), words=self._config.words)
+        return checked(f"abo/{image}", None, caption, row.where)
 
 
-def _is_name(name: Any) -> bool:
-    return isinstance(name, dict) and isinstance(name.get("language_tag"), str) and isinstance(name.get("value"), str)
+def _detailed(name: str, *points: str, words: int) -> str:
+    """The name, and the points that follow it as long as all has no more than so many words."""
+    caption = name.strip()
+    for point in points if caption else ():
+        longer = f"{caption.rstrip('.')}. {point.strip()}"
+        if len(longer.split()) > words:
+            break
+        caption = longer if point.strip() else caption
+    return caption
 
 
-def _in_language(names: Sequence[dict[str, str]], language: str) -> str | None:
-    """The value whose tag is the language, else its American variant, else its first variant."""
-    fitting: dict[str, str] = {}
+def _is_text(text: Any) -> bool:
+    return isinstance(text, dict) and isinstance(text.get("language_tag"), str) and isinstance(text.get("value"), str)
+
+
+def _in_language(names: Sequence[dict[str, str]], language: str) -> dict[str, str] | None:
+    """The one whose tag is the language, else its American variant, else its first variant."""
+    fitting: dict[str, dict[str, str]] = {}
     for name in names:
         tag = name["language_tag"]
         if tag == language or tag.startswith(f"{language}_"):
-            fitting.setdefault(tag, name["value"])
+            fitting.setdefault(tag, name)
     return fitting.get(language) or fitting.get(f"{language}_US") or next(iter(fitting.values()), None)

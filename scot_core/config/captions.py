@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from scot_core.config.base import Config, Execution, Positive, StageConfig
 from scot_core.errors import ConfigError
@@ -47,6 +47,9 @@ class AboConfig(PublishedPairs):
 
     language: str = "en"
     """Language of the captions, a tag such as en_GB or the first half of one."""
+    words: Annotated[int, Field(ge=0)] = 40
+    """Bullet points of the listing follow the product's name while the caption has no more words than this; 0 for the
+    name alone."""
     images: Literal["small", "original"] = "small"
     """Size of the images. Original ones have about 3 MB each: give them fewer `shard_rows`, a shard is in memory."""
 

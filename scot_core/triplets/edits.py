@@ -33,8 +33,8 @@ _REQUEST: Final = _words(
     shows shown showing add added adding include insert bring move keep choose pick use see display want wants like
     prefer need looks look looking appear appears become becomes come comes increase decrease reduce enlarge shrink
     remove removed removing take taken lose drop omit delete erase get rid off photograph photographed picture pictured
-    photo image scene shot take instead rather same design similar different another other one ones version now
-    please what where not no without minus never none nothing printed
+    photo image scene shot take instead rather same similar different another other one ones version now
+    please what where not no without minus never none nothing
     colour color colours colors coloured colored pattern patterned style size shape material background setting
     thing item object product kind type number
     """
@@ -51,13 +51,14 @@ _REMOVAL: Final = _words(
 # After these, a request names what is there and shall not stay: "remove the ball", "a cat instead of the dog".
 _OLD_AFTER: Final = re.compile(
     r"\b(?:remove|removing|take off|take away|get rid of|lose|drop|omit|delete|erase|without|no|not|minus"
-    r"|instead of|rather than)\s+(.+?)(?=\s+(?:with|for|to|into|and|but|by|from|in|on)\b|[,;.]|$)"
+    r"|nothing|instead of|rather than)\s+(.+?)(?=\s+(?:with|for|to|into|and|but|by|from|in|on)\b|[,;.]|$)"
     r"|\b(?:replace|swap|exchange|trade|substitute)\s+(.+?)(?=\s+(?:with|for|by)\b)"
 )
+_SAME: Final = re.compile(r"\bsame\s+[\w-]+")  # is there, and stays
 _CLAUSE: Final = re.compile(r"\s*[,;.]\s*|\s+(?:and|but|then|while)\s+")
-# A request for another thing altogether ("turn it into a vase", "is a lamp"): parts of the old one may go with it.
+# A request for another thing altogether ("turn it into a boat", "is a cat"): parts of the old one may go with it.
 _NEW_THING: Final = re.compile(
-    r"\b(?:make (?:it|this|that|them)|into|swap .+ for|replace .+ with|change .+ to|is|as|same design on|be)"
+    r"\b(?:make (?:it|this|that|them)|into|swap .+ for|replace .+ with|change .+ to|is|as|same [\w-]+ (?:on|as)|be)"
     r"\s+(?:an?|some)\s+(?:[\w'-]+\s+){0,2}?[\w'-]+$"
 )
 _WORD: Final = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
@@ -66,7 +67,7 @@ _SUFFIXES: Final = ("ing", "ies", "est", "ed", "er", "es", "en", "ly", "s", "y",
 
 _MISSING_SHARE: Final = 1 / 2  # of a clause's words that may be missing from the modified caption
 _LOST_SHARE: Final = 0.7  # of the caption's words that may go
-_SPARE: Final = 1  # a phrase of so many words more may make room for another: "polka dot" for "striped"
+_SPARE: Final = 1  # a phrase of so many words more may make room for another: "ice cream" for "cake"
 _PARTS: Final = 3  # words that may go with a thing that is replaced
 
 
@@ -133,7 +134,7 @@ class Clause:
 
     @classmethod
     def of(cls, text: str) -> Clause:
-        words = {word.text for word in content(text)}
+        words = {word.text for word in content(_SAME.sub("same", text))}
         goes = {w.text for found in _OLD_AFTER.finditer(text) for w in content(found.group(1) or found.group(2))}
         wanted = frozenset(words - goes - (_REQUEST - _LARGE - _SMALL) - _ABSENT)
         return cls(wanted, frozenset(goes - _REQUEST), bool(words & _REMOVAL))
@@ -267,7 +268,7 @@ def _is_kept(request: Request, change: Change) -> bool:
             loose += max(0, len(gone) - len(run.come) - _SPARE)
         elif gone and not any(map(request.speaks_of, gone)):
             filler = next((f for f in fillers if change.in_one_phrase(min(run.at, f.at), max(run.end - 1, f.at))), None)
-            if filler is not None:  # it moved within the phrase: "plain yellow lamp", "yellow zigzag lamp"
+            if filler is not None:  # it moved within the phrase: "old grey barn", "grey wooden barn"
                 fillers.remove(filler)
             elif unnamed:
                 unnamed -= 1

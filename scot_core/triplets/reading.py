@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from scot_core.triplets import edits, lenient
 
-PARSER_VERSION: Final = 1  # of parse, screen and duplicates: another number makes new triplets of old replies
+PARSER_VERSION: Final = 2  # of parse, screen and duplicates: another number makes new triplets of old replies
 
 Style = Literal["lines", "json"]
 Filter = Literal["off", "lenient", "strict"]

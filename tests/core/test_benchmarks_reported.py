@@ -41,6 +41,12 @@ def test_gains_are_figure_5() -> None:
     assert "Rs@1" not in cirr["CLIP L/14", "Pic2Word"].gains
 
 
+def test_rows_of_another_split_say_so() -> None:
+    for name, source in (("cirr", "Table 2, CIRR test1, not val"), ("cirr-test1", "Table 2, CIRR test1")):
+        lines = beside([row("text-only", 1.0, benchmark=name, metric="R@1")])
+        assert {line.source for line in lines if not line.measured} == {f"arXiv 2501.08347, {source}"}
+
+
 def test_an_encoder_that_the_paper_does_not_know_stands_beside_its_own_method_on_each() -> None:
     lines = [line for line in beside([row("image-only", 3.0, encoder="catalogue")]) if not line.measured]
     assert [(line.encoder, line.method) for line in lines] == [

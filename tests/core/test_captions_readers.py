@@ -173,6 +173,7 @@ def test_abo_in_the_language_chosen(tmp_path: Path) -> None:
         b'{"item_id": "B06", "item_name": [',
         '{"main_image_id": "16f", "item_name": [{"language_tag": "en_US", "value": "Café"}]}'.encode("latin-1"),
         {"main_image_id": "17a", "item_name": "not a list"},
+        {**listing("18b", en_US="A bag"), "bullet_point": [{"value": "no language"}]},
     ]
     captioned.abo(tmp_path, [made[:4], made[4:]], ["11a", "12b"])
     reader = Abo(AboConfig(root=str(tmp_path)))
@@ -188,6 +189,7 @@ def test_abo_in_the_language_chosen(tmp_path: Path) -> None:
         "malformed_entry",
         "wrong_encoding",
         "malformed_entry",
+        "malformed_entry",
     ]
     assert dict(reader.pictures()) == {"abo/11a": "11/11a.jpg", "abo/12b": "12/12b.jpg"}
     assert all(reader.images.read(path) for _, path in reader.pictures())
@@ -195,6 +197,25 @@ def test_abo_in_the_language_chosen(tmp_path: Path) -> None:
     assert [entry.caption for entry in _entries(british)] == ['Mug & saucer, 8"']
     german = Abo(AboConfig(root=str(tmp_path), language="de"))
     assert [entry.caption for entry in _entries(german)] == ["Becher", "Stuhl"]
+
+
+def test_bullet_points_follow_the_name_while_there_is_room(tmp_path: Path) -> None:
+    said = [
+        ("en_US", "Two drawers, &amp; a shelf"),
+        ("de_DE", "Zwei F\u00e4cher"),
+        ("en_US", " "),
+        ("en_US", "Solid oak"),
+    ]
+    points = {"bullet_point": [{"language_tag": tag, "value": value} for tag, value in said]}
+    captioned.abo(tmp_path, [[{**listing("11a", en_US="A desk."), **points}]], ["11a"])
+    for words, caption in (
+        (40, "A desk. Two drawers, & a shelf. Solid oak"),
+        (8, "A desk. Two drawers, & a shelf"),  # one word more would be nine
+        (0, "A desk."),
+    ):
+        (entry,) = _entries(Abo(AboConfig(root=str(tmp_path), words=words)))
+        assert entry.caption == caption
+    assert AboConfig(words=0).identity() != AboConfig().identity(), "another caption is another key"
 
 
 @pytest.mark.parametrize(

@@ -15,38 +15,38 @@ from scot_core.stages.step import Committed, Step, Work
 
 KEYS = {
     "smoke": """
-        adapters/catalogue-finetune-d9d991acd2b2
-        benchmarks/catalogue-benchmark-catalogue-scot-54508143c509
+        adapters/catalogue-finetune-565d473c06aa
+        benchmarks/catalogue-benchmark-catalogue-scot-823236bf8af1
         captions/catalogue-captions-38f33b86e557
-        combiners/catalogue-train-scot-cfedb984b025
+        combiners/catalogue-train-scot-f6aaf7bbab9a
         embeddings/catalogue-embed-gallery-98bef03fb251
         embeddings/catalogue-embed-images-9817f3ac00b4
-        embeddings/catalogue-embed-texts-71277fe69b3e
+        embeddings/catalogue-embed-texts-dff2e96e94a0
         galleries/catalogue-captions-38f33b86e557
-        rejects/catalogue-generate-f4de7db9b236
-        rejects/catalogue-seed-42acc734de91
-        replies/catalogue-generate-952eddf21f42
-        replies/catalogue-generate-try2-30b9e87c63fe
+        rejects/catalogue-generate-49f54227b876
+        rejects/catalogue-seed-a73610c14f7e
+        replies/catalogue-generate-330ca95736cb
+        replies/catalogue-generate-try2-315b133b7fe0
         replies/catalogue-seed-2a1ba65d0283
-        triplets/catalogue-generate-f4de7db9b236
-        triplets/catalogue-seed-42acc734de91
+        triplets/catalogue-generate-49f54227b876
+        triplets/catalogue-seed-a73610c14f7e
     """,
     "catalogue": """
-        adapters/catalogue-finetune-fb68c6d1272f
-        benchmarks/catalogue-benchmark-catalogue-scot-3a77502588a1
+        adapters/catalogue-finetune-644c9d0215ce
+        benchmarks/catalogue-benchmark-catalogue-scot-3524b2486e61
         captions/catalogue-captions-1cb5408d0d9e
-        combiners/catalogue-train-scot-924d42695769
+        combiners/catalogue-train-scot-a247377a28e6
         embeddings/catalogue-embed-gallery-7de05edf10f4
         embeddings/catalogue-embed-images-dc49704050ea
-        embeddings/catalogue-embed-texts-45ce7d2d76fb
+        embeddings/catalogue-embed-texts-db0e577196fb
         galleries/catalogue-captions-1cb5408d0d9e
-        rejects/catalogue-generate-9a521fac5b94
-        rejects/catalogue-seed-1f26aa04db1f
-        replies/catalogue-generate-25259fb6aad5
-        replies/catalogue-generate-try2-b50ddb1a44a9
+        rejects/catalogue-generate-569eaa65b799
+        rejects/catalogue-seed-1954e6319c99
+        replies/catalogue-generate-3004359526c1
+        replies/catalogue-generate-try2-de9adc5aada1
         replies/catalogue-seed-9fdba6c38bde
-        triplets/catalogue-generate-9a521fac5b94
-        triplets/catalogue-seed-1f26aa04db1f
+        triplets/catalogue-generate-569eaa65b799
+        triplets/catalogue-seed-1954e6319c99
     """,
 }
 

@@ -26,12 +26,25 @@ def test_remarks_stand_only_where_something_is_wrong() -> None:
     assert remarked == {
         ("Multi", "DCNet"),
         ("CLIP L/14", "CLIP4CIR"),
+        ("CLIP B/32", "Image-Only"),
         ("CLIP B/32", "SEARLE"),
         ("CLIP L/14", "Text-Only"),
         ("CLIP L/14", "SCOT"),
         ("BLIP", "Image+Text"),
         ("BLIP-2", "SCOT"),
     }
+
+
+def test_what_the_text_calls_r_at_20_is_the_table_s_r_at_50() -> None:
+    rows = {(row.backbone, row.method): row.values for row in paper.TABLE_1}
+    gain = rows["BLIP-2", "SCOT"]["R@50"] - rows["CLIP L/14", "SEARLE-XL"]["R@50"]
+    assert gain == pytest.approx(13.8, abs=0.01)
+
+
+def test_one_image_only_row_alone_has_dresses_above_shirts() -> None:
+    rows = [row for row in paper.TABLE_1 if row.method == "Image-Only"]
+    above = [row for row in rows if row.values["R@10/dress"] > row.values["R@10/shirt"]]
+    assert [(row.backbone, "swapped" in row.remark) for row in above] == [("CLIP B/32", True)] and len(rows) == 4
 
 
 @pytest.mark.parametrize("row", paper.TABLE_2, ids=lambda row: f"{row.backbone} {row.method}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from scot_core.encoders import Encoder, EncoderSpec
+from scot_core.encoders.spec import embed_requests
 from scot_core.errors import LakeError
 from scot_core.lake import Dataset, Lake
 from scot_core.lake.lineage import ancestor, parents
@@ -139,6 +140,9 @@ class LakeKnown:
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         return self.encoder.embed_texts(texts)
+
+    def embed_requests(self, texts: Sequence[str]) -> Vectors:
+        return embed_requests(self.encoder, texts, known_words=True)
 
     def load(self, need: Need, read: Callable[[Path], T]) -> dict[str, T]:
         dataset = self._ground.find(need)[0]
