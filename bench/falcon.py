@@ -27,6 +27,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, FalconConfig
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench.table import not_measured
 from scot_core.catalogue.grammar import teach
 from scot_core.catalogue.language import caption, mentioned
 from scot_core.catalogue.world import sample
@@ -208,6 +209,7 @@ def main() -> int:
     arguments = parser.parse_args()
     device = device_here()
     if device == "cpu" and not arguments.reduced:
+        not_measured("writing and tuning Falcon-7B", "the device's bandwidth", "no CUDA device")
         print("falcon: no CUDA device here, nothing is measured (--reduced runs the same code on a small model)")
         return 0
     batches = arguments.batch or ([4, 16] if arguments.reduced else [1, 64, 256])

@@ -17,6 +17,11 @@ def processor() -> str:
     return names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine()
 
 
+def short_name() -> str:
+    """Of the processor, in a word or four."""
+    return f"{processor()}, {os.cpu_count()} cores"
+
+
 def main() -> None:
     known = torch.cpu.get_capabilities()
     flags = [name for name in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16") if known.get(name)]

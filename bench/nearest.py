@@ -24,6 +24,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench.table import not_measured, row
 from scot_core.paper import CIRCO_GALLERY
 from scot_core.retrieval import top_k
 
@@ -64,6 +65,7 @@ def main() -> int:
         faiss = importlib.import_module("faiss")
     except ImportError:
         print("nearest: FAISS is not installed (pip install faiss-cpu), nothing is compared")
+        not_measured("nearest vectors", "FAISS IndexFlatIP", "FAISS is not installed", REQUIRED)
         return 0
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
@@ -72,6 +74,7 @@ def main() -> int:
         for k in arguments.k:
             theirs, ours = measure(dim, k, faiss)
             ratios.append(theirs / ours)
+            row(f"top-{k} of {CIRCO_GALLERY:,} x {dim}", "FAISS IndexFlatIP", ratios[-1], REQUIRED)
             print(
                 f"top-{k:<3d} of {CIRCO_GALLERY:,} x {dim:<4d} {ratios[-1]:5.2f} x   {ours:6.3f} s against "
                 f"{theirs:6.3f} s of FAISS",

@@ -22,6 +22,7 @@ import pyarrow as pa
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench.table import row
 from scot_core.lake import Identity, Lake, parts
 from scot_core.lake.fingerprint import fingerprint
 from scot_core.lake.names import part_name
@@ -54,6 +55,7 @@ def timed(what: str, work: Callable[[], Any], share: float, slow: list[str]) -> 
     result = work()
     seconds = time.process_time() - start
     print(f"{what:8s} {seconds:7.2f} s   at most {UNDER[what] * share:.1f} s", flush=True)
+    row(f"{what}, {round(FULL * share):,} parts", "the time allowed", UNDER[what] * share / max(seconds, 1e-3), 1.0)
     if seconds > UNDER[what] * share:
         slow.append(what)
     return result

@@ -22,6 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench.table import row as told
 from scot_core.combiner import Combiner
 from scot_core.config import CaptionsConfig, EmbedConfig
 from scot_core.lake import Lake
@@ -96,6 +97,7 @@ def main() -> int:
         once = statistics.median(cold(folder) for _ in range(COLD))
         command = [sys.executable, __file__, "--measure", name]
         again = statistics.median(json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout))
+    told(f"warm query, {IMAGES:,} images", "`scot search`, a process each", once / again, REQUIRED)
     row = {"images": IMAGES, "ratio": once / again, "cold_s": once, "warm_s": again}
     if arguments.json:
         print(json.dumps(row))

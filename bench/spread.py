@@ -19,6 +19,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("SCOT_RAY", "local")
@@ -26,6 +27,8 @@ os.environ.setdefault(
     "OMP_NUM_THREADS", "1"
 )  # an actor has one CPU: this process gets as many as there are shards at once
 
+from bench.table import not_measured
+from bench.table import row as told
 from scot_core.config import CaptionsConfig, EmbedConfig
 from scot_core.lake import Dataset, Lake
 from scot_core.stages.captions.catalogue import draw_captions
@@ -47,7 +50,7 @@ def run(step: Work, hands: Hands) -> list[float]:
     return sorted(done)
 
 
-def measure(given: Dataset, folder: Path, spread: bool) -> dict[str, object]:
+def measure(given: Dataset, folder: Path, spread: bool) -> dict[str, Any]:
     """Seconds, images a second once all hands are at work, and the digests of what was written."""
     step = embed_images(Lake(folder), EmbedConfig(encoder="catalogue"), given)
     sizes = step.shards()
@@ -75,6 +78,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if importlib.util.find_spec("ray") is None:
         print("Ray is not installed: nothing to compare")
+        not_measured("shards on Ray", "threads", "Ray is not installed")
         return 0
     with tempfile.TemporaryDirectory() as folder:
         with draw_captions(Lake(Path(folder, "drawn")), CaptionsConfig(count=arguments.images, shard_rows=100)) as draw:
@@ -82,6 +86,7 @@ def main() -> int:
             given = draw.commit()["captions"]
         threads, ray = (measure(given, Path(folder, str(spread)), spread) for spread in (False, True))
     same = threads.pop("digests") == ray.pop("digests")
+    told("shards on Ray", "threads", ray["images_a_second"] / threads["images_a_second"])
     if arguments.json:
         print(json.dumps({"threads": threads, "ray": ray, "same": same}))
     else:

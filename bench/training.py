@@ -1,11 +1,11 @@
 """A training step of the Combiner against CLIP4Cir's loop, on a CPU and, where there is one, on a GPU.
 
-CLIP4Cir's loop draws a shuffled batch, runs the Combiner with a dropout module at each place, and steps AdamW as torch
-has it by default; both ways compute the same loss on vectors that are made before. On a CPU the ratio stands beside the
-share of the peak that a large product of float32 matrices reaches there. On a GPU the same step is taken with TF32,
-under bfloat16 autocast, and replayed as a CUDA graph; without one, it says so.
+CLIP4Cir's loop draws a batch, runs the Combiner with a dropout module at each place, and steps AdamW as torch has it by
+default; both ways draw from the same vectors on the device and compute the same loss. On a CPU the ratio stands beside
+the share of the peak that a large product of float32 matrices reaches there. On a GPU the same step is taken with TF32,
+in bfloat16, compiled, and replayed as a CUDA graph; without one, it says so.
 
-    python bench/training.py [--large]        --large: projection 2560, hidden 5120, batch 1024, as in the paper
+    python bench/training.py [--small]        --small: the demo's sizes alone, not the paper's (a minute)
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +24,38 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench.table import not_measured, row
 from scot_core.combiner import Combiner
 from scot_core.losses import scot_loss
+from scot_core.paper import HIDDEN_DIM, PROJECTION_DIM, TRIPLETS
+from scot_core.vectors import multiplies_bfloat16
 
-REPEATS = 12
+PEER, PRECISIONS = "CLIP4Cir's loop", ("float32", "bfloat16")
+GOAL_PEAK, GOAL_BFLOAT16, GOAL_TRAINING, EPOCHS = 0.97, 1.9, 60.0, 10
 Step = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of a step."""
+
+    dim: int
+    projection: int
+    hidden: int
+    batch: int
+
+    def __str__(self) -> str:
+        return f"{self.dim}, {self.projection}/{self.hidden}, batch {self.batch}"
+
+    @property
+    def flop(self) -> float:
+        """Of its matrix products, without gradients of what comes in, and without the loss."""
+        first, second = 2 * self.dim * self.projection, 2 * 2 * self.projection * self.hidden
+        weights = first + second + self.hidden * self.dim + self.hidden
+        return 2.0 * self.batch * (3 * weights - first)
+
+
+DEMO, PAPER = Sizes(128, 512, 512, 256), Sizes(256, PROJECTION_DIM, HIDDEN_DIM, 1024)
 
 
 class Peer(nn.Module):
@@ -52,15 +79,23 @@ class Peer(nn.Module):
         return functional.normalize(self.output(combined) + share * text + (1 - share) * image, dim=-1)
 
 
+def vectors(count: int, dim: int, device: str) -> list[Tensor]:
+    """Tables (count, dim) of images, modifications, modified captions and captions."""
+    return [functional.normalize(torch.randn(count, dim, device=device)) for _ in range(4)]
+
+
 def taken(
-    model: nn.Module, batch: int, dim: int, device: str, *, fused: bool, cast: AbstractContextManager[Any]
-) -> Step:
-    """One optimizer step, on vectors that are there already."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=fused)
-    image, text, target, caption = (functional.normalize(torch.randn(batch, dim, device=device)) for _ in range(4))
+    model: Callable[[Tensor, Tensor], Tensor], parameters: Iterator[nn.Parameter], data: list[Tensor], batch: int,
+    *, fused: bool, reduced: bool = False,
+) -> Step:  # fmt: skip
+    """One optimizer step on a batch that is drawn where the vectors lie."""
+    device = data[0].device
+    optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=fused, capturable=device.type == "cuda")
 
     def step() -> object:
-        with cast:
+        rows = torch.randint(len(data[0]), (batch,), device=device)
+        image, text, target, caption = (table[rows] for table in data)
+        with torch.autocast(device.type, torch.bfloat16, enabled=reduced, cache_enabled=False):
             composed = model(image, text)
         loss = scot_loss(composed.float(), target, caption)
         optimizer.zero_grad()
@@ -71,32 +106,47 @@ def taken(
     return step
 
 
-def alternating(ways: dict[str, Step], clock: Callable[[], float]) -> dict[str, float]:
-    """The least time of each way, taken in turns."""
+def alternating(ways: dict[str, Step], clock: Callable[[], float], repeats: int) -> dict[str, float]:
+    """The least time of each way, taken in turns after a first time that is not counted."""
     best = dict.fromkeys(ways, float("inf"))
-    for _ in range(REPEATS):
+    for turn in range(repeats + 1):
         for name, way in ways.items():
             start = clock()
             way()
-            best[name] = min(best[name], clock() - start)
+            best[name] = min(best[name], clock() - start) if turn else best[name]
     return best
 
 
-def on_cpu(dim: int, projection: int, hidden: int, batch: int) -> None:
+def ways_of(sizes: Sizes, device: str) -> dict[str, Step]:
+    """The step as Scot takes it in each precision, and the peer's."""
+    data = vectors(4 * sizes.batch, sizes.dim, device)
+    ways: dict[str, Step] = {}
+    for name in PRECISIONS:
+        model = Combiner(sizes.dim, sizes.projection, sizes.hidden).to(device)
+        ways[name] = taken(model, model.parameters(), data, sizes.batch, fused=True, reduced=name == "bfloat16")
+    peer = Peer(sizes.dim, sizes.projection, sizes.hidden).to(device)
+    ways[PEER] = taken(peer, peer.parameters(), data, sizes.batch, fused=False)
+    return ways
+
+
+def on_cpu(sizes: Sizes, repeats: int) -> None:
     torch.set_num_threads(1)
-    none = nullcontext()
-    ours = taken(Combiner(dim, projection, hidden), batch, dim, "cpu", fused=True, cast=none)
-    theirs = taken(Peer(dim, projection, hidden), batch, dim, "cpu", fused=False, cast=none)
+    ways = ways_of(sizes, "cpu")
+    if not multiplies_bfloat16():
+        del ways["bfloat16"]
+        not_measured(f"step {sizes}, bfloat16", PEER, "no instructions for it", GOAL_BFLOAT16)
     left, right = torch.randn(1024, 1024), torch.randn(1024, 1024)
-    best = alternating({"scot": ours, "peer": theirs, "product": lambda: left @ right}, time.process_time)
-    weights = 2 * dim * projection + 2 * 2 * projection * hidden + hidden * dim + hidden
-    flops = 6 * batch * weights - 4 * batch * dim * projection  # no gradient of the inputs
+    best = alternating(ways | {"product": lambda: left @ right}, time.process_time, repeats)
     peak = 2 * 1024**3 / best["product"]
-    print(
-        f"step {dim}, {projection}/{hidden}, batch {batch}: {best['peer'] / best['scot']:.2f} x   "
-        f"{1e3 * best['scot']:.1f} ms against {1e3 * best['peer']:.1f} ms of CLIP4Cir's loop   "
-        f"{flops / best['scot'] / peak:.0%} of this core's peak"
-    )
+    for name in ways.keys() - {PEER}:
+        ratio, share = best[PEER] / best[name], sizes.flop / best[name] / peak
+        row(f"step {sizes}, {name}", PEER, ratio, GOAL_BFLOAT16 if name == "bfloat16" else 1.0)
+        if name == "float32":
+            row(f"step {sizes}, {name}", "a product at the core's peak", share, GOAL_PEAK if sizes == PAPER else None)
+        print(
+            f"step {sizes}, {name}: {ratio:.2f} x   {1e3 * best[name]:.1f} ms against {1e3 * best[PEER]:.1f} ms of "
+            f"{PEER}   {share:.0%} of this core's peak in float32"
+        )
 
 
 @contextmanager
@@ -122,7 +172,7 @@ def graphed(step: Step) -> Step:
     return graph.replay
 
 
-def on_gpu(dim: int, projection: int, hidden: int, batch: int) -> None:
+def on_gpu(sizes: Sizes, repeats: int) -> None:
     def waited(step: Step) -> Step:
         def done() -> None:
             step()
@@ -130,37 +180,48 @@ def on_gpu(dim: int, projection: int, hidden: int, batch: int) -> None:
 
         return done
 
-    bfloat16 = torch.autocast("cuda", dtype=torch.bfloat16, cache_enabled=False)
-    ways: dict[str, Step] = {}
-    for name, cast in (("fp32", nullcontext()), ("bf16", bfloat16)):
-        model = Combiner(dim, projection, hidden).cuda()
-        ways[name] = waited(taken(model, batch, dim, "cuda", fused=True, cast=cast))
-        again = Combiner(dim, projection, hidden).cuda()
-        ways[f"{name}, graph"] = waited(graphed(taken(again, batch, dim, "cuda", fused=True, cast=cast)))
-    ways["CLIP4Cir's loop"] = waited(
-        taken(Peer(dim, projection, hidden).cuda(), batch, dim, "cuda", fused=False, cast=nullcontext())
+    ways = {name: waited(step) for name, step in ways_of(sizes, "cuda").items()}
+    ways |= {f"{name}, graph": waited(graphed(step)) for name, step in ways_of(sizes, "cuda").items() if name != PEER}
+    model, data = (
+        Combiner(sizes.dim, sizes.projection, sizes.hidden).cuda(),
+        vectors(4 * sizes.batch, sizes.dim, "cuda"),
     )
-    best = alternating(ways, time.perf_counter)
+    compiled = torch.compile(model)
+    ways["bfloat16, compiled"] = waited(
+        taken(compiled, model.parameters(), data, sizes.batch, fused=True, reduced=True)
+    )
+    best = alternating(ways, time.perf_counter, repeats)
     with tf32():
-        model = Combiner(dim, projection, hidden).cuda()
-        step = waited(taken(model, batch, dim, "cuda", fused=True, cast=nullcontext()))
-        best |= alternating({"tf32": step}, time.perf_counter)
+        best |= alternating({"TF32": waited(ways_of(sizes, "cuda")["float32"])}, time.perf_counter, repeats)
+    machine = torch.cuda.get_device_name()
     for name, seconds in best.items():
-        ratio = best["CLIP4Cir's loop"] / seconds
-        print(f"step on the GPU, {name}: {ratio:.2f} x   {1e3 * seconds:.2f} ms")
+        print(f"step {sizes} on the GPU, {name}: {best[PEER] / seconds:.2f} x   {1e3 * seconds:.2f} ms")
+        if name != PEER:
+            row(f"step {sizes}, {name}", PEER, best[PEER] / seconds, machine=machine)
+    steps = EPOCHS * TRIPLETS // sizes.batch
+    fastest = min(seconds for name, seconds in best.items() if name in PRECISIONS)
+    row(
+        f"{EPOCHS} epochs of {TRIPLETS:,}",
+        f"{GOAL_TRAINING:.0f} s",
+        GOAL_TRAINING / (steps * fastest),
+        1.0,
+        machine=machine,
+    )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--large", action="store_true", help="the paper's sizes on the CPU, too: minutes")
+    parser.add_argument("--small", action="store_true", help="not the paper's sizes")
     arguments = parser.parse_args()
-    on_cpu(128, 512, 512, 256)
-    if arguments.large:
-        on_cpu(256, 2560, 5120, 1024)
+    on_cpu(DEMO, 40)
+    if not arguments.small:
+        on_cpu(PAPER, 4)
     if torch.cuda.is_available():
-        on_gpu(256, 2560, 5120, 1024)
+        on_gpu(PAPER, 12)
     else:
-        print("training: no CUDA device here; TF32, bfloat16 and CUDA graphs are not measured")
+        print("training: no CUDA device here; TF32, compiled steps and CUDA graphs are not measured")
+        not_measured(f"step {PAPER}: TF32, bfloat16, compiled, graph", PEER, "no CUDA device")
+        not_measured(f"{EPOCHS} epochs of {TRIPLETS:,}", f"{GOAL_TRAINING:.0f} s", "no CUDA device", 1.0)
     return 0
 
 

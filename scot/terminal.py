@@ -229,6 +229,9 @@ def _plan_table(plan: Plan, profile: str) -> Table:
     for name in ("stage", "state", *amounts, ""):
         table.add_column(name, justify="right" if name in amounts else "left")
     for stage, state in zip(plan.works, plan.states, strict=True):
+        if state.state == "skipped":
+            table.add_row(stage.stage, state.state)
+            continue
         table.add_row(
             stage.stage,
             state.state,

@@ -49,6 +49,7 @@ class Combiner(nn.Module):
 
     Attributes:
         encoder: the spec of the encoder whose embeddings it composes, as JSON has it; None where nobody said.
+        known_words: whether requests are embedded in words that the encoder knows (`encoders.spec.embed_requests`).
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Combiner(nn.Module):
         self.feature_dim, self.projection_dim, self.hidden_dim = feature_dim, projection_dim, hidden_dim
         self.dropout = dropout
         self.encoder: Mapping[str, Any] | None = None
+        self.known_words = False
         self.text_projection = nn.Linear(feature_dim, projection_dim)
         self.image_projection = nn.Linear(feature_dim, projection_dim)
         self.combination = nn.Linear(2 * projection_dim, hidden_dim)
@@ -135,6 +137,7 @@ class Combiner(nn.Module):
             "dropout": self.dropout,
             "weights_blake2b": digest(weights),
             **({} if self.encoder is None else {"encoder": dict(self.encoder)}),
+            **({"known_words": True} if self.known_words else {}),
         }
         folder = Path(folder)
         try:
@@ -168,6 +171,7 @@ class Combiner(nn.Module):
         combiner._check_weights(tensors)
         combiner.load_state_dict(tensors, assign=True)
         combiner.encoder = config.get("encoder")
+        combiner.known_words = config.get("known_words") is True
         return combiner.eval()
 
     def _project(self, image: Tensor, text: Tensor) -> Tensor:

@@ -55,6 +55,15 @@ def tuned_weight(data: TrainingSet) -> float:
     return choose_weight(image, text, target, images, grid=WEIGHTS[1:-1])
 
 
+def lead_loss(composed: Tensor, image: Tensor, target: Tensor, caption: Tensor, lead: float) -> Tensor:
+    """By how much composed vectors (B, D) fall short of their lead, on average.
+
+    max(0, lead + max(cos(composed, reference), cos(composed, caption)) - cos(composed, target)), all of length one.
+    """
+    start = torch.maximum((composed * image).sum(-1), (composed * caption).sum(-1))
+    return functional.relu(lead + start - (composed * target).sum(-1)).mean()
+
+
 def grounded(data: TrainingSet, config: TrainConfig) -> Callable[[Tensor], Batch]:
     """What the triplets of some rows (B,) are in training; it draws from torch's random numbers on the CPU."""
     gap = modality_gap(data)

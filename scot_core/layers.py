@@ -8,6 +8,7 @@ pages.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,7 @@ def activated(layer: nn.Linear, x: Tensor, dropped: float, *, training: bool) ->
 
 
 def _on_cpu(layer: nn.Linear, x: Tensor) -> bool:
-    plain = x.dtype == layer.weight.dtype == torch.float32 and x.device.type == "cpu"
-    return plain and not torch.is_autocast_enabled("cpu")
+    return x.dtype == layer.weight.dtype == torch.float32 and x.device.type == "cpu"
 
 
 class _Activated(torch.autograd.Function):
@@ -39,22 +39,43 @@ class _Activated(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, dropped: int) -> Tensor:
-        out = _array(x) @ _array(weight).T
-        out += _array(bias)
+        ctx.x, ctx.weight = (_operand(factor.detach(), _precision()) for factor in (x, weight))
+        out = _product(ctx.x, ctx.weight.T)
+        out += bias.detach().numpy()
         kept = out > 0
         if dropped:
             kept &= _bytes(out.size).reshape(out.shape) >= dropped
-        ctx.save_for_backward(x, weight)
         ctx.kept, ctx.scale = kept.view(np.int8), _BYTE / (_BYTE - dropped)
         return torch.from_numpy(_masked(out, ctx, out))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
-        x, weight = ctx.saved_tensors
-        arrived = _array(gradients[0])
+        arrived = gradients[0].numpy()
         passed = _masked(arrived, ctx, np.empty(arrived.shape, arrived.dtype))
-        back = torch.from_numpy(passed @ _array(weight)) if ctx.needs_input_grad[0] else None
-        return back, torch.from_numpy(passed.T @ _array(x)), torch.from_numpy(passed.sum(0)), None
+        factor = _operand(torch.from_numpy(passed), ctx.x.dtype)
+        back = torch.from_numpy(_product(factor, ctx.weight)) if ctx.needs_input_grad[0] else None
+        return back, torch.from_numpy(_product(factor.T, ctx.x)), torch.from_numpy(passed.sum(0)), None
+
+
+def _precision() -> torch.dtype:
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+
+
+def _operand(values: Tensor, dtype: torch.dtype) -> Tensor:
+    return values if values.dtype == dtype else _unset(values.shape, dtype).copy_(values)
+
+
+def _product(left: Tensor, right: Tensor) -> np.ndarray:
+    """float32 (n, m), whatever the precision of the factors (n, k) and (k, m)."""
+    if left.dtype == torch.float32:
+        return np.asarray(left.numpy() @ right.numpy())
+    rounded = _unset((left.shape[0], right.shape[1]), left.dtype)
+    return _operand(torch.mm(left, right, out=rounded), torch.float32).numpy()
+
+
+def _unset(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Numpy's memory, for its huge pages."""
+    return torch.from_numpy(np.empty((*shape[:-1], shape[-1] * dtype.itemsize), np.uint8)).view(dtype)
 
 
 def _masked(values: np.ndarray, ctx: Any, out: np.ndarray) -> np.ndarray:
@@ -62,10 +83,6 @@ def _masked(values: np.ndarray, ctx: Any, out: np.ndarray) -> np.ndarray:
     if ctx.scale != 1:
         out *= ctx.scale
     return out
-
-
-def _array(values: Tensor) -> np.ndarray:
-    return values.detach().numpy()
 
 
 def _bytes(count: int) -> np.ndarray:

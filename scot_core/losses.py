@@ -103,18 +103,23 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def by_name(name: str, **parameters: float) -> Loss:
+def parameters(name: str) -> list[str]:
+    """The names of a loss's own parameters. Raises ConfigError for a name that is not in LOSSES."""
+    if name not in LOSSES:
+        raise ConfigError(f"there is no loss {name!r}; choose one of {', '.join(LOSSES)}")
+    signature = inspect.signature(LOSSES[name]).parameters.values()
+    return [parameter.name for parameter in signature if parameter.kind is parameter.KEYWORD_ONLY]
+
+
+def by_name(name: str, **given: float) -> Loss:
     """The loss a configuration names, with its own parameters bound (`by_name("scot", margin=0.3)`).
 
     Raises ConfigError for a name that is not in LOSSES and for a parameter the loss does not have.
     """
-    if name not in LOSSES:
-        raise ConfigError(f"there is no loss {name!r}; choose one of {', '.join(LOSSES)}")
-    loss = LOSSES[name]
-    known = [p.name for p in inspect.signature(loss).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    if unknown := sorted(set(parameters) - set(known)):
+    known = parameters(name)
+    if unknown := sorted(set(given) - set(known)):
         raise ConfigError(f"loss {name!r} has no parameter {', '.join(unknown)}; it has {', '.join(known)}")
-    return partial(loss, **parameters)
+    return partial(LOSSES[name], **given)
 
 
 def _gated(similarity: Tensor, margin: float) -> Tensor:

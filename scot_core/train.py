@@ -18,9 +18,11 @@ from torch import Tensor
 from scot_core.combiner import Combiner
 from scot_core.config import TrainConfig
 from scot_core.descent import StepListener, descend
-from scot_core.grounding import Batch, grounded, start_as_sum, tuned_weight
-from scot_core.losses import by_name
+from scot_core.errors import ConfigError
+from scot_core.grounding import Batch, grounded, lead_loss, start_as_sum, tuned_weight
+from scot_core.losses import by_name, parameters
 from scot_core.training_set import TrainingSet
+from scot_core.vectors import multiplies_bfloat16
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +42,15 @@ def train_combiner(
     an epoch; one smaller than `config.batch_size` is used only where there are fewer triplets than that.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    reduced = config.precision == "bfloat16"
+    if reduced and not multiplies_bfloat16(on_gpu=device.type == "cuda"):
+        raise ConfigError(
+            "train.precision=bfloat16 is slower than float32 here, without instructions for it: leave it out"
+        )
     torch.manual_seed(seed)
     combiner = Combiner(data.image.shape[1], config.projection_dim, config.hidden_dim, config.dropout).to(device)
-    objective = by_name("scot" if config.is_grounded else config.loss, **_loss_parameters(config))
+    loss_name = "scot" if config.is_grounded else config.loss
+    objective = by_name(loss_name, **_loss_parameters(config, loss_name))
     data = data.to(device)
     batch_of: Callable[[Tensor], Batch] = partial(as_written, data)
     if config.is_grounded:
@@ -52,7 +60,11 @@ def train_combiner(
 
     def loss_of(batch: Tensor, _: int) -> Tensor:
         image, text, target, caption = batch_of(batch.to(device))
-        return objective(combiner(image, text), target, caption)
+        with torch.autocast(device.type, torch.bfloat16, enabled=reduced):
+            composed = combiner(image, text).float()
+        loss = objective(composed, target, caption)
+        leads = config.is_grounded and config.lead
+        return loss + lead_loss(composed, image, target, caption, config.lead) if leads else loss
 
     curve = descend(combiner, loss_of, len(data.image), config, seed, work, on_step)
     return Trained(combiner.eval().cpu(), curve)
@@ -63,13 +75,6 @@ def as_written(data: TrainingSet, rows: Tensor) -> Batch:
     return data.image[rows], data.modification[rows], data.modified_caption[rows], data.caption[rows]
 
 
-def _loss_parameters(config: TrainConfig) -> dict[str, float]:
-    """The paper's scales and margin belong to its own losses; the departures have none of them."""
-    scales = {"alpha_pos": config.alpha_pos, "alpha_neg": config.alpha_neg}
-    margin = {"margin": config.margin}
-    return {
-        "scot": {**scales, **margin},
-        "scot-without-margin": scales,
-        "scot-without-captions": {**scales, **margin},
-        "scot-grounded": {**scales, **margin},
-    }.get(config.loss, {})
+def _loss_parameters(config: TrainConfig, loss: str) -> dict[str, float]:
+    """The paper's scales and margin, as far as a loss has them: the departures have none."""
+    return {name: getattr(config, name) for name in parameters(loss) if name in type(config).model_fields}

@@ -6,7 +6,7 @@ import functools
 import logging
 import re
 from collections.abc import Callable
-from typing import ParamSpec
+from typing import TYPE_CHECKING, ParamSpec
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -15,11 +15,12 @@ from prefect.cache_policies import NO_CACHE
 from scot_core.lake import Dataset, Lake
 from scot_core.printable import printable
 from scot_core.report.results import Results
-from scot_core.report.studies import markdown as markdown_of
 from scot_core.stages.methods import Sitting
 from scot_core.stages.methods.measure import ALL
 from scot_core.stages.methods.table import compare
-from scot_core.studies.findings import Findings
+
+if TYPE_CHECKING:  # loads all of methods
+    from scot_core.studies.findings import Findings
 
 logger = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -77,6 +78,8 @@ def methods_artifact(lake: Lake, sitting: Sitting, against: str) -> None:
 @cosmetic
 def study_artifact(found: Findings) -> None:
     """Question, sentence and table of a study on one benchmark."""
+    from scot_core.report.studies import markdown as markdown_of
+
     create_markdown_artifact(markdown_of(found), key="study", description=f"{found.study} on {found.benchmark}")
 
 

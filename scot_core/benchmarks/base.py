@@ -131,6 +131,10 @@ class Benchmark(ABC):
         measured = self._measure(queries, gallery).items()
         return {metric: np.where(unasked & ~np.isnan(values), 0.0, 100 * values) for metric, values in measured}
 
+    def per_unit(self, values: Floats) -> Floats:
+        """Of a value for each query, (Q,), one for each of `units`: the mean over texts that ask the same."""
+        return values
+
     def score(self, query_vectors: Any, gallery_vectors: Any) -> dict[str, float]:
         """Each metric over all queries, in percent. Raises as `per_query` does."""
         values = self.per_query(query_vectors, gallery_vectors)

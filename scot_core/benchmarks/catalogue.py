@@ -78,14 +78,20 @@ class Catalogue(Benchmark):
         found = {split: np.flatnonzero(mask) for split, mask in chosen.items() if mask.any()}
         return found | {"all": np.flatnonzero(known)}
 
+    def per_unit(self, values: Floats) -> Floats:
+        means: Floats = np.add.reduceat(values, self._starts) / np.bincount(self._unit_of)
+        return means
+
+    @property
+    def _starts(self) -> Indices:
+        """Where the texts of each unit begin."""
+        return np.flatnonzero(np.diff(np.array(self._unit_of), prepend=-1))
+
     def per_query(self, query_vectors: Any, gallery_vectors: Any) -> dict[str, Floats]:
         """Each metric of each unit; see `Benchmark.per_query`."""
-        unit_of = np.array(self._unit_of)
-        starts = np.flatnonzero(np.diff(unit_of, prepend=-1))
-        counts = np.bincount(unit_of)
         values = super().per_query(query_vectors, gallery_vectors)
-        means = {metric: np.add.reduceat(column, starts) / counts for metric, column in values.items()}
-        worst, best = (extreme.reduceat(values["R@1"], starts) for extreme in (np.minimum, np.maximum))
+        means = {metric: self.per_unit(column) for metric, column in values.items()}
+        worst, best = (extreme.reduceat(values["R@1"], self._starts) for extreme in (np.minimum, np.maximum))
         return means | {"R@1 worst": worst, "R@1 spread": best - worst}
 
     def _measure(self, queries: Any, gallery: Any) -> dict[str, Floats]:

@@ -278,6 +278,10 @@ class EmbedConfig(StageConfig):
         return self.encoder == "fitted"
 
 
+GROUNDED = frozenset({"gap", "start", "moved_captions", "rewordings", "lead", "known_words"})
+"""Settings of loss `scot-grounded` alone."""
+
+
 class TrainConfig(StageConfig):
     """The Combiner and its loss (§3.2-3.3, eqs 4-9)."""
 
@@ -287,7 +291,7 @@ class TrainConfig(StageConfig):
         "scot", "scot-without-margin", "scot-without-captions", "infonce", "infonce-with-captions", "scot-grounded"
     ] = "scot"
     """`scot` is the paper's; the others leave a part of it out, or are InfoNCE in its place. `scot-grounded` is the
-    paper's with gap, start, moved_captions and rewordings, which the others have not."""
+    paper's with gap, start, moved_captions, rewordings, lead and known_words, which the others have not."""
     projection_dim: Positive = 512
     """Width that image and text are projected to."""
     hidden_dim: Positive = 512
@@ -318,6 +322,13 @@ class TrainConfig(StageConfig):
     """Loss scot-grounded: share of the references for which the caption stands, moved to where images are."""
     rewordings: Annotated[int, Field(ge=0, le=8)] = 4
     """Loss scot-grounded: other ways to put each request that are drawn as often as its own."""
+    lead: Annotated[float, Field(ge=0)] = 0.1
+    """Loss scot-grounded: the composed vector must be nearer by this, in cosine, to its target than to where it comes
+    from, reference and caption; 0 asks for nothing of the kind."""
+    known_words: bool = True
+    """Loss scot-grounded: who asks is read without words that the encoder never saw, where it can tell them."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the Combiner's products; bfloat16 takes about half the time where there are instructions for it."""
     checkpoint_every: int = Execution(200, gt=0)
     """Steps between checkpoints, which a killed run goes on from."""
     count: Positive | None = None
@@ -339,8 +350,8 @@ class TrainConfig(StageConfig):
 
     def identity(self) -> dict[str, Any]:
         """Without what came after the first Combiners, where it is at its default, and the settings of other losses."""
-        fields, later = type(self).model_fields, ("count", "held_out", "targets", "corpus", "wrong")
-        own = set() if self.is_grounded else {"gap", "start", "moved_captions", "rewordings"}
+        fields, later = type(self).model_fields, ("count", "held_out", "targets", "corpus", "wrong", "precision")
+        own = set() if self.is_grounded else set(GROUNDED)
         own |= {name for name in later if getattr(self, name) == fields[name].default}
         return {name: value for name, value in super().identity().items() if name not in own}
 

@@ -99,6 +99,10 @@ class CatalogueEncoder:
         """Words that pretraining never showed it: it goes by their spelling alone."""
         return self.tokenise.unknown(text)
 
+    def in_known_words(self, text: str) -> str:
+        """The text in words that pretraining showed it: slips are put right, other unknown words left out."""
+        return self.tokenise.known(text)
+
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """(n, dim) float32, L2-normalised. Words beyond the 32nd are not read; an empty text has a vector."""

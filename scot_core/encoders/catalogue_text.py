@@ -23,12 +23,22 @@ from scot_core.errors import ShapeError
 
 _PAD, _START, UNKNOWN, _FIRST = 0, 1, 2, 3  # ids before those of the vocabulary
 _MAX_GRAMS = 20
+_LONG = 5  # letters of a word that can be told from others by most of them
 _WORD = re.compile(r"[^\W\d_]+|\d+|\$")  # "$" stands for the pseudo-word of a textual inversion
 
 
 def words(text: str) -> list[str]:
     """The first `MAX_WORDS` words of a text, lower-cased."""
     return [match.group() for match in islice(_WORD.finditer(text.lower()), MAX_WORDS)]
+
+
+def _is_slip(word: str, meant: str) -> bool:
+    """Whether one letter too many, too few or wrong, two exchanged, or an ending of up to three tells them apart."""
+    same = next((at for at, (a, b) in enumerate(zip(word, meant, strict=False)) if a != b), min(len(word), len(meant)))
+    left, right = word[same:], meant[same:]
+    if not right:
+        return len(left) <= 3
+    return left == right[1:] or left[1:] in (right, right[1:]) or (left[:2] == right[1::-1] and left[2:] == right[2:])
 
 
 @lru_cache(maxsize=1 << 16)
@@ -63,6 +73,19 @@ class Tokeniser:
     def unknown(self, text: str) -> list[str]:
         """Words that are not in the vocabulary, each once, in order."""
         return [word for word in dict.fromkeys(words(text)) if word not in self._ids]
+
+    def known(self, text: str) -> str:
+        """A text in words of the vocabulary: those one slip or an ending away are put right, others are left out.
+
+        A text of which nothing would be left stays as it is.
+        """
+        return " ".join(filter(None, map(self._known, words(text)))) or text
+
+    def _known(self, word: str) -> str:
+        if word in self._ids or len(word) < _LONG:
+            return word if word in self._ids else ""
+        meant = (known for known in self._ids if len(known) >= _LONG - 1 and _is_slip(word, known))
+        return next(meant, "")
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
         distinct: dict[str, int] = {}

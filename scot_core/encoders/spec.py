@@ -74,6 +74,17 @@ class KnowsWords(Encoder, Protocol):
         """Words of a text that pretraining never showed it, each once, in order."""
         ...
 
+    def in_known_words(self, text: str) -> str:
+        """A text in words that it has seen, as far as that goes; never empty where the text is not."""
+        ...
+
+
+def embed_requests(encoder: Encoder, texts: Sequence[str], *, known_words: bool) -> Vectors:
+    """(n, dim) float32, L2-normalised: requests as they are or, where the encoder can tell, in words that it knows."""
+    if known_words and isinstance(encoder, KnowsWords):
+        texts = [encoder.in_known_words(text) for text in texts]
+    return encoder.embed_texts(texts)
+
 
 @runtime_checkable
 class TakesPixels(Encoder, Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scot_core.methods.spec import Compose, Known, Method, Need, Ready
+from scot_core.methods.spec import Compose, Known, Method, Need, Queries, Ready
 
 if TYPE_CHECKING:  # loads torch
     from scot_core.combiner import Combiner
@@ -20,8 +20,14 @@ def composed(combiner: Combiner, images: Vectors, texts: Vectors) -> Vectors:
     return vectors
 
 
-def by_combiner(combiner: Combiner) -> Compose:
-    return lambda queries: composed(combiner, queries.images, queries.texts)
+def by_combiner(combiner: Combiner, known: Known) -> Compose:
+    def compose(queries: Queries) -> Vectors:
+        if not combiner.known_words:
+            return composed(combiner, queries.images, queries.texts)
+        asked = [" and ".join(texts) for texts in queries.modifications]
+        return composed(combiner, queries.images, known.embed_requests(asked))
+
+    return compose
 
 
 def trained_with(loss: str, about: str = "", source: str = "SCOT, §3.2-3.3") -> Method:
@@ -32,7 +38,8 @@ def trained_with(loss: str, about: str = "", source: str = "SCOT, §3.2-3.3") ->
     def ready(known: Known) -> Ready:
         from scot_core.combiner import Combiner
 
-        return Ready(loss, {run: by_combiner(combiner) for run, combiner in known.load(need, Combiner.load).items()})
+        combiners = known.load(need, Combiner.load)
+        return Ready(loss, {run: by_combiner(combiner, known) for run, combiner in combiners.items()})
 
     return Method(loss, about, source, ready, needs=(need,))
 

@@ -87,6 +87,10 @@ class Known(Protocol):
         """(n, D) float32, L2-normalised, by the encoder."""
         ...
 
+    def embed_requests(self, texts: Sequence[str]) -> Vectors:
+        """The same, of the texts in words that the encoder knows, where it can tell."""
+        ...
+
     def load(self, need: Need, read: Callable[[Path], T]) -> dict[str, T]:
         """What `read` makes of each folder of weights in the dataset that is needed, by run: `seed-0`."""
         ...

@@ -22,7 +22,7 @@ from scot_core.report.choice import shuffled
 from scot_core.report.images import images_of
 from scot_core.report.lineage import Lineage
 from scot_core.retrieval import top_k
-from scot_core.stages.benchmark.measure_catalogue import query_vectors
+from scot_core.stages.benchmark.asked import as_read, query_vectors
 from scot_core.stages.train import combiners_in
 
 SHOWN = 5  # images of each query
@@ -135,6 +135,7 @@ def _answer(combiners: Dataset, embeddings: Dataset, pictures: Dataset) -> _Answ
     drawn = drawn_queries(pictures.read(["image_id", "draw", "role", "shows", "query"]).to_pylist(), TEST)
     benchmark = from_queries(drawn)
     images, texts, vectors = query_vectors(benchmark, embeddings)
+    texts = as_read(combiners.config, benchmark, embeddings, texts)
     images, texts = images[benchmark.first_texts], texts[benchmark.first_texts]
     with tempfile.TemporaryDirectory() as folder:
         seed, combiner = next(iter(combiners_in(combiners, Path(folder)).items()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import ceil
 from typing import Any
 
@@ -17,13 +18,15 @@ ACROSS = 3  # panels in a row
 
 def grid_plot(found: Findings) -> str:
     """Recall over all queries against what is varied; what no setting moves is a level line."""
-    panels, across = found.panels, min(ACROSS, len(found.panels))
-    level = [row for row in found.rows if not row.panel]
+    rows = _along(found) if found.by else found.rows
+    panels = list(dict.fromkeys(row.panel for row in rows if row.panel))
+    across = min(ACROSS, len(panels))
+    level = [row for row in rows if not row.panel]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(11, 3.1 * ceil(len(panels) / across)), layout="constrained")
         axes: Any = list(figure.subplots(ceil(len(panels) / across), across, sharey=True, squeeze=False).flat)
         for panel, name in zip(axes, panels, strict=False):
-            _panel(panel, [row for row in found.rows if row.panel == name], level)
+            _panel(panel, [row for row in rows if row.panel == name], level)
             panel.set_title(name, loc="left", color=INK)
             panel.grid(axis="y")
             panel.tick_params(length=0)
@@ -32,6 +35,16 @@ def grid_plot(found: Findings) -> str:
             if place % across == 0:
                 panel.set_ylabel(f"{found.metric}, percent")
         return svg_of(figure)
+
+
+def _along(found: Findings) -> list[Row]:
+    """The rows with the splits of a breakdown as the axis, and a line for each setting."""
+    splits = [split for split in found.queries if split.startswith(f"{found.by}: ")]
+    named = [(row, split) for row in found.rows for split in splits]
+    return [
+        replace(row, panel=found.by, line=row.name, x=split.partition(": ")[2], values={ALL: row.values[split]})
+        for row, split in named
+    ]
 
 
 def _panel(panel: Any, rows: Sequence[Row], level: Sequence[Row]) -> None:

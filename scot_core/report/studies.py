@@ -32,8 +32,8 @@ def write_studies(lake: Lake) -> str:
 
 
 def splits_of(found: Findings) -> list[str]:
-    """Those that stand for themselves, and other wordings of the same queries."""
-    return [*main_splits(found.queries), *broken_down(found.queries).get("wording", ())]
+    """Those that stand for themselves, and those of the plot's axis or other wordings of the same queries."""
+    return [*main_splits(found.queries), *broken_down(found.queries).get(found.by or "wording", ())]
 
 
 def markdown(found: Findings) -> str:

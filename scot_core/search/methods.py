@@ -10,6 +10,7 @@ import torch
 
 from scot_core.combiner import Combiner
 from scot_core.encoders import Encoder
+from scot_core.encoders.spec import embed_requests
 from scot_core.errors import LakeError
 from scot_core.methods import Queries, method
 from scot_core.stages.methods.ground import Ground, LakeKnown
@@ -41,7 +42,8 @@ class ByCombiner:
         """The same, on the CPU in float32."""
         with torch.inference_mode():
             image = torch.from_numpy(np.ascontiguousarray(images))
-            text = torch.from_numpy(self._encoder.embed_texts(texts))
+            asked = embed_requests(self._encoder, texts, known_words=self._combiner.known_words)
+            text = torch.from_numpy(asked)
             vectors = self._combiner(image, text)
             return Composed(vectors.numpy(), self._combiner.modality_weight(image, text).numpy())
 

@@ -78,6 +78,7 @@ class TrainCombiner(Step):
 
         trained = train_combiner(self.data, self.config, seed, draft.work_folder() / f"seed-{seed}", on_step)
         trained.combiner.encoder = self._given[1].config["spec"]
+        trained.combiner.known_words = self.config.is_grounded and self.config.known_words
         with tempfile.TemporaryDirectory() as folder:
             trained.combiner.save(Path(folder))
             weights = files_of(Path(folder), f"seed-{seed}")

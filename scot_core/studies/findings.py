@@ -60,6 +60,8 @@ class Findings:
     note: str
     benchmark: str
     metric: str
+    by: str
+    """A breakdown of the queries that is the axis of the plot, if any."""
     against: str
     profile: str
     overrides: tuple[str, ...]
@@ -93,6 +95,11 @@ class Findings:
             if found:
                 name = best(found, key=lambda name: found[name].difference)
                 parts.append(f"{len(found)} of {len(others)} are {what}, most {name} ({_points(found[name])})")
+        along = [split for split in self.queries if self.by and split.startswith(f"{self.by}: ")]
+        if along:
+            ends = [end(along, key=lambda split: reference.values[split].value) for end in (max, min)]
+            most, least = (f"{split} ({reference.values[split]})" for split in ends)
+            parts.append(f"there it is highest for {most} and lowest for {least}")
         undecided = len(others) - len(decided)
         parts += [f"{undecided} are not told apart from it"] if undecided else []
         for row in self.rows:
@@ -120,7 +127,7 @@ def _on(
     benchmark: str, lake: Lake, study: Study, profile_name: str, overrides: Sequence[str], done: Sequence[Done],
     left_out: Sequence[LeftOut],
 ) -> Findings:  # fmt: skip
-    metric, against = main_metric(benchmark), study.against
+    metric, against = study.metric or main_metric(benchmark), study.against
     if against not in {one.cell.name for one in done}:
         against = done[0].cell.name
     measured = {one.cell.name: one.scores[benchmark][OWN] for one in done}
@@ -142,7 +149,7 @@ def _on(
         same = measured[its.method].key == measured[against].key
         rows.append(Row(cell.panel, cell.line, cell.x, shown, not method, same, cell.settings, its.runs, values))
     return Findings(
-        study.name, study.question, study.place, study.note, benchmark, metric, against, profile_name,
+        study.name, study.question, study.place, study.note, benchmark, metric, study.by, against, profile_name,
         tuple(overrides), made.queries, tuple(rows), tuple((one.cell.name, one.why) for one in left_out),
         machine(), max(dataset.created_at for dataset in measured.values()),
     )  # fmt: skip

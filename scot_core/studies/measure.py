@@ -7,13 +7,13 @@ newest Combiner, which `scot search` takes. What the first lake holds already is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scot_core.config import MethodsConfig, Pipeline, profile, with_overrides
 from scot_core.errors import ConfigError, DataError, GateError, ModelError, ScotError
 from scot_core.lake import Dataset, Lake
 from scot_core.lake.lending import lend
-from scot_core.methods import Method, method
+from scot_core.methods import method
 from scot_core.methods.combiners import trained_with
 from scot_core.stages import recipes
 from scot_core.stages.methods.cached import NotMeasuredError, reuse
@@ -21,7 +21,8 @@ from scot_core.stages.methods.exams import exams
 from scot_core.stages.methods.ground import Ground, LakeKnown
 from scot_core.stages.methods.measure import MeasureMethod
 from scot_core.stages.step import Committed, Run, Step, Work
-from scot_core.studies.spec import Cell, Study
+from scot_core.studies.spec import TEXT_WEIGHT, Cell, Study
+from scot_core.studies.weights import MeasureWeights
 
 FOLDER = "studies"
 OWN = ""  # stands for the Combiner of a cell among the methods beside it
@@ -106,15 +107,18 @@ def left(lake: Lake, study: Study, profile_name: str, overrides: Sequence[str]) 
 
 
 def _measured(run: Run, lake: Lake, study: Study, cell: Cell, pipeline: Pipeline) -> Done:
-    made = (dataset for dataset in recipes.walk(run, lake, pipeline) if dataset is not None)
-    combiners = next(dataset for dataset in made if dataset.table == "combiners")
-    ground = Ground.of(lake, combiners.key)
+    made = _until_combiners(run, lake, pipeline)
+    combiners = made[-1]
+    ground = replace(Ground.of(lake, combiners.key), before=[dataset.name for dataset in made])
     known = LakeKnown(ground, MethodsConfig().seeds)
-    asked: dict[str, Method] = {OWN: trained_with(str(combiners.config["loss"]))}
-    asked |= {name: method(name) for name in study.methods}
+    own = method(cell.method) if cell.method else trained_with(str(combiners.config["loss"]))
+    asked = {OWN: own} | {name: method(name) for name in study.methods}
     scores: dict[str, dict[str, Dataset]] = {}
     both = {exam.name: exam for draw in (False, True) for exam in exams(ground, known, development=draw)}
     for exam in (exam for name, exam in both.items() if name in pipeline.benchmark.names):
+        if study.metric == TEXT_WEIGHT:
+            scores[exam.name] = {OWN: run(MeasureWeights(lake, exam, combiners))["scores"]}
+            continue
         for name, one in asked.items():
             learned = [dataset for need in one.needs for dataset in ground.find(need)]
             step = MeasureMethod(lake, MethodsConfig(timed=1), exam, one, learned, known)
@@ -126,6 +130,17 @@ def _measured(run: Run, lake: Lake, study: Study, cell: Cell, pipeline: Pipeline
             "catalogue or mined"
         )
     return Done(cell, combiners, scores)
+
+
+def _until_combiners(run: Run, lake: Lake, pipeline: Pipeline) -> list[Dataset]:
+    """What the stages hand on, the Combiners last."""
+    made: list[Dataset] = []
+    for dataset in recipes.walk(run, lake, pipeline):
+        if dataset is not None:
+            made.append(dataset)
+            if dataset.table == "combiners":
+                break
+    return made
 
 
 class _Lent:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+TEXT_WEIGHT = "text weight"
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
@@ -18,6 +20,8 @@ class Cell:
     """As `--set` takes them, over those of the study."""
     line: str = ""
     """Which of several lines of the plot it lies on."""
+    method: str = ""
+    """Measured in place of the Combiner: a name of `scot methods`."""
 
     @property
     def name(self) -> str:
@@ -42,6 +46,10 @@ class Study:
     methods: tuple[str, ...] = ("tuned-sum",)
     """Measured beside the Combiner of each cell: names of `scot methods`."""
     profile: str = "catalogue"
+    metric: str = ""
+    """What is compared; empty for the benchmark's own, `TEXT_WEIGHT` for how much a Combiner lets the text weigh."""
+    by: str = ""
+    """A breakdown of the queries, such as kind, that is the axis of the plot in place of the settings."""
     note: str = ""
     """What a reader must know of the grid."""
 

@@ -24,6 +24,7 @@ from scot_core.config import (
     validated,
     with_overrides,
 )
+from scot_core.config.stages import GROUNDED
 from scot_core.errors import ConfigError, DataError
 from scot_core.lake.fingerprint import canonical_json
 
@@ -44,6 +45,8 @@ def _fields(model: Config, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
 
 
 def _other(value: Any, annotation: Any) -> Any:
+    if isinstance(value, bool):
+        return not value
     if isinstance(value, int):
         return value + 1
     if isinstance(value, float):
@@ -74,7 +77,7 @@ def _using(path: tuple[str, ...]) -> Pipeline:
         return with_overrides(CATALOGUE, ["generate.writer=mined"])
     if path[:3] == ("invert", "phrases", "endpoint") and path[-1] != "base_url":
         return with_overrides(CATALOGUE, ["invert.phrases.endpoint.base_url=http://127.0.0.1:1/v1"])
-    if path[0] == "train" and path[1] in ("gap", "start", "moved_captions", "rewordings"):
+    if path[0] == "train" and path[1] in GROUNDED:
         return with_overrides(CATALOGUE, ["train.loss=scot-grounded"])
     if path == ("distill", "noise"):
         return with_overrides(CATALOGUE, ["distill.method=lincir"])

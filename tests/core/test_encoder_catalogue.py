@@ -25,6 +25,7 @@ from scot_core.encoders.catalogue import CatalogueEncoder
 from scot_core.encoders.catalogue_spec import CONFIG, MAX_WORDS, SHIPPED, WEIGHTS
 from scot_core.encoders.catalogue_text import Tokeniser, words
 from scot_core.encoders.preprocessing import to_rgb
+from scot_core.encoders.spec import embed_requests
 from scot_core.errors import ConfigError, DataError, ModelError, ShapeError
 from scot_core.lake.fingerprint import digest
 
@@ -105,6 +106,28 @@ def test_unknown_words_are_placed_by_their_letters(encoder: CatalogueEncoder) ->
         assert inflected not in encoder.model.config.vocabulary
         nearest = (encoder.embed_texts(types) @ encoder.embed_texts([f"a {inflected}"])[0]).argmax()
         assert SEEN_TYPES[nearest] == name
+
+
+@pytest.mark.parametrize(
+    ("asked", "read"),
+    [
+        ("make it striped", "make it striped"),
+        ("Hmm, somebody: make it striped?", "make it striped"),
+        ("make it srtiped", "make it striped"),  # two exchanged
+        ("make it strped", "make it striped"),  # too few
+        ("make it striiped", "make it striped"),  # too many
+        ("make it strioed", "make it striped"),  # wrong
+        ("backpacks", "backpack"),
+        ("cushioning", "cushion"),
+        ("xyzzy quux", "xyzzy quux"),  # nothing would be left
+        ("", ""),
+    ],
+)
+def test_a_request_is_read_in_known_words(encoder: CatalogueEncoder, asked: str, read: str) -> None:
+    assert encoder.in_known_words(asked) == read
+    plain, known = (embed_requests(encoder, [asked], known_words=way) for way in (False, True))
+    assert np.array_equal(plain, encoder.embed_texts([asked]))
+    assert known == pytest.approx(encoder.embed_texts([read]), abs=1e-5)
 
 
 # ------------------------------------------------------------------------------------------ the contract

@@ -16,7 +16,7 @@ from torch.nn import functional
 from scot_core.benchmarks.baselines import weighted
 from scot_core.combiner import Combiner
 from scot_core.config import TrainConfig
-from scot_core.grounding import grounded, modality_gap, moved, start_as_sum, tuned_weight
+from scot_core.grounding import grounded, lead_loss, modality_gap, moved, start_as_sum, tuned_weight
 from scot_core.losses import scot_loss
 from scot_core.retrieval import top_k
 from scot_core.train import train_combiner
@@ -40,7 +40,7 @@ def _data(rows: int = 40) -> TrainingSet:
 
 
 DATA = _data()
-PLAIN = CONFIG.model_copy(update={"gap": 0.0, "start": "random", "moved_captions": 0.0, "rewordings": 0})
+PLAIN = CONFIG.model_copy(update={"gap": 0.0, "start": "random", "moved_captions": 0.0, "rewordings": 0, "lead": 0.0})
 
 
 def _interrupt(step: int, _: float) -> None:
@@ -127,6 +127,26 @@ def test_a_share_of_the_references_are_captions_and_every_wording_is_drawn() -> 
     assert drawn.float().mean(1).tolist() == pytest.approx([1 / 3] * 3, abs=0.04)
 
 
+def test_the_lead_by_hand() -> None:
+    composed = torch.eye(3, dtype=torch.float64)[[0, 0, 0]]
+    angle = torch.tensor([0.1, 0.5, 1.0], dtype=torch.float64)  # of the target, and below of reference and caption
+    target = torch.stack([angle.cos(), angle.sin(), 0 * angle], dim=1)
+    image = torch.tensor([[0.0, 1, 0], [0.8, 0.6, 0], [0, 0, 1]], dtype=torch.float64)
+    caption = torch.tensor([[0.6, 0, 0.8], [0, 1, 0], [0.6, 0.8, 0]], dtype=torch.float64)
+    short = [max(0.0, 0.2 + start - float(angle[row].cos())) for row, start in enumerate((0.6, 0.8, 0.6))]
+    assert short[0] == 0 and short[1] > 0 and short[2] > 0
+    assert float(lead_loss(composed, image, target, caption, 0.2)) == pytest.approx(sum(short) / 3, abs=1e-12)
+
+
+def test_a_combiner_tells_how_requests_are_read(tmp_path: Path) -> None:
+    for known_words in (True, False):
+        combiner = Combiner(DIM, 4, 4)
+        combiner.known_words = known_words
+        combiner.save(tmp_path / str(known_words))
+        assert Combiner.load(tmp_path / str(known_words)).known_words is known_words
+    assert "known_words" not in (tmp_path / "False" / "config.json").read_text()
+
+
 def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
     whole = train_combiner(DATA, CONFIG, 3, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
@@ -139,7 +159,7 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
 
 
 def test_its_settings_are_its_own() -> None:
-    parts = {"gap": 0.5, "start": "random", "moved_captions": 0.0, "rewordings": 2}
+    parts = {"gap": 0.5, "start": "random", "moved_captions": 0.0, "rewordings": 2, "lead": 0.2, "known_words": False}
     assert TrainConfig(**parts).identity() == TrainConfig().identity()  # type: ignore[arg-type]
     assert not set(parts) & set(TrainConfig().identity())
     for name, value in parts.items():

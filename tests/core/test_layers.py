@@ -82,3 +82,20 @@ def test_torch_does_the_rest(dropped: float, training: bool, dtype: torch.dtype)
     result = activated(layer, x, dropped, training=training)
     torch.manual_seed(1)
     assert torch.equal(result, functional.dropout(functional.relu(layer(x)), dropped, training))
+
+
+def test_reduced_precision_rounds_the_products_alone() -> None:
+    layer, x = _inputs(64, 32, 48)
+    arriving = torch.randn(64, 48)
+
+    def run() -> tuple[Tensor, tuple[Tensor, ...]]:
+        result = activated(layer, x, 0.0, training=True)
+        return result, _gradients(layer, x, result, arriving)
+
+    expected, gradients = run()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded, rounded_gradients = run()
+    for ours, exact in zip((rounded, *rounded_gradients), (expected, *gradients), strict=True):
+        assert ours.dtype == torch.float32
+        assert not torch.equal(ours, exact) or ours.ndim == 1  # a bias only hears what comes back
+        assert (ours - exact).norm() < 0.1 * exact.norm()

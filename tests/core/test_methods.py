@@ -18,6 +18,7 @@ from scot_core.benchmarks.baselines import choose_weight, weighted
 from scot_core.combiner import Combiner
 from scot_core.config import settings as environment
 from scot_core.encoders import load
+from scot_core.encoders.spec import embed_requests
 from scot_core.errors import ConfigError, ShapeError
 from scot_core.methods import METHODS, Examples, Need, Queries, find_methods, method
 from scot_core.methods.slerp import slerp
@@ -74,6 +75,9 @@ class Lake:
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         return ENCODER.embed_texts(texts)
+
+    def embed_requests(self, texts: Sequence[str]) -> Vectors:
+        return embed_requests(ENCODER, texts, known_words=True)
 
     def load(self, need: Need, read: Callable[[Path], T]) -> dict[str, T]:
         return {f"seed-{seed}": one for seed, one in zip(self.seeds, self.weights[need.table], strict=True)}

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from scot_core import retrieval
+from scot_core import nearest, retrieval
+from scot_core import scores as scores_room
 from scot_core.errors import ConfigError, DataError, ShapeError
 
 F32 = np.float32
@@ -91,11 +92,15 @@ def test_small_pieces_and_scores_that_float32_cannot_tell_apart(dtype: torch.dty
     q, g = torch.from_numpy(queries).to(dtype), torch.from_numpy(gallery).to(dtype)
     asked, removed = torch.from_numpy(targets), torch.from_numpy(exclude)
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("_COUNTED", 1), ("_SEARCHED", 1), ("_QUERY_ROWS", 2)):
-            patch.setattr(retrieval, name, {False: value})
-        patch.setattr(retrieval, "_TERMS", {False: 100})
-        patch.setattr(retrieval, "_ROUNDED_FROM", int(rng.integers(1, 6)))
-        patch.setattr(retrieval, "_SLACK", 2)
+        for room, name, value in (
+            (retrieval, "_COUNTED", 1),
+            (nearest, "_SEARCHED", 1),
+            (scores_room, "_QUERY_ROWS", 2),
+        ):
+            patch.setattr(room, name, {False: value})
+        patch.setattr(scores_room, "_TERMS", {False: 100})
+        patch.setattr(nearest, "_ROUNDED_FROM", int(rng.integers(1, 6)))
+        patch.setattr(nearest, "_SLACK", 2)
         scores, indices = retrieval.top_k(q, g, int(k))
         found = retrieval.ranks(q, g, asked, exclude=removed)
         within = retrieval.order_within(q, g, asked)
@@ -170,11 +175,12 @@ def test_products_that_are_allowed_to_round_their_inputs_change_nothing(
         return [one.tolist() for one in found]
 
     expected = everything()
-    blocks = retrieval._blocks
+    blocks = scores_room.blocks
     digits = {"bf16": torch.bfloat16, "tf32": torch.float16}[precision]  # of TF32: as many as half precision has
-    monkeypatch.setattr(
-        retrieval, "_blocks", lambda q, g, *rest: blocks(q.to(digits).float(), g.to(digits).float(), *rest)
-    )
+    for room in (retrieval, nearest):
+        monkeypatch.setattr(
+            room, "blocks", lambda q, g, *rest: blocks(q.to(digits).float(), g.to(digits).float(), *rest)
+        )
     setting = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before, setting.fp32_precision = setting.fp32_precision, precision
     try:
@@ -350,5 +356,5 @@ def test_products_of_bfloat16_change_nothing(spread: float, monkeypatch: pytest.
     gallery = queries[0] + F32(spread) * unit(rng, 4100, 33)
     exact = np.argsort(-(queries.astype(np.float64) @ gallery.astype(np.float64).T), axis=1, kind="stable")
     for usable in (True, False):
-        monkeypatch.setattr(retrieval, "_multiplies_bfloat16", lambda usable=usable: usable)
+        monkeypatch.setattr(nearest, "multiplies_bfloat16", lambda usable=usable: usable)
         assert np.array_equal(retrieval.top_k(queries, gallery, 7)[1], exact[:, :7])

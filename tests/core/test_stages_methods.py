@@ -15,7 +15,7 @@ from PIL import Image
 from scot.methods import methods as command
 from scot.plan.methods import methods_left
 from scot_core.combiner import Combiner
-from scot_core.config import CaptionsConfig, EmbedConfig, MethodsConfig, PublishedConfig, TrainConfig
+from scot_core.config import BenchmarkConfig, CaptionsConfig, EmbedConfig, MethodsConfig, PublishedConfig, TrainConfig
 from scot_core.errors import ConfigError, LakeError
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.draft import files_of
@@ -26,7 +26,8 @@ from scot_core.query import query
 from scot_core.search import Searcher
 from scot_core.searle import Phi
 from scot_core.stages import recipes
-from scot_core.stages.benchmark.measure_catalogue import catalogue_benchmark, query_vectors
+from scot_core.stages.benchmark.asked import query_vectors
+from scot_core.stages.benchmark.measure_catalogue import catalogue_benchmark
 from scot_core.stages.embed import Embeddings
 from scot_core.stages.embed.images import embed_images
 from scot_core.stages.embed.texts import embed_texts
@@ -220,9 +221,13 @@ def test_a_recipe_of_our_own_is_trained_and_found_beside_the_paper_s(lake: Lake)
     table = compare(lake, sit(lake).scores, "scot")
     assert {"scot", "scot-grounded"} <= {standing.method for standing in table.standings}
     for key in (trained.key, literal.key):  # by either Combiner, the other is found beside it
-        assert (
-            Searcher(lake, combiner=key, method="scot-grounded").search(Image.new("RGB", (64, 64)), "in blue", 2).hits
+        searcher = Searcher(lake, combiner=key, method="scot-grounded")
+        plain, wordy = (
+            searcher.search(Image.new("RGB", (64, 64)), text, 4).hits for text in ("in blue", "hmm, somebody: in blue?")
         )
+        assert plain == wordy, "words that the encoder never saw are not read"
+    measured = recipes.benchmark(run_here, lake, BenchmarkConfig(), trained, triplets, vectors)["catalogue"]
+    assert "scot-grounded" in measured.read(["method"])["method"].to_pylist()
 
 
 def test_the_command_prints_what_is_measured_already(

@@ -24,10 +24,10 @@ from scot_core.stages.methods.cached import reuse
 from scot_core.stages.methods.table import Cell as Value
 from scot_core.stages.pictured import asked_for, draw_targets
 from scot_core.stages.step import Committed, Work
-from scot_core.studies import STUDIES, Study
+from scot_core.studies import STUDIES, Cell, Study
 from scot_core.studies.findings import Findings, Row, findings, keep, kept
 from scot_core.studies.measure import left, measure, plans, studies_of
-from scot_core.studies.spec import grid
+from scot_core.studies.spec import TEXT_WEIGHT, grid
 from scot_core.training_set import Gathered, TrainingSet
 from tests.running import run_here
 
@@ -124,6 +124,30 @@ def test_what_the_lake_holds_is_lent_and_not_made_again(stopped: tuple[Lake, lis
     elsewhere.storage.remove("")
 
 
+def test_weights_of_the_text_are_told_by_what_an_edit_does(stopped: tuple[Lake, list[str]]) -> None:
+    lake, _ = stopped
+    weights = replace(SMALL, name="weights", cells=SMALL.cells[:2], methods=(), metric=TEXT_WEIGHT, by="kind")
+    measured = measure(run_here, lake, weights, "smoke", TINY)
+    (found,) = findings(lake, weights, "smoke", TINY, *measured)
+    assert found.metric == TEXT_WEIGHT and "highest for kind: " in found.sentence
+    assert all(0 < value.value < 100 for row in found.rows for value in row.values.values())
+    keep(lake, found)
+    assert "weights on catalogue" in Path(write_studies(lake)).read_text()
+
+
+def test_a_cell_is_measured_by_what_it_made_itself(stopped: tuple[Lake, list[str]]) -> None:
+    lake, _ = stopped
+    fixed = ("distill.method=lincir", "distill.seeds=0", "train.margin=0.2")
+    cells = (Cell("steps", str(n), (*fixed, f"distill.steps={n}"), "", "lincir") for n in (1, 2))
+    inverted = replace(SMALL, name="inverted", cells=tuple(cells), against="steps 1")
+    for _ in range(2):  # the second time, both are there
+        done, _ = measure(run_here, lake, inverted, "smoke", TINY)
+        own = [one.scores["catalogue"][""] for one in done]
+        made = [next(one for one in scores.inputs if one.table == "inverters") for scores in own]
+        steps = [studies_of(lake).table("inverters").latest(key=one.key).config["steps"] for one in made]
+        assert steps == [1, 2]
+
+
 def test_triplets_that_are_drawn_are_part_of_those_of_a_larger_draw(stopped: tuple[Lake, list[str]]) -> None:
     vectors = torch.eye(6)
     there = Gathered(vectors, torch.arange(6))
@@ -165,8 +189,8 @@ def test_the_sentence_says_what_the_numbers_carry() -> None:
         _row("0.4", 84.0, 4.0, 3.0, 5.0), _row("0.5", 82.0, 2.0, 0.5, 3.5), _row("0.9", 60.0, -20.0, -22.0, -18.0),
     )  # fmt: skip
     found = Findings(
-        "margin", "How wide?", "§3.3", "", "catalogue", "R@1", "margin 0.2", "smoke", (), {"all": 12}, rows, (), "here",
-        datetime(2026, 1, 1, tzinfo=UTC),
+        "margin", "How wide?", "§3.3", "", "catalogue", "R@1", "", "margin 0.2", "smoke", (), {"all": 12}, rows, (),
+        "here", datetime(2026, 1, 1, tzinfo=UTC),
     )  # fmt: skip
     assert found.sentence == (
         "R@1 over all queries is 80.0 (79.0-81.0) at margin 0.2; 2 of 4 are better, most margin 0.4 (+4.0 (+3.0 "

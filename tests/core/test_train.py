@@ -257,3 +257,26 @@ def _stop_at_20(step: int, _: float) -> None:
 def test_batches_are_the_same_wherever_a_run_is_taken_up(first: int) -> None:
     whole = [rows.tolist() for rows in islice(batches(10, 3, seed=5), first + 7)]
     assert [rows.tolist() for rows in islice(batches(10, 3, seed=5, first=first), 7)] == whole[first:]
+
+
+def test_reduced_precision_ends_near_the_full_one(undisturbed: Trained, tmp_path: Path) -> None:
+    reduced = CONFIG.model_copy(update={"precision": "bfloat16"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("scot_core.train.multiplies_bfloat16", lambda *, on_gpu: True)
+        found = train_combiner(DATA, reduced, 3, tmp_path / "here")
+        assert _same(found, train_combiner(DATA, reduced, 3, tmp_path / "again"))
+        patch.setattr("scot_core.train.multiplies_bfloat16", lambda *, on_gpu: False)
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        with pytest.raises(ConfigError, match="precision=bfloat16 is slower than float32 here"):
+            train_combiner(DATA, reduced, 3, tmp_path / "refused")
+    assert not _same(found, undisturbed)
+    assert found.curve[-1][1] == pytest.approx(undisturbed.curve[-1][1], rel=0.05, abs=0.5)
+    assert all(value.dtype == torch.float32 for value in _weights(found).values())
+
+
+def test_the_usual_precision_is_in_no_key() -> None:
+    assert "precision" not in CONFIG.identity()
+    assert CONFIG.model_copy(update={"precision": "bfloat16"}).identity() == {
+        **CONFIG.identity(),
+        "precision": "bfloat16",
+    }

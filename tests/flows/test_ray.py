@@ -39,6 +39,7 @@ class Nodes:
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster
 
+        os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - its name; by default 15, too nice for a busy machine
         self._cluster: Any = _patiently(lambda: Cluster(initialize_head=True, head_node_args={"num_cpus": 1}))
         self.second = _patiently(lambda: self._cluster.add_node(num_cpus=1))
         self._cluster.wait_for_nodes()
@@ -165,7 +166,7 @@ def test_captions_and_embeddings_are_those_of_one_process(nodes: Nodes, tmp_path
     assert parts(tmp_path / "spread") == parts(tmp_path / "here")
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_a_run_over_two_nodes_one_of_which_is_killed(nodes: Nodes, environment: dict[str, str], tmp_path: Path) -> None:
     """And the endpoint's key is in no log, no table and no database: it never leaves the process that asks."""
     command = [sys.executable, "-m", "scot.cli", "run", "--profile", "smoke", "--set", "generate.shard_rows=16"]
@@ -181,7 +182,7 @@ def test_a_run_over_two_nodes_one_of_which_is_killed(nodes: Nodes, environment: 
                     nodes.kill_second()
                     break
                 time.sleep(0.05)
-            assert process.wait(600) == 0, (tmp_path / f"{name}.log").read_text()[-3000:]
+            assert process.wait(1500) == 0, (tmp_path / f"{name}.log").read_text()[-3000:]
     assert parts(tmp_path / "spread") == parts(tmp_path / "here")
     assert "a Ray actor is lost" in (tmp_path / "spread.log").read_text()
     logs = Path("/tmp/ray/session_latest")

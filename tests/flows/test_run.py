@@ -16,6 +16,8 @@ import pytest
 
 from scot_core.catalogue import world
 from scot_core.catalogue.grammar import read_caption, read_modification
+from scot_core.catalogue.wordings import KNOWN, NEW
+from scot_core.catalogue.words import NEW_WORDS
 from scot_core.lake import Lake
 from scot_core.query import query
 from tests.flows.conftest import ROOT
@@ -62,6 +64,17 @@ def test_what_the_readme_calls_held_out_is_in_no_captioned_image_and_no_triplet(
     rows = triplets.to_pylist()
     assert {row.pop("kind") for row in rows} == {"seed", "generated"}
     assert not [row for row in rows if any(map(_shows_held_out, row.values()))]
+
+
+def test_no_text_of_the_test_is_among_the_triplets_or_the_captions(undisturbed: tuple[Path, float]) -> None:
+    lake = Lake(undisturbed[0])
+    asked = [json.loads(row) for row in query(lake, "select query from galleries")["query"].to_pylist() if row]
+    texts = {text for one in asked for wording in (KNOWN, NEW) for text in one["modifications"][wording]}
+    columns = ("modification from triplets", "modified_caption from triplets", "caption from captions")
+    known = {text for column in columns for text in query(lake, f"select {column}").columns[0].to_pylist()}
+    assert len(texts) > 500 and not texts & known
+    new = {said for of_value in NEW_WORDS.values() for said in of_value.values()}
+    assert not [said for said in new if any(f" {said} " in f" {text.lower()} " for text in known)]
 
 
 def test_a_run_shows_what_it_measured_and_nothing_else(

@@ -17,8 +17,9 @@ from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.lineage import parents
 from scot_core.methods.combiners import composed
 from scot_core.methods.spec import Examples
+from scot_core.stages.benchmark.asked import as_read, query_vectors
 from scot_core.stages.benchmark.measure import Measure, Measured, Method
-from scot_core.stages.embed.vectors import encoder_of, vectors_by_id
+from scot_core.stages.embed.vectors import vectors_by_id
 from scot_core.stages.step import identities
 from scot_core.stages.train import combiners_in, training_set
 
@@ -57,23 +58,24 @@ class MeasureCatalogue(Measure):
         benchmark = catalogue_benchmark(self.lake, self._gallery, self._measured.name)
         images, texts, gallery = query_vectors(benchmark, self._gallery)
         trained_on = (self._triplets, self._images, self._texts)
-        for method in methods_of(self._combiners, trained_on, images, texts):
+        asked = as_read(self._combiners.config, benchmark, self._gallery, texts)
+        for method in methods_of(self._combiners, trained_on, images, texts, asked):
             yield benchmark, gallery, method
 
 
 def methods_of(
-    combiners: Dataset, trained_on: tuple[Dataset, Dataset, Dataset], images: Vectors, texts: Vectors
+    combiners: Dataset, trained_on: tuple[Dataset, Dataset, Dataset], images: Vectors, texts: Vectors, asked: Vectors
 ) -> list[Method]:
     """The baselines, their sum with the weight that suits training data, and the Combiners, on (Q, D) and (Q, D).
 
-    `trained_on`: triplets, and the embeddings of images and of texts.
+    `trained_on`: triplets, and the embeddings of images and of texts; `asked`: the texts as the Combiners read them.
     """
     weight = text_weight(*trained_on)
     baselines = [Method(name, {"": compose(images, texts)}) for name, compose in BASELINES.items()]
     tuned = Method(f"image+text, weight {weight:.2f}", {"": weighted(images, texts, weight)})
     with tempfile.TemporaryDirectory() as folder:
         loaded = combiners_in(combiners, Path(folder))
-    runs = {f"seed-{seed}": composed(combiner, images, texts) for seed, combiner in loaded.items()}
+    runs = {f"seed-{seed}": composed(combiner, images, asked) for seed, combiner in loaded.items()}
     return [*baselines, tuned, Method(str(combiners.config["loss"]), runs)]
 
 
@@ -96,14 +98,3 @@ def catalogue_benchmark(lake: Lake, gallery: Dataset, name: str) -> Catalogue:
     """A draw of the benchmark, the test or `catalogue-development`, whose images a dataset of embeddings holds."""
     rows = parents(lake, gallery)[0].read(["image_id", "draw", "role", "shows", "query"])
     return from_queries(drawn_queries(rows.to_pylist(), DEVELOPMENT if name.endswith(DEVELOPMENT) else TEST))
-
-
-def query_vectors(benchmark: Benchmark, embeddings: Dataset) -> tuple[Vectors, Vectors, Vectors]:
-    """V and T_m of every query, and the gallery's vectors: (Q, D), (Q, D) and (G, D) float32."""
-    row, vectors = vectors_by_id([embeddings])
-    images = vectors[[row[query.reference] for query in benchmark.queries]]
-    asked = {query.modification: 0 for query in benchmark.queries}
-    texts = encoder_of(embeddings).embed_texts(list(asked))
-    asked = {text: place for place, text in enumerate(asked)}
-    places = [asked[query.modification] for query in benchmark.queries]
-    return images, texts[places], vectors[[row[image_id] for image_id in benchmark.gallery]]

@@ -14,8 +14,9 @@ from scot_core.encoders.fitted_names import fitted_by
 from scot_core.errors import ConfigError
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.lineage import parents
+from scot_core.stages.benchmark.asked import as_read, query_vectors
 from scot_core.stages.benchmark.measure import Measure, Measured, Method
-from scot_core.stages.benchmark.measure_catalogue import WEIGHT_SAMPLE, methods_of, query_vectors
+from scot_core.stages.benchmark.measure_catalogue import WEIGHT_SAMPLE, methods_of
 from scot_core.stages.fit.recalled import label_of
 from scot_core.stages.generate.mined import held_out
 from scot_core.stages.step import identities
@@ -60,7 +61,9 @@ class MeasureMined(Measure):
     def methods(self) -> Iterator[tuple[Benchmark, Vectors, Method]]:
         benchmark = mined_benchmark(self.lake, self.config.queries, self._triplets, self._images)
         images, texts, gallery = query_vectors(benchmark, self._images)
-        for method in methods_of(self._combiners, (self._triplets, self._images, self._texts), images, texts):
+        asked = as_read(self._combiners.config, benchmark, self._images, texts)
+        trained_on = (self._triplets, self._images, self._texts)
+        for method in methods_of(self._combiners, trained_on, images, texts, asked):
             yield benchmark, gallery, method
 
 

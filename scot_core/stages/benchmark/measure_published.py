@@ -15,6 +15,7 @@ from scot_core.lake.fingerprint import fingerprint
 from scot_core.lake.lineage import parents
 from scot_core.lake.schema import pair_id, text_id
 from scot_core.methods.combiners import composed
+from scot_core.stages.benchmark.asked import as_read
 from scot_core.stages.benchmark.chosen import Chosen
 from scot_core.stages.benchmark.measure import Measure, Measured, Method
 from scot_core.stages.benchmark.measure_catalogue import WEIGHT_SAMPLE, text_weight
@@ -94,6 +95,8 @@ class MeasurePublished(Measure):
             weight = text_weight(*trained_on(self.lake, self._chosen.dataset))
             methods[f"image+text, weight {weight:.2f}"] = {"": weighted(images, texts, weight)}
         if self._chosen is not None:
+            if self._is_own and self._chosen.dataset is not None:  # people's own words
+                texts = as_read(self._chosen.dataset.config, self.published.whole, self._images, texts)
             runs = self._chosen.load().items()
             methods[self._chosen.method] = {run: composed(combiner, images, texts) for run, combiner in runs}
         return methods

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from scot_core.encoders import Encoder, EncoderSpec
+from scot_core.encoders.spec import embed_requests
 from scot_core.errors import LakeError
 from scot_core.lake import Dataset, Lake
 from scot_core.lake.lineage import ancestor, parents
@@ -34,6 +35,8 @@ class Ground:
     lake: Lake
     images: Dataset
     combiners: Dataset | None
+    before: Collection[str] = ()
+    """Names of datasets that are taken before newer ones."""
 
     @classmethod
     def of(cls, lake: Lake, combiners: str | None = None, images: Dataset | None = None) -> Ground:
@@ -80,14 +83,14 @@ class Ground:
         fitting = [one for one in self.lake.table(need.table).matching() if self._fits(one, need)]
         if not fitting:
             raise LakeError(f"no {need.table} of it for encoder {self.spec.name}")
-        in_use = None if self.combiners is None else self.combiners.name
-        return [next((one for one in fitting if one.name == in_use), fitting[-1])]
+        in_use = {*self.before, *([] if self.combiners is None else [self.combiners.name])}
+        return [next((one for one in reversed(fitting) if one.name in in_use), fitting[-1])]
 
     @property
     def tokens(self) -> Dataset | None:
         """The newest images that were inverted for this encoder; queries are inverted with their settings."""
         found = [one for one in self.lake.table("pseudo_tokens").matching() if made_by(one) == self.spec]
-        return found[-1] if found else None
+        return next((one for one in found if one.name in self.before), found[-1] if found else None)
 
     def _fits(self, dataset: Dataset, need: Need) -> bool:
         if any(dataset.config.get(name) != value for name, value in need.config.items()):
@@ -137,6 +140,9 @@ class LakeKnown:
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         return self.encoder.embed_texts(texts)
+
+    def embed_requests(self, texts: Sequence[str]) -> Vectors:
+        return embed_requests(self.encoder, texts, known_words=True)
 
     def load(self, need: Need, read: Callable[[Path], T]) -> dict[str, T]:
         dataset = self._ground.find(need)[0]

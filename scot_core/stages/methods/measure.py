@@ -27,7 +27,7 @@ time where there is no GPU, so that other work on the machine does not count."""
 ALL = "all"
 _TIMED_S = 5.0  # no further query is timed after this
 _FOUND = 10  # images that a timed query asks for
-_COLUMNS = ("split", "stratum", "query_id", "run", "metric", "value")
+COLUMNS = ("split", "stratum", "query_id", "run", "metric", "value")
 Row = tuple[str, str, str, str, str, float]
 
 
@@ -75,7 +75,7 @@ class MeasureMethod(Step):
         for run, compose in ready.runs.items():
             vectors[run] = compose(opened.queries)
             if not self._exam.hidden:
-                rows += _rows(opened, run, opened.benchmark.per_query(vectors[run], opened.gallery))
+                rows += score_rows(opened, run, opened.benchmark.per_query(vectors[run], opened.gallery))
             tick(1)
         files = submissions_of(opened.benchmark, opened.gallery, ready.shown, vectors) if self._exam.hidden else {}
         run, compose = next(iter(ready.runs.items()))
@@ -87,7 +87,7 @@ class MeasureMethod(Step):
             "encoder": self._known.encoder.spec.name,
         }
         columns: dict[str, Any] = {name: [value] * len(rows) for name, value in fixed.items()}
-        columns |= {name: [row[place] for row in rows] for place, name in enumerate(_COLUMNS)}
+        columns |= {name: [row[place] for row in rows] for place, name in enumerate(COLUMNS)}
         self.drafts["scores"].write_part(shard, columns, files)
 
     def rows_in(self) -> None:
@@ -114,7 +114,8 @@ class MeasureMethod(Step):
         return found
 
 
-def _rows(opened: Opened, run: str, values: Mapping[str, Floats]) -> list[Row]:
+def score_rows(opened: Opened, run: str, values: Mapping[str, Floats]) -> list[Row]:
+    """Values of each unit of the benchmark, (U,) by metric, once in each of its splits."""
     benchmark, rows = opened.benchmark, []
     units = benchmark.units
     for split, chosen in benchmark.splits.items():

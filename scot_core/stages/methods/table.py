@@ -153,7 +153,7 @@ def _read(dataset: Dataset) -> _Scores:
         strata[split][query] = stratum
     values = {place: np.array(list(runs.values())) for place, runs in found.items()}
     plain = {split: list(of_query.values()) for split, of_query in strata.items()}
-    return _Scores(values, plain, rows["method"][0], rows["encoder"][0], float(np.median(milliseconds)))
+    return _Scores(values, plain, rows["method"][0], rows["encoder"][0], float(np.median(milliseconds or [np.nan])))
 
 
 def _costs(scores: Dataset, known: Mapping[Reference, Dataset]) -> tuple[float, float]:

@@ -14,7 +14,16 @@ from scot_core.encoders.presence import towers_missing
 from scot_core.errors import ConfigError, ScotError
 from scot_core.lake import Dataset, Lake
 from scot_core.stages import recipes
-from scot_core.stages.preflight.faults import Probe, chance_fault, counts, model_fault, probe, teacher_fault
+from scot_core.stages.preflight.faults import (
+    Probe,
+    chance_fault,
+    counts,
+    fitting_fault,
+    measure_fault,
+    model_fault,
+    probe,
+    teacher_fault,
+)
 from scot_core.stages.preflight.sample import Sample, sample, sample_in
 from scot_core.stages.step import Committed, Work
 
@@ -48,11 +57,14 @@ def tried(lake: Lake, pipeline: Pipeline) -> Tried | None:
     faults = [*_faults_of_writers(pipeline, found.captions)]
     probed = None
     if pipeline.embed.is_to_fit:
-        faults += [fault for fault in (towers_missing(pipeline.fit),) if fault is not None]
+        missing = towers_missing(pipeline.fit)
+        faults += fitting_fault(found) if missing is None else [missing]
     else:
         probed = probe(pipeline.embed, found, lake)
         if probed is not None and probed.is_chance:
             faults.append(chance_fault(pipeline.embed, probed))
+    if "mined" in pipeline.benchmark.names:
+        faults += measure_fault(pipeline.generate, found)
     return Tried(found, tuple(faults), tuple(counts(pipeline, found)), probed)
 
 

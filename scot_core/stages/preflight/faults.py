@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import random
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from scot_core.benchmarks.mined import build, hold_out
 from scot_core.catalogue import grammar
-from scot_core.config import EmbedConfig, FinetuneConfig, Pipeline, SeedConfig
+from scot_core.config import EmbedConfig, FinetuneConfig, GenerateConfig, Pipeline, SeedConfig
 from scot_core.encoders.presence import in_cache, require_encoder
 from scot_core.encoders.rows import ROWS
 from scot_core.encoders.weights import hub_is_reached
@@ -26,6 +29,8 @@ from scot_core.triplets import local_completion
 
 PROBED, ASKED = 256, 50  # pictures the encoder is tried on; captions the teacher is
 FEWEST = 10  # pictures that a recall can be told from
+FEWEST_TO_FIT = 200  # different captions; of 50, what was fitted found no held-out one
+MINED = 2000  # captions of which queries are mined to see whether there are any
 TIMES_CHANCE = 3.0  # an encoder that finds less than this often is none for these captions
 
 
@@ -88,6 +93,35 @@ def model_fault(config: FinetuneConfig, captions: Sequence[str]) -> list[str]:
         "the server write them all (--set generate.writer=endpoint --set generate.endpoint.base_url=… "
         "--set generate.endpoint.model=…), or mine them from the captions (--set generate.writer=mined)"
     ]
+
+
+def fitting_fault(found: Sample) -> list[str]:
+    """Why no encoder can be fitted to captions: they are too few."""
+    if not found.whole or len(found.captions) >= FEWEST_TO_FIT:
+        return []
+    return [
+        f"{len(found.captions)} different captions are too few to fit an encoder to, which takes some hundreds, better "
+        f"thousands: bring more captioned pictures, or a published encoder (--set embed.encoder={next(iter(ROWS))}), "
+        "whose weights come from the hub or a folder weights/<name>"
+    ]
+
+
+def measure_fault(generate: GenerateConfig, found: Sample) -> list[str]:
+    """Why benchmark mined would have no query, which a few captions tell at once; of many nobody asks."""
+    if not found.whole or len(found.captions) > MINED:
+        return []
+    pairs = [(caption, caption) for caption in found.captions]
+    held = hold_out(pairs, generate.held_out, generate.seed)
+    try:
+        with tempfile.TemporaryDirectory() as work:
+            build(pairs, held, limit=1, seed=generate.seed, work=Path(work))
+    except DataError:
+        return [
+            f"benchmark mined would have no query: no caption of {len(pairs)} differs by one edit from one of the "
+            f"{len(held.images)} that are held out: hold out more (--set generate.held_out=0.3), or leave it out "
+            "(--set benchmark.names=catalogue) and measure with queries of your own (scot benchmark own)"
+        ]
+    return []
 
 
 def _known(captions: Sequence[str]) -> float:

@@ -1,0 +1,42 @@
+"""The table that `make bench` ends with, and the training step that it compares, on any machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench import table, training
+
+
+def test_rows_are_written_down_and_shown_with_what_was_not_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table.row("nobody", "asks", 1.0)  # a script that is run by itself
+    monkeypatch.setenv(table.ROWS, str(tmp_path / "rows"))
+    table.row("a step", "a loop", 1.5, 1.4, machine="here")
+    table.row("a slow step", "a loop", 0.5, 1.0, machine="here")
+    table.row("something", "to be known", 3.0, machine="here")
+    table.not_measured("a step on a GPU", "a loop", "no CUDA device", 2.0)
+    rows = [json.loads(line) for line in (tmp_path / "rows").read_text().splitlines()]
+    head, *lines = table.shown(rows)
+    assert head.split() == ["what", "against", "ratio", "goal", "machine"]
+    assert [" ".join(line.split()) for line in lines[:3]] == [
+        "a step a loop 1.50 x 1.40 x reached here",
+        "a slow step a loop 0.50 x 1.00 x missed here",
+        "something to be known 3.00 x - here",
+    ]
+    assert " ".join(lines[3].split()).startswith("a step on a GPU a loop - 2.00 x no CUDA device ")
+
+
+def test_every_way_of_a_step_runs_and_its_products_are_counted() -> None:
+    torch.manual_seed(0)
+    sizes = training.Sizes(dim=8, projection=16, hidden=12, batch=4)
+    for step in training.ways_of(sizes, "cpu").values():
+        assert torch.isfinite(torch.as_tensor(step()))
+    # forward, and gradients of weights and of what comes in, but for the two projections' inputs
+    products = [(8, 16), (8, 16), (32, 12), (32, 12), (12, 8), (12, 1)]
+    expected = sum(2 * 4 * a * b * (2 if (a, b) == (8, 16) else 3) for a, b in products)
+    assert sizes.flop == expected
