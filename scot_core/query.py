@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
+import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
@@ -43,7 +45,7 @@ def connect(lake: Lake) -> duckdb.DuckDBPyConnection:
         root = f"{lake.storage.root}/"
     else:
         protocol = lake.storage.fs.protocol
-        connection.register_filesystem(lake.storage.fs)
+        connection.register_filesystem(SharedFiles(lake.storage.fs))
         root = f"{protocol if isinstance(protocol, str) else protocol[0]}://{lake.storage.root.lstrip('/')}/"
     connection.execute(views(lake, lake.shown()[0], root=root))
     return connection
@@ -112,11 +114,57 @@ class CommittedFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec is unt
         if mode != "rb" or name not in self._names:
             self.refused = f"the query would write {name}: the lake is only read here"
             raise PermissionError(self.refused)
-        return self._storage.open(name)
+        return SharedFile(self._storage.open(name))
 
     def modified(self, path: str) -> datetime:
         """What is committed stays as it is."""
         return datetime(2000, 1, 1, tzinfo=UTC)
+
+
+class SharedFile:
+    """A file that threads read side by side, each at a place of its own.
+
+    DuckDB goes to a place and reads there in two calls, from several threads and with no lock around both: of one
+    place for all, a large query now and then reads what stands elsewhere.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._file, self._lock, self._mine = file, threading.Lock(), threading.local()
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        with self._lock:
+            end = self._file.seek(0, os.SEEK_END) if whence == os.SEEK_END else 0
+        self._mine.place = offset + (self.tell() if whence == os.SEEK_CUR else end)
+        return self.tell()
+
+    def tell(self) -> int:
+        return int(getattr(self._mine, "place", 0))
+
+    def read(self, size: int = -1) -> bytes:
+        with self._lock:
+            self._file.seek(self.tell())
+            data = bytes(self._file.read(size))
+        self._mine.place = self.tell() + len(data)
+        return data
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class SharedFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec is untyped
+    """A file system that is as another one, but for its files that are read: they are shared."""
+
+    cachable = False
+
+    def __init__(self, fs: AbstractFileSystem) -> None:
+        super().__init__()
+        self._fs, self.protocol = fs, fs.protocol
+        for name in ("exists", "glob", "info", "isdir", "isfile", "ls", "mkdir", "modified", "mv", "rm", "size"):
+            setattr(self, name, getattr(fs, name))
+
+    def open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+        file = self._fs.open(path, mode, **options)
+        return SharedFile(file) if mode == "rb" else file
 
 
 def _connection(**config: str) -> duckdb.DuckDBPyConnection:

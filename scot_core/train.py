@@ -43,7 +43,7 @@ def train_combiner(
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     reduced = config.precision == "bfloat16"
-    if reduced and not _is_native(device):
+    if reduced and not multiplies_bfloat16(on_gpu=device.type == "cuda"):
         raise ConfigError(
             "train.precision=bfloat16 is slower than float32 here, without instructions for it: leave it out"
         )
@@ -68,10 +68,6 @@ def train_combiner(
 
     curve = descend(combiner, loss_of, len(data.image), config, seed, work, on_step)
     return Trained(combiner.eval().cpu(), curve)
-
-
-def _is_native(device: torch.device) -> bool:
-    return torch.cuda.is_bf16_supported(False) if device.type == "cuda" else multiplies_bfloat16()
 
 
 def as_written(data: TrainingSet, rows: Tensor) -> Batch:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import os
+import random
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +18,7 @@ import pytest
 from scot_core.errors import ConfigError, LakeError
 from scot_core.lake import Dataset, Identity, Lake, Reference, Usage
 from scot_core.lake.schema import SCHEMAS, TABLES, VECTORS
-from scot_core.query import connect, query
+from scot_core.query import SharedFile, connect, query
 
 Rows = Callable[..., dict[str, Any]]
 Identify = Callable[..., Identity]
@@ -205,6 +210,28 @@ def test_plain_duckdb_reads_the_files_and_the_views(
         assert plain.sql("select count(*) from runs").fetchall() == [(3,)]
         assert plain.sql("select len(vector) from embeddings").fetchall() == [(4,), (4,)]
         assert plain.sql("select * from rejects").fetchall() == []
+
+
+def test_threads_that_read_one_file_do_not_move_each_other() -> None:
+    """As DuckDB does: it goes to a place and reads there in two calls."""
+    data = bytes(range(251)) * 400
+    file = SharedFile(io.BytesIO(data))
+
+    def read(seed: int) -> bool:
+        rng = random.Random(seed)
+        for _ in range(200):
+            place = rng.randrange(len(data) - 64)
+            file.seek(place)
+            time.sleep(0)  # another thread's turn
+            if file.read(32) + file.read(32) != data[place : place + 64] or file.tell() != place + 64:
+                return False
+        return True
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(read, range(8)))
+    assert file.seek(-5, os.SEEK_END) == len(data) - 5 and file.read() == data[-5:]
+    file.seek(3)
+    assert file.seek(4, os.SEEK_CUR) == 7 and file.read(1) == data[7:8]
 
 
 def test_a_connection_is_for_more_than_one_question(

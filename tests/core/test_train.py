@@ -262,10 +262,10 @@ def test_batches_are_the_same_wherever_a_run_is_taken_up(first: int) -> None:
 def test_reduced_precision_ends_near_the_full_one(undisturbed: Trained, tmp_path: Path) -> None:
     reduced = CONFIG.model_copy(update={"precision": "bfloat16"})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("scot_core.train.multiplies_bfloat16", lambda: True)
+        patch.setattr("scot_core.train.multiplies_bfloat16", lambda *, on_gpu: True)
         found = train_combiner(DATA, reduced, 3, tmp_path / "here")
         assert _same(found, train_combiner(DATA, reduced, 3, tmp_path / "again"))
-        patch.setattr("scot_core.train.multiplies_bfloat16", lambda: False)
+        patch.setattr("scot_core.train.multiplies_bfloat16", lambda *, on_gpu: False)
         patch.setattr(torch.cuda, "is_available", lambda: False)
         with pytest.raises(ConfigError, match="precision=bfloat16 is slower than float32 here"):
             train_combiner(DATA, reduced, 3, tmp_path / "refused")
