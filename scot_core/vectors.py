@@ -126,6 +126,6 @@ def lengths(name: str, vectors: Tensor) -> Tensor:
 def multiplies_bfloat16(*, on_gpu: bool = False) -> bool:
     """Whether this CPU, or GPU, has instructions for products of bfloat16: they take half the time of float32's."""
     if on_gpu:
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     known = torch.cpu.get_capabilities()
     return bool(known.get("avx512_bf16") or known.get("amx_bf16"))

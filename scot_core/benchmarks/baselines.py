@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # loads torch
     from scot_core.vectors import Vectors
 
 
+KNOWN_WORDS_SUM = "image+text in known words"
 ALONE = ("image-only", "text-only")
 """The baselines that look at one of the two."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from scot_core.benchmarks.baselines import BASELINES, Blend, choose_weight, weighted
+from scot_core.benchmarks.baselines import BASELINES, KNOWN_WORDS_SUM, Blend, choose_weight, weighted
 from scot_core.methods.spec import Known, Method, Need, Queries, Ready
 
 if TYPE_CHECKING:  # loads torch
@@ -21,15 +21,21 @@ def alone(name: str) -> Callable[[Known], Ready]:
     return lambda known: Ready(name, {"": lambda queries: compose(queries.images, queries.texts)})
 
 
-def tuned(shown: str, blend: Blend) -> Callable[[Known], Ready]:
-    """A blend of the two, with the weight of the text that suits training triplets; `shown` goes before it."""
+def tuned(shown: str, blend: Blend, *, known_words: bool = False) -> Callable[[Known], Ready]:
+    """A blend of the two, with the weight of the text that suits training triplets; `shown` goes before it.
+
+    Texts are read as they are, or in the words that the encoder knows, where it can tell.
+    """
 
     def ready(known: Known) -> Ready:
         some = known.examples
         weight = choose_weight(some.image, some.text, some.target, some.gallery, blend)
 
         def compose(queries: Queries) -> Vectors:
-            return blend(queries.images, queries.texts, weight)
+            if not known_words:
+                return blend(queries.images, queries.texts, weight)
+            asked = [" and ".join(texts) for texts in queries.modifications]
+            return blend(queries.images, known.embed_requests(asked), weight)
 
         return Ready(f"{shown}, weight {weight:.2f}", {"": compose})
 
@@ -43,5 +49,9 @@ METHODS = (
     Method(
         "tuned-sum", "their weighted sum, its weight chosen on training triplets", "Scot's strong baseline",
         tuned("image+text", weighted), needs=(TRIPLETS,),
+    ),
+    Method(
+        "tuned-sum-known", "the same, of the text in words that the encoder knows", "beside scot-grounded",
+        tuned(KNOWN_WORDS_SUM, weighted, known_words=True), needs=(TRIPLETS,),
     ),
 )  # fmt: skip

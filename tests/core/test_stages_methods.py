@@ -109,7 +109,15 @@ def sit(lake: Lake, config: MethodsConfig = ALL) -> Sitting:
 
 def test_what_a_lake_can_measure_is_measured_and_the_rest_is_named(lake: Lake) -> None:
     sitting = sit(lake)
-    assert list(sitting.scores) == ["image-only", "text-only", "image+text", "slerp", "tuned-sum", "scot"]
+    assert list(sitting.scores) == [
+        "image-only",
+        "text-only",
+        "image+text",
+        "slerp",
+        "tuned-sum",
+        "tuned-sum-known",
+        "scot",
+    ]
     commands = {missing.method: missing.made_by for missing in sitting.missing}
     assert set(commands) | set(sitting.scores) == set(METHODS) and all("scot run" in made for made in commands.values())
     made = compare(lake, sitting.scores, "tuned-sum", sitting.missing)
@@ -153,7 +161,8 @@ def test_a_plan_says_how_far_the_comparison_is(lake: Lake) -> None:
     before = list(methods_left(lake))
     assert before[:2] == [
         "on catalogue, measured: none",
-        "on catalogue, to do (`scot methods`): image-only, text-only, image+text, slerp, tuned-sum, scot",
+        "on catalogue, to do (`scot methods`): "
+        "image-only, text-only, image+text, slerp, tuned-sum, tuned-sum-known, scot",
     ]
     assert (
         "infonce: no combiners of it for encoder catalogue (`scot run --set train.loss=infonce --until train`)"

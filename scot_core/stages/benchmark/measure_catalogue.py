@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scot_core.benchmarks import Benchmark
-from scot_core.benchmarks.baselines import BASELINES, choose_weight, weighted
+from scot_core.benchmarks.baselines import BASELINES, KNOWN_WORDS_SUM, choose_weight, weighted
 from scot_core.benchmarks.catalogue import Catalogue, from_queries
 from scot_core.catalogue.queries import DEVELOPMENT, TEST
 from scot_core.catalogue.stored import drawn_queries
@@ -72,11 +72,12 @@ def methods_of(
     """
     weight = text_weight(*trained_on)
     baselines = [Method(name, {"": compose(images, texts)}) for name, compose in BASELINES.items()]
-    tuned = Method(f"image+text, weight {weight:.2f}", {"": weighted(images, texts, weight)})
+    read = {"image+text": texts} | ({} if asked is texts else {KNOWN_WORDS_SUM: asked})
+    tuned = [Method(f"{name}, weight {weight:.2f}", {"": weighted(images, of, weight)}) for name, of in read.items()]
     with tempfile.TemporaryDirectory() as folder:
         loaded = combiners_in(combiners, Path(folder))
     runs = {f"seed-{seed}": composed(combiner, images, asked) for seed, combiner in loaded.items()}
-    return [*baselines, tuned, Method(str(combiners.config["loss"]), runs)]
+    return [*baselines, *tuned, Method(str(combiners.config["loss"]), runs)]
 
 
 def text_weight(triplets: Dataset, images: Dataset, texts: Dataset) -> float:
