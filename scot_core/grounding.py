@@ -20,6 +20,7 @@ from scot_core.config import TrainConfig
 from scot_core.training_set import Gathered, TrainingSet
 
 _AT_ONCE = 1 << 14  # rows in memory
+LEAD_WEIGHT = 4  # beside the 10 of the positives, eq. 4
 WEIGHED = 2000  # triplets that the weight of the sum is chosen on
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -56,12 +57,12 @@ def tuned_weight(data: TrainingSet) -> float:
 
 
 def lead_loss(composed: Tensor, image: Tensor, target: Tensor, caption: Tensor, lead: float) -> Tensor:
-    """By how much composed vectors (B, D) fall short of their lead, on average.
+    """How much composed vectors (B, D) fall short of their lead, on average, as it is weighed.
 
     max(0, lead + max(cos(composed, reference), cos(composed, caption)) - cos(composed, target)), all of length one.
     """
     start = torch.maximum((composed * image).sum(-1), (composed * caption).sum(-1))
-    return functional.relu(lead + start - (composed * target).sum(-1)).mean()
+    return LEAD_WEIGHT * functional.relu(lead + start - (composed * target).sum(-1)).mean()
 
 
 def grounded(data: TrainingSet, config: TrainConfig) -> Callable[[Tensor], Batch]:

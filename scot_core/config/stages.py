@@ -322,7 +322,7 @@ class TrainConfig(StageConfig):
     """Loss scot-grounded: share of the references for which the caption stands, moved to where images are."""
     rewordings: Annotated[int, Field(ge=0, le=8)] = 4
     """Loss scot-grounded: other ways to put each request that are drawn as often as its own."""
-    lead: Annotated[float, Field(ge=0)] = 0.1
+    lead: Annotated[float, Field(ge=0)] = 0.2
     """Loss scot-grounded: the composed vector must be nearer by this, in cosine, to its target than to where it comes
     from, reference and caption; 0 asks for nothing of the kind."""
     known_words: bool = True

@@ -150,7 +150,10 @@ def _dataset(lake: Lake | None, wanted: Place | None) -> Dataset | None:
     if lake is None:
         return None
     if wanted is None:
-        return combiners_in_use(lake) or lake.table("combiners").latest()
+        found = combiners_in_use(lake)
+        if found is None and not lake.table("combiners").matching():
+            raise LakeError(f"{lake.url} holds no Combiner to search with: run `scot run` first")
+        return found or lake.table("combiners").latest()
     found = lake.table("combiners").find(str(wanted))
     if found is not None or Path(wanted).expanduser().is_dir():
         return found

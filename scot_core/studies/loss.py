@@ -5,7 +5,14 @@ from __future__ import annotations
 from scot_core.studies.spec import Cell, Study, grid
 
 GROUNDED = ("train.loss=scot-grounded",)
-PARTS = (("gap", 0), ("start", "random"), ("moved_captions", 0), ("rewordings", 0))
+PARTS = (
+    ("gap", 0),
+    ("start", "random"),
+    ("moved_captions", 0),
+    ("rewordings", 0),
+    ("lead", 0),
+    ("known_words", "false"),
+)
 
 STUDY = Study(
     name="loss",

@@ -135,7 +135,7 @@ def test_the_lead_by_hand() -> None:
     caption = torch.tensor([[0.6, 0, 0.8], [0, 1, 0], [0.6, 0.8, 0]], dtype=torch.float64)
     short = [max(0.0, 0.2 + start - float(angle[row].cos())) for row, start in enumerate((0.6, 0.8, 0.6))]
     assert short[0] == 0 and short[1] > 0 and short[2] > 0
-    assert float(lead_loss(composed, image, target, caption, 0.2)) == pytest.approx(sum(short) / 3, abs=1e-12)
+    assert float(lead_loss(composed, image, target, caption, 0.2)) == pytest.approx(4 * sum(short) / 3, abs=1e-12)
 
 
 def test_a_combiner_tells_how_requests_are_read(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
 
 
 def test_its_settings_are_its_own() -> None:
-    parts = {"gap": 0.5, "start": "random", "moved_captions": 0.0, "rewordings": 2, "lead": 0.2, "known_words": False}
+    parts = {"gap": 0.5, "start": "random", "moved_captions": 0.0, "rewordings": 2, "lead": 0.1, "known_words": False}
     assert TrainConfig(**parts).identity() == TrainConfig().identity()  # type: ignore[arg-type]
     assert not set(parts) & set(TrainConfig().identity())
     for name, value in parts.items():

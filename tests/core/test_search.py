@@ -241,3 +241,8 @@ def test_captions_of_any_length_and_script_have_room(tmp_path: Path) -> None:
     for caption in ("", "word " * 200, "x" * 500, "красная кружка", "\x1b[31m\n\n", "杯" * 90):
         hit = {"rank": 1, "score": 0.5, "image_id": "a", "caption": caption}
         assert Answer(image, 0.5, [hit], [image], caption).picture().height == 224
+
+
+def test_a_lake_without_a_combiner_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(LakeError, match="holds no Combiner to search with: run `scot run` first"):
+        Searcher(tmp_path / "lake")

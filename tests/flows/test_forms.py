@@ -107,7 +107,7 @@ def test_the_server_refuses_what_is_no_choice(parameters: dict[str, Any]) -> Non
     [
         (regenerate, {"profile_name": "smokey"}, "the profiles are smoke"),
         (regenerate, {"until": "party"}, "the stages are captions"),
-        (captions, {"config": {"queries_per_split": 40, "gallery": 400}}, "at least 600"),
+        (captions, {"config": {"queries_per_split": 40, "gallery": 400}}, "at least 720"),
         (seed, {"config": {"max_usd": 3, "endpoint": {"model": "unheard-of"}}}, "usd_per_million_prompt"),
         (train, {"config": {"stepz": 3}}, "stepz"),
     ],
