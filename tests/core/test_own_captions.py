@@ -42,7 +42,9 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, list[Dataset
 def test_a_run_that_is_finished_looks_into_the_lake_first(walked: tuple[Lake, list[Dataset | None]]) -> None:
     lake = walked[0]
     write_report(lake)
-    settings = [part for setting in (*SMALL, "embed.encoder=catalogue") for part in ("--set", setting)]
+    settings = [
+        part for setting in (*SMALL, "train.loss=scot", "embed.encoder=catalogue") for part in ("--set", setting)
+    ]
     table = str(Path(lake.url).parent / "photos" / "photos.csv")
     loaded = loaded_by("run", "--captions", table, *settings, "--lake", lake.url)
     assert not {"prefect", "openai", "transformers", "torch"} & loaded, "neither Prefect nor a model"

@@ -48,6 +48,7 @@ class Measure(Step):
 
     stage, unit = "benchmark", "methods"
     own_runs: int = 1  # methods beside the baselines
+    has_gap: bool = False  # whether it tells recall on what neither modality answers alone
 
     def __init__(self, lake: Lake, config: Measured) -> None:
         super().__init__(lake)
@@ -89,7 +90,7 @@ class Measure(Step):
             "seeds": len(method.runs),
             "encoder": self._measured.encoder,
         }
-        values = values | composed_only(values, alone)
+        values = values | (composed_only(values, alone) if self.has_gap else {})
         summary = benchmark.summarise(values, resamples=self._measured.resamples, seed=self._measured.seed)
         return [{**named, **asdict(row)} for row in summary]
 

@@ -33,7 +33,7 @@ class MeasureCatalogue(Measure):
     """The catalogue's own benchmark, with the weight of image+text chosen on training data."""
 
     name = "measure composed retrieval"
-    own_runs = 2
+    own_runs, has_gap = 2, True
 
     def __init__(
         self, lake: Lake, config: BenchmarkConfig, name: str, combiners: Dataset, triplets: Dataset,
