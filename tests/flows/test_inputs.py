@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.inputs import for_embed, for_finetune, for_generate, for_seed, for_train
+from flows.inputs import for_distill, for_embed, for_finetune, for_generate, for_invert, for_seed, for_train
+from scot_core.config import DistillConfig, EmbedConfig
 from scot_core.errors import ConfigError, LakeError, ScotError
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.fingerprint import fingerprint
@@ -98,6 +99,27 @@ def test_one_input_is_enough_to_find_the_others(place: Lake) -> None:
     for index in range(4):
         learned_from, vectors = for_train(place, *(key if index == n else None for n, key in enumerate(keys)))
         assert (learned_from.key, vectors.images.key, vectors.texts.key, vectors.gallery.key) == keys  # type: ignore[union-attr]
+
+
+def test_invert_and_distill_take_what_was_embedded_last_and_what_was_inverted_of_it(place: Lake) -> None:
+    old, new = regenerate(place, 1), regenerate(place, 2)
+    words = {each: add(place, "pseudo_tokens", "invert", 0, each.images) for each in (old, new)}
+    _, drawn = draw(place, 3)  # captions that nothing was made of yet
+    captions, encoder = for_invert(place, None, None)
+    assert captions.name == new.captions.name and encoder == EmbedConfig()
+    assert for_invert(place, old.captions.key, None)[0].name == old.captions.name
+    other = EmbedConfig(encoder="clip-b32")
+    taken, chosen = for_invert(place, None, other)
+    assert (taken.name, chosen) == (drawn.name, other)
+    searle, pic2word = DistillConfig(), DistillConfig(method="pic2word")
+    assert names(*for_distill(place, searle, None, None, None)[::2]) == names(new.captions, words[new])
+    assert names(*for_distill(place, searle, old.captions.key, None, None)[::2]) == names(old.captions, words[old])
+    assert names(*for_distill(place, searle, None, None, words[old].key)[::2]) == names(old.captions, words[old])
+    assert names(*for_distill(place, pic2word, None, None, None)[::2]) == names(new.captions, None)
+    with pytest.raises(ConfigError):
+        for_distill(place, searle, old.captions.key, None, words[new].key)
+    with pytest.raises(LakeError):
+        for_distill(place, searle, drawn.key, None, None)
 
 
 @pytest.mark.parametrize("given", ["captions", "images"])
