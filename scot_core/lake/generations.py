@@ -172,11 +172,11 @@ def damaged(lake: Lake, file: str, error: Exception) -> LakeError:
 
 
 def _roots(known: Mapping[Reference, Dataset], keys: Sequence[str]) -> list[Dataset]:
-    """The benchmarks among them, else the dataset of the last table, of several the one with most behind it."""
+    """The benchmarks among them, else the dataset of the last table, of several the newest with most behind it."""
     for table in ROOTS:
         found = [known[reference] for key in keys if (reference := Reference(table, key)) in known]
         if found and table == "benchmarks":
             return found
         if found:
-            return [max(found, key=lambda dataset: len(generation_of(dataset, known).members))]
+            return [max(found, key=lambda dataset: (len(generation_of(dataset, known).members), committed_at(dataset)))]
     return []
