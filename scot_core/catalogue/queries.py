@@ -68,6 +68,11 @@ class DrawnQuery:
     free: frozenset[str]
     subset: tuple[int, ...]
 
+    def wrong_in(self, product: Product) -> list[str]:
+        """Attributes, in their order, in which a product is not as asked for."""
+        fixed = [attribute for attribute in ATTRIBUTES if attribute not in self.free]
+        return [attribute for attribute in fixed if getattr(product, attribute) != getattr(self.target, attribute)]
+
 
 @dataclass(frozen=True, slots=True)
 class GalleryItem:
@@ -86,8 +91,7 @@ def _key(product: Product, free: frozenset[str]) -> _Key:
 
 def error_of(query: DrawnQuery, product: Product) -> str:
     """What is wrong with an image that is no target: a class of `DISTRACTORS`, or `other`."""
-    fixed = [attribute for attribute in ATTRIBUTES if attribute not in query.free]
-    wrong = {attribute for attribute in fixed if getattr(product, attribute) != getattr(query.target, attribute)}
+    wrong = set(query.wrong_in(product))
     kept_wrong = wrong - query.changed
     if "type" in kept_wrong:
         kept_wrong -= {"detail"}  # another type has other details

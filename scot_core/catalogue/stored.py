@@ -12,6 +12,9 @@ from scot_core.catalogue.world import Product
 Row = tuple[str, Product, dict[str, str | None]]
 """Image id, product, and columns of `galleries`."""
 
+QUERY_COLUMNS = ["image_id", "draw", "role", "shows", "query"]
+"""What `drawn_queries` reads of table `galleries`."""
+
 _AS_THEY_ARE = ("query_id", "split", "kind", "modifications", "subset")
 
 
@@ -33,7 +36,7 @@ def _columns(draw: str, role: str, product: Product, query: str | None) -> dict[
 
 
 def drawn_queries(rows: Sequence[Mapping[str, Any]], draw: str) -> CatalogueQueries:
-    """The queries and the gallery of a draw, from rows with image_id, draw, role, shows and query."""
+    """The queries and the gallery of a draw, from rows with `QUERY_COLUMNS`."""
     queries, gallery = [], []
     for row in rows:
         if row["draw"] != draw:

@@ -19,24 +19,15 @@ if TYPE_CHECKING:
         FolderConfig,
         PublishedPairs,
     )
+    from scot_core.config.encoding import EmbedConfig, FitConfig
     from scot_core.config.endpoints import TEACHER, EndpointConfig, ServerConfig
+    from scot_core.config.measuring import PUBLISHED, BenchmarkConfig, MethodsConfig, PublishedConfig
     from scot_core.config.overrides import listed, with_overrides
+    from scot_core.config.pipeline import Pipeline
     from scot_core.config.profiles import PROFILES, STAGES, ProfileName, StageName, last_stage, profile
     from scot_core.config.searle import DistillConfig, InvertConfig, PhrasesConfig
-    from scot_core.config.stages import (
-        PUBLISHED,
-        BenchmarkConfig,
-        EmbedConfig,
-        FinetuneConfig,
-        FitConfig,
-        GenerateConfig,
-        MethodsConfig,
-        Pipeline,
-        PublishedConfig,
-        SeedConfig,
-        TrainConfig,
-        TripletKind,
-    )
+    from scot_core.config.training import TrainConfig
+    from scot_core.config.writing import FinetuneConfig, GenerateConfig, SeedConfig, TripletKind
 
 _OF: Final = {
     "base": (
@@ -76,18 +67,22 @@ _OF: Final = {
         "InvertConfig",
         "PhrasesConfig",
     ),
-    "stages": (
+    "encoding": (
+        "EmbedConfig",
+        "FitConfig",
+    ),
+    "measuring": (
         "PUBLISHED",
         "BenchmarkConfig",
-        "EmbedConfig",
-        "FinetuneConfig",
-        "FitConfig",
-        "GenerateConfig",
         "MethodsConfig",
-        "Pipeline",
         "PublishedConfig",
+    ),
+    "pipeline": ("Pipeline",),
+    "training": ("TrainConfig",),
+    "writing": (
+        "FinetuneConfig",
+        "GenerateConfig",
         "SeedConfig",
-        "TrainConfig",
         "TripletKind",
     ),
 }

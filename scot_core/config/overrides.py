@@ -8,7 +8,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from scot_core.config.base import Config, validated
-from scot_core.config.stages import OPTIONAL, Pipeline
+from scot_core.config.pipeline import OPTIONAL, Pipeline
 from scot_core.errors import ConfigError
 
 

@@ -8,17 +8,13 @@ from pydantic import AfterValidator, Field
 
 from scot_core import paper
 from scot_core.config.captions import AboConfig, CaptionsConfig, CocoConfig, Flickr30kConfig, FolderConfig
+from scot_core.config.encoding import EmbedConfig
 from scot_core.config.endpoints import EndpointConfig
+from scot_core.config.measuring import BenchmarkConfig
+from scot_core.config.pipeline import Pipeline
 from scot_core.config.searle import DistillConfig, InvertConfig, PhrasesConfig
-from scot_core.config.stages import (
-    BenchmarkConfig,
-    EmbedConfig,
-    FinetuneConfig,
-    GenerateConfig,
-    Pipeline,
-    SeedConfig,
-    TrainConfig,
-)
+from scot_core.config.training import TrainConfig
+from scot_core.config.writing import FinetuneConfig, GenerateConfig, SeedConfig
 from scot_core.errors import ConfigError
 
 STAGES: tuple[str, ...] = tuple(Pipeline.model_fields)

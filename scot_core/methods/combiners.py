@@ -24,8 +24,7 @@ def by_combiner(combiner: Combiner, known: Known) -> Compose:
     def compose(queries: Queries) -> Vectors:
         if not combiner.known_words:
             return composed(combiner, queries.images, queries.texts)
-        asked = [" and ".join(texts) for texts in queries.modifications]
-        return composed(combiner, queries.images, known.embed_requests(asked))
+        return composed(combiner, queries.images, known.embed_requests(queries.requests))
 
     return compose
 

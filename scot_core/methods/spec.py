@@ -28,6 +28,11 @@ class Queries:
     embed: Callable[[], Vectors]
     """Gives the texts' embeddings, (Q, D); asked for at most once, by methods that look at them."""
 
+    @property
+    def requests(self) -> list[str]:
+        """Each query's texts as one."""
+        return [" and ".join(texts) for texts in self.modifications]
+
     @cached_property
     def texts(self) -> Vectors:
         """(Q, D) embeddings of the modification texts."""

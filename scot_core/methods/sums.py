@@ -34,8 +34,7 @@ def tuned(shown: str, blend: Blend, *, known_words: bool = False) -> Callable[[K
         def compose(queries: Queries) -> Vectors:
             if not known_words:
                 return blend(queries.images, queries.texts, weight)
-            asked = [" and ".join(texts) for texts in queries.modifications]
-            return blend(queries.images, known.embed_requests(asked), weight)
+            return blend(queries.images, known.embed_requests(queries.requests), weight)
 
         return Ready(f"{shown}, weight {weight:.2f}", {"": compose})
 

@@ -42,7 +42,7 @@ def written(tower: PseudoWordTower, words: Tensor, queries: Queries, ask: Ask | 
     if all(len(both) == 2 for both in texts):
         composed = compose_both_orders(tower, words, [(both[0], both[1]) for both in texts], ask)
     else:
-        composed = compose(tower, words, [" and ".join(one) for one in texts], ask)
+        composed = compose(tower, words, queries.requests, ask)
     vectors: Vectors = composed.float().cpu().numpy()
     return vectors
 

@@ -13,9 +13,9 @@ from PIL import Image
 
 from scot_core.benchmarks.catalogue import from_queries
 from scot_core.catalogue.queries import TEST, CatalogueQueries, DrawnQuery
-from scot_core.catalogue.stored import drawn_queries
+from scot_core.catalogue.stored import QUERY_COLUMNS, drawn_queries
 from scot_core.catalogue.wordings import KNOWN
-from scot_core.catalogue.world import ATTRIBUTES, Product
+from scot_core.catalogue.world import Product
 from scot_core.lake import Dataset
 from scot_core.methods.combiners import composed
 from scot_core.report.choice import shuffled
@@ -124,15 +124,14 @@ def note(query: DrawnQuery, product: Product, right: bool) -> str:
         return "right"
     if product == query.reference:
         return "reference unchanged"
-    fixed = [attribute for attribute in ATTRIBUTES if attribute not in query.free]
-    wrong = [attribute for attribute in fixed if getattr(product, attribute) != getattr(query.target, attribute)]
+    wrong = query.wrong_in(product)
     if "type" in wrong and "detail" in wrong:
         wrong.remove("detail")  # another type has other details
     return "wrong " + ", ".join(wrong)
 
 
 def _answer(combiners: Dataset, embeddings: Dataset, pictures: Dataset) -> _Answers:
-    drawn = drawn_queries(pictures.read(["image_id", "draw", "role", "shows", "query"]).to_pylist(), TEST)
+    drawn = drawn_queries(pictures.read(QUERY_COLUMNS).to_pylist(), TEST)
     benchmark = from_queries(drawn)
     images, texts, vectors = query_vectors(benchmark, embeddings)
     texts = as_read(combiners.config, benchmark, embeddings, texts)

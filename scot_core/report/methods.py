@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-
-import jinja2
 
 from scot_core.lake import Lake
 from scot_core.methods import METHODS
+from scot_core.report.templates import templates
 from scot_core.stages.methods.table import Comparison
 
 PAGE = "methods.html"
@@ -16,10 +14,6 @@ PAGE = "methods.html"
 
 def write_methods(lake: Lake, made: Sequence[Comparison]) -> str:
     """Write the page, anew; returns its full path (or URL)."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    page = environment.get_template("methods.html.jinja").render(comparisons=made, methods=METHODS)
+    page = templates().get_template("methods.html.jinja").render(comparisons=made, methods=METHODS)
     lake.storage.write(PAGE, page.encode())
     return f"{lake.url}/{PAGE}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -18,9 +17,9 @@ from scot_core.report.images import data_uri, svg_uri
 from scot_core.report.lineage import Lineage, trace
 from scot_core.report.results import BREAKDOWNS, SPLITS, Results, headline, label
 from scot_core.report.samples import Writing, samples, writing
+from scot_core.report.templates import templates
 
 QUERIES, TRIPLETS = 8, 12  # shown
-HERE = Path(__file__).parent
 
 
 def render(lake: Lake, benchmarks: Dataset, stamp: str) -> str:
@@ -102,13 +101,7 @@ def _libraries(lineage: Lineage) -> dict[str, str]:
 
 
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates()
     environment.filters |= {
         "picture": data_uri, "svg": svg_uri, "label": label, "count": _count, "seconds": _seconds,
         "usd": _usd, "day": _day, "moment": _moment, "settings": _settings,

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
-
-import jinja2
 
 from scot_core.lake import Lake
 from scot_core.report.grids import grid_plot
 from scot_core.report.images import svg_uri
 from scot_core.report.results import broken_down, main_splits
+from scot_core.report.templates import templates
 from scot_core.studies.findings import Findings, Row, kept
 
 PAGE = "studies.html"
@@ -19,13 +17,11 @@ PAGE = "studies.html"
 
 def write_studies(lake: Lake) -> str:
     """Write the page, anew; returns its full path (or URL)."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     found = kept(lake)
-    page = environment.get_template("studies.html.jinja").render(
-        studies=[(one, svg_uri(grid_plot(one)), splits_of(one)) for one in found]
+    page = (
+        templates()
+        .get_template("studies.html.jinja")
+        .render(studies=[(one, svg_uri(grid_plot(one)), splits_of(one)) for one in found])
     )
     lake.storage.write(PAGE, page.encode())
     return f"{lake.url}/{PAGE}"

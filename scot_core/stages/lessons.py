@@ -20,9 +20,7 @@ from scot_core.stages.rewordings import embed_rewordings, rewordings_of
 from scot_core.stages.step import Run
 
 if TYPE_CHECKING:  # loads torch
-    from torch import Tensor
-
-    from scot_core.training_set import Gathered, TrainingSet
+    from scot_core.training_set import TrainingSet
 
 COUNT, WRONG, CORPUS = 0, 1, 2  # seeds of the draws: smaller ones are part of larger ones, the same for every Combiner
 TEXTS = ("caption", "modification", "modified_caption")
@@ -99,10 +97,12 @@ def _wrong(taught: TrainingSet, share: float) -> TrainingSet:
     """With the targets of some triplets handed on to the next of them."""
     if not share:
         return taught
+    import torch
+
     order = np.arange(len(taught.image))
     some = np.random.default_rng(WRONG).permutation(order)[: round(share * len(order))]
     order[some] = np.roll(some, 1)
-    return replace(taught, modified_caption=_rows(taught.modified_caption, order))
+    return replace(taught, modified_caption=taught.of(torch.from_numpy(order)).modified_caption)
 
 
 def _retrieved(taught: TrainingSet, config: TrainConfig) -> TrainingSet:
@@ -110,9 +110,8 @@ def _retrieved(taught: TrainingSet, config: TrainConfig) -> TrainingSet:
     import torch
 
     from scot_core.retrieval import top_k
-    from scot_core.training_set import Gathered
 
-    images = taught.image.vectors if isinstance(taught.image, Gathered) else taught.image
+    images = taught.images
     if config.corpus is not None:
         images = images[np.random.default_rng(CORPUS).permutation(len(images))[: config.corpus]]
     texts = taught.modified_caption[:]
@@ -121,12 +120,3 @@ def _retrieved(taught: TrainingSet, config: TrainConfig) -> TrainingSet:
         return replace(taught, modified_caption=nearest)
     twice = taught.of(torch.arange(len(texts)).repeat(2))
     return replace(twice, modified_caption=torch.cat([texts, nearest]))
-
-
-def _rows(part: Tensor | Gathered, rows: np.ndarray) -> Tensor | Gathered:
-    import torch
-
-    from scot_core.training_set import Gathered
-
-    chosen = torch.from_numpy(rows)
-    return Gathered(part.vectors, part.rows[chosen]) if isinstance(part, Gathered) else part[chosen]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 
 from PIL.Image import Image
 
@@ -16,6 +16,7 @@ from scot_core.lake.lineage import ancestor
 from scot_core.stages.captions.catalogue import captioned
 from scot_core.stages.embed.images import EmbedImages, Images, Item, Shard
 from scot_core.stages.embed.texts import of_dataset
+from scot_core.stages.embed.vectors import settings_of
 
 TARGETS = "targets"
 TARGET_SEED = 20_000_000  # apart from those of captioned images and of the benchmark's
@@ -29,17 +30,18 @@ def draw_targets(lake: Lake, triplets: Dataset, images: Dataset) -> EmbedImages:
     captions = ancestor(lake, triplets, "captions")
     if captions.config.get("source") != "catalogue":
         raise ConfigError(f"train.targets=true needs images that can be drawn, and {triplets.source} is not drawn here")
-    names = EmbedConfig().identity()
-    config = validated(EmbedConfig, {name: images.config[name] for name in names if name in images.config})
-    drawn = validated(CaptionsConfig, captions.config)
+    config, drawn = validated(EmbedConfig, settings_of(images)), validated(CaptionsConfig, captions.config)
+
+    @cache
+    def products() -> dict[str, Product]:
+        return {picture.image_id: picture.product for picture in captioned(drawn)}
 
     def shard(index: int) -> Shard:
-        product = {picture.image_id: picture.product for picture in captioned(drawn)}
         start = sum(part.rows for part in triplets.parts[:index])
         rows = triplets.read_part(index, ["image_id", "modification", "modified_caption"]).to_pylist()
         items = []
         for place, row in enumerate(rows, start):
-            shown = asked_for(product[row["image_id"]], row["modification"], row["modified_caption"])
+            shown = asked_for(products()[row["image_id"]], row["modification"], row["modified_caption"])
             opened = partial(_drawn, shown, drawn.image_size, TARGET_SEED + place)
             items.append(Item(triplets.source, f"target-{place:06d}", opened))
         return Shard(items)

@@ -6,12 +6,11 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.fingerprint import fingerprint
 from scot_core.stages.methods.exams import Exam
-from scot_core.stages.methods.measure import COLUMNS, Row, score_rows
+from scot_core.stages.methods.measure import Row, score_columns, score_rows
 from scot_core.stages.step import Step, Tick
 from scot_core.stages.train import combiners_in
 from scot_core.studies.spec import TEXT_WEIGHT
@@ -56,7 +55,4 @@ class MeasureWeights(Step):
             rows += score_rows(opened, f"seed-{seed}", {TEXT_WEIGHT: opened.benchmark.per_unit(100 * weights)})
             tick(1)
         encoder = str(self._exam.inputs[0].config["encoder"])
-        fixed = {"source": self._exam.source, "benchmark": self._exam.name, "method": TEXT_WEIGHT, "encoder": encoder}
-        columns: dict[str, Any] = {name: [value] * len(rows) for name, value in fixed.items()}
-        columns |= {name: [row[place] for row in rows] for place, name in enumerate(COLUMNS)}
-        self.drafts["scores"].write_part(shard, columns)
+        self.drafts["scores"].write_part(shard, score_columns(self._exam, TEXT_WEIGHT, encoder, rows))

@@ -24,7 +24,7 @@ from scot_core.config import (
     validated,
     with_overrides,
 )
-from scot_core.config.stages import GROUNDED
+from scot_core.config.training import GROUNDED
 from scot_core.errors import ConfigError, DataError
 from scot_core.lake.fingerprint import canonical_json
 

@@ -607,7 +607,7 @@ def test_a_query_waits_for_no_model_and_no_settings_of_stages(tmp_path: Path) ->
     told = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True, text=True
     ).stdout
-    assert not {"torch", "PIL", "openai", "prefect", "scot_core.config.stages", "scot_core.encoders"} & set(
+    assert not {"torch", "PIL", "openai", "prefect", "scot_core.config.pipeline", "scot_core.encoders"} & set(
         told.split()
     )
 

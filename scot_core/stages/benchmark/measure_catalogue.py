@@ -11,7 +11,7 @@ from scot_core.benchmarks import Benchmark
 from scot_core.benchmarks.baselines import BASELINES, KNOWN_WORDS_SUM, choose_weight, weighted
 from scot_core.benchmarks.catalogue import Catalogue, from_queries
 from scot_core.catalogue.queries import DEVELOPMENT, TEST
-from scot_core.catalogue.stored import drawn_queries
+from scot_core.catalogue.stored import QUERY_COLUMNS, drawn_queries
 from scot_core.config import BenchmarkConfig
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.lineage import parents
@@ -97,5 +97,5 @@ def examples(triplets: Dataset, images: Dataset, texts: Dataset) -> Examples:
 
 def catalogue_benchmark(lake: Lake, gallery: Dataset, name: str) -> Catalogue:
     """A draw of the benchmark, the test or `catalogue-development`, whose images a dataset of embeddings holds."""
-    rows = parents(lake, gallery)[0].read(["image_id", "draw", "role", "shows", "query"])
+    rows = parents(lake, gallery)[0].read(QUERY_COLUMNS)
     return from_queries(drawn_queries(rows.to_pylist(), DEVELOPMENT if name.endswith(DEVELOPMENT) else TEST))

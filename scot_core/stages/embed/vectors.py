@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -99,10 +99,14 @@ def config_of(lake: Lake, dataset: Dataset) -> EmbedConfig:
 
     Raises `ModelError` where those are not here, or what is here would give other vectors.
     """
-    found = {name: dataset.config[name] for name in EmbedConfig().identity() if name in dataset.config}
-    used = validated(EmbedConfig, {**found, "revision": made_by(dataset).revision})
+    used = validated(EmbedConfig, {**settings_of(dataset), "revision": made_by(dataset).revision})
     require_made_by(dataset, spec_for(used, lake))
     return used
+
+
+def settings_of(dataset: Dataset) -> dict[str, Any]:
+    """The settings that a dataset of embeddings was made with."""
+    return {name: dataset.config[name] for name in EmbedConfig().identity() if name in dataset.config}
 
 
 def encoder_of(dataset: Dataset, *, device: str | None = None) -> Encoder:

@@ -27,7 +27,7 @@ time where there is no GPU, so that other work on the machine does not count."""
 ALL = "all"
 _TIMED_S = 5.0  # no further query is timed after this
 _FOUND = 10  # images that a timed query asks for
-COLUMNS = ("split", "stratum", "query_id", "run", "metric", "value")
+_COLUMNS = ("split", "stratum", "query_id", "run", "metric", "value")
 Row = tuple[str, str, str, str, str, float]
 
 
@@ -80,14 +80,7 @@ class MeasureMethod(Step):
         files = submissions_of(opened.benchmark, opened.gallery, ready.shown, vectors) if self._exam.hidden else {}
         run, compose = next(iter(ready.runs.items()))
         rows += [(ALL, "", name, run, MILLISECONDS, ms) for name, ms in self._timed(opened, compose).items()]
-        fixed = {
-            "source": self._exam.source,
-            "benchmark": self._exam.name,
-            "method": ready.shown,
-            "encoder": self._known.encoder.spec.name,
-        }
-        columns: dict[str, Any] = {name: [value] * len(rows) for name, value in fixed.items()}
-        columns |= {name: [row[place] for row in rows] for place, name in enumerate(COLUMNS)}
+        columns = score_columns(self._exam, ready.shown, self._known.encoder.spec.name, rows)
         self.drafts["scores"].write_part(shard, columns, files)
 
     def rows_in(self) -> None:
@@ -112,6 +105,13 @@ class MeasureMethod(Step):
             if time.perf_counter() > end:
                 break
         return found
+
+
+def score_columns(exam: Exam, method: str, encoder: str, rows: Sequence[Row]) -> dict[str, Any]:
+    """Table `scores`, of rows of one method."""
+    fixed = {"source": exam.source, "benchmark": exam.name, "method": method, "encoder": encoder}
+    columns: dict[str, Any] = {name: [value] * len(rows) for name, value in fixed.items()}
+    return columns | {name: [row[place] for row in rows] for place, name in enumerate(_COLUMNS)}
 
 
 def score_rows(opened: Opened, run: str, values: Mapping[str, Floats]) -> list[Row]:
