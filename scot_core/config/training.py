@@ -63,6 +63,8 @@ class TrainConfig(StageConfig):
     """Steps between checkpoints, which a killed run goes on from."""
     count: Positive | None = None
     """Triplets that are drawn to learn from; none for all."""
+    folder: str | None = None
+    """Only triplets whose reference image is below this folder, as ids of images name it; none for all."""
     held_out: Share = 0.0
     """Share of the pairs of an attribute and a type, as the source knows them, that no triplet learned from shows."""
     targets: Literal["text", "retrieved", "both", "true"] = "text"
@@ -80,7 +82,10 @@ class TrainConfig(StageConfig):
 
     def identity(self) -> dict[str, Any]:
         """Without what came after the first Combiners, where it is at its default, and the settings of other losses."""
-        fields, later = type(self).model_fields, ("count", "held_out", "targets", "corpus", "wrong", "precision")
+        fields, later = (
+            type(self).model_fields,
+            ("count", "folder", "held_out", "targets", "corpus", "wrong", "precision"),
+        )
         own = set() if self.is_grounded else set(GROUNDED)
         own |= {name for name in later if getattr(self, name) == fields[name].default}
         return {name: value for name, value in super().identity().items() if name not in own}
