@@ -19,6 +19,6 @@ STUDY = Study(
     minutes=15,
     by="folder",
     note="Of the two folders of `make emoji`, the same emoji as two firms draw them: scot study domain --captions "
-    "emoji/captions.csv --lake its lake. 10,000 triplets each, and twice as many of both. The encoder was fitted to both; a query counts "
-    "for the folder of its reference, and its targets lie in either.",
+    "emoji/captions.csv --lake its lake. 10,000 triplets each, and twice as many of both. The encoder was fitted to "
+    "both; a query counts for the folder of its reference, and its targets lie in either.",
 )
