@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,9 +135,12 @@ class FitEncoder(Step):
         return FromNothing.of(self._captions, pairs, training)
 
     def _columns(self, curves: Sequence[Curve], measured: Mapping[str, float]) -> dict[str, Any]:
-        rows = [("train", step, "loss", loss) for curve in curves for step, loss in curve.losses]
-        rows += [("validation", step, "recall", recall) for curve in curves for step, recall in curve.recalls]
-        rows += [(HELD_OUT, curves[0].best, metric, value) for metric, value in measured.items()]
+        """The steps of one fit are counted on from those of the fit before."""
+        rows = []
+        for before, curve in zip(count(0, self.config.steps), curves, strict=False):
+            rows += [("train", before + step, "loss", loss) for step, loss in curve.losses]
+            rows += [("validation", before + step, "recall", recall) for step, recall in curve.recalls]
+        rows += [(HELD_OUT, before + curve.best, metric, value) for metric, value in measured.items()]
         columns = dict(zip(("phase", "step", "metric", "value"), map(list, zip(*rows, strict=True)), strict=True))
         return {"source": [self._captions.source] * len(rows), **columns}
 
