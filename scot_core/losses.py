@@ -147,8 +147,9 @@ def _cross_entropy(similarity: Tensor, temperature: float) -> Tensor:
 
 def _repeats(texts: Tensor, rows: int) -> Tensor:
     """Whether text j (M, D) is one of the first `rows` texts, i, over again, (rows, M) bool; j = i is not."""
-    text = torch.unique(texts.detach(), dim=0, return_inverse=True)[1]
-    return (text[:rows, None] == text).fill_diagonal_(False)
+    text: Tensor = torch.unique(texts.detach(), dim=0, return_inverse=True)[1]
+    same: Tensor = text[:rows, None] == text
+    return same.fill_diagonal_(False)
 
 
 def _similarity(left: Tensor, right: Tensor) -> Tensor:

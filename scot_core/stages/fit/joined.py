@@ -48,7 +48,7 @@ def _side_by_side(
     inner.bias.copy_(torch.cat([one.bias for one, _ in parts]))
     made = [fit(features) for fit in fits]
     scales = [1 / torch.linalg.vector_norm(vectors, dim=1).mean() for vectors in made]
-    weight = torch.block_diag(*(scale * one.weight for scale, (_, one) in zip(scales, parts, strict=True)))
+    weight: Tensor = torch.block_diag(*(scale * one.weight for scale, (_, one) in zip(scales, parts, strict=True)))  # type: ignore[no-untyped-call]
     bias, vectors = (
         torch.cat([scale * one for scale, one in zip(scales, of, strict=True)], -1)
         for of in ([one.bias for _, one in parts], made)

@@ -30,6 +30,7 @@ from scot_core.stages.fit.joined import joined
 from scot_core.triplets.wording import ASKING
 
 SMALLEST = 1e-4  # deviation of a feature that hardly changes
+TURNED = 20_000  # pictures, and their captions, that say along which directions several fits are kept
 AT_ONCE = 256  # pictures or texts that the shipped architecture measures with at once
 MOST_WORDS = 20_000  # of a vocabulary that is made here
 LIT, SIZED, MOVED = 0.2, 0.25, 0.15  # how far a picture's light, size and place change in training
@@ -157,8 +158,9 @@ def one_of(fits: Sequence[Saved], training: Tensor) -> Saved:
     first, models = fits[0], [fit.model for fit in fits if isinstance(fit, OnFeatures)]
     if not isinstance(first, OnFeatures):
         return first
-    texts = first.texts[first.caption[training].unique()]
-    return replace(first, model=joined(models, first.images[0][training], texts))
+    some = training[:: len(training) // TURNED + 1]
+    texts = first.texts[sorted(set(first.caption[some].tolist()))]
+    return replace(first, model=joined(models, first.images[0][some], texts))
 
 
 def _unit(vectors: Tensor) -> Tensor:

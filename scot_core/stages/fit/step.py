@@ -98,7 +98,8 @@ class FitEncoder(Step):
         rows = Rows(_by_caption(pairs, training), torch.tensor(validation))
         learner = self._learner(pairs, torch.tensor(training))
         draft, done = self.drafts["encoders"], 0
-        fits, curves = [], []
+        fits: list[Saved] = []
+        curves: list[Curve] = []
 
         def on_step(step: int) -> None:
             nonlocal done
