@@ -36,7 +36,7 @@ class FitConfig(StageConfig):
     """Share of picture features, and of that layer, that are dropped in training."""
     text_dropout: Share = 0.1
     """Share of text features, and of that layer, that are dropped in training."""
-    fits: Annotated[int, Field(ge=1, le=16)] = 3
+    fits: Annotated[int, Field(ge=1, le=16)] = 2
     """Fits by different draws, whose vectors side by side are the encoder's, turned to `dim` numbers: a steadier one.
     Without towers there is one."""
     steps: Positive = 1000

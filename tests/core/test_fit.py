@@ -18,7 +18,7 @@ from scot_core.config import FitConfig, Pipeline, with_overrides
 from scot_core.config.settings import settings
 from scot_core.descent import CHECKPOINT
 from scot_core.encoders import halves
-from scot_core.encoders.fitted import Projections
+from scot_core.encoders.fitted import Projections, projections_of
 from scot_core.encoders.fitted_spec import Shapes, weights_of
 from scot_core.encoders.halves import folders
 from scot_core.errors import ConfigError, DataError, ModelError
@@ -75,6 +75,9 @@ def test_the_fitted_encoder_is_an_encoder_like_any_other(walked: Lake, table: Pa
     encoder = encoder_of(images)
     assert encoder.spec == encoders.spec_of(f"fitted:{made.key}", lake=walked)
     assert encoder.spec.revision == weights_of(made)
+    assert projections_of(made).shapes.image_hidden == 2 * 32  # of two fits, side by side
+    steps = [row["step"] for row in made.read().to_pylist() if row["phase"] == "validation"]
+    assert len(steps) == len(set(steps)) and 40 < max(steps) <= 80
     row, vectors = vectors_by_id([images])
     with Image.open(table.parent / "pictures/two-green-star.png") as picture:
         again = encoder.embed_images([picture])
