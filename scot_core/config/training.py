@@ -88,4 +88,5 @@ class TrainConfig(StageConfig):
         )
         own = set() if self.is_grounded else set(GROUNDED)
         own |= {name for name in later if getattr(self, name) == fields[name].default}
-        return {name: value for name, value in super().identity().items() if name not in own}
+        found = {name: value for name, value in super().identity().items() if name not in own}
+        return found | ({"loss_version": 2} if self.loss == "infonce-with-captions" else {})  # 1: equal texts, too
