@@ -103,6 +103,15 @@ def test_findings_are_kept_and_their_table_takes_the_place_of_the_one_before(sto
         assert [row.runs for row in one.own] == [2, 2, 2]
         assert [row.panel for row in one.rows if not row.own] == [""]  # the tuned sum is the same for all
     assert kept(lake) == found
+    for one in found:
+        sums = [
+            replace(row, panel="count", x=str(n)) for n, row in enumerate(one.rows) for _ in range(2) if not row.own
+        ]
+        twice = replace(one, rows=(*one.own, *sums))
+        assert [name for name, _ in twice.listed] == [
+            *(row.name for row in one.own),
+            f"{sums[0].name}, and beside 1 more",
+        ]
     assert "studies" in Path(write_studies(lake)).read_text()
     once = put_into("# Evidence\n", found[0])
     assert put_into(once, found[0]) == once
