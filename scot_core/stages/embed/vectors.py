@@ -102,7 +102,9 @@ def rows_of(asked: Iterable[pa.Array], there: Stored, needed_by: Dataset) -> tor
 
 
 def _missing(connection: duckdb.DuckDBPyConnection, dataset: Dataset, needed_by: Dataset) -> LakeError:
-    first = connection.sql("SELECT id FROM asked ANTI JOIN there USING (id) ORDER BY asked.file_row_number LIMIT 1")
+    first = connection.cursor().sql(
+        "SELECT id FROM asked ANTI JOIN there USING (id) ORDER BY asked.file_row_number LIMIT 1"
+    )
     return LakeError(
         f"{dataset.name} has no vector for {first.fetchall()[0][0]}, which {needed_by.name} needs; run scot/embed again"
     )
