@@ -4,7 +4,7 @@ The lake is made for the purpose: short captions, one in ten of which is another
 no triplets, a second try of those, and vectors of eight numbers. A peak is the operating system's for the whole
 process (VmHWM), without what it was after the imports. What grows with the rows shows between the sizes.
 
-    python bench/memory.py [--rows 100000 1000000] [--only read ...]
+    python bench/memory.py [--rows 50000 500000] [--only read ...]
 """
 
 from __future__ import annotations
@@ -237,7 +237,7 @@ def here(what: str, lake: Lake, rows: int) -> dict[str, float]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000])
+    parser.add_argument("--rows", type=int, nargs="+", default=[50_000, 500_000])
     parser.add_argument("--only", nargs="+", default=ALL, choices=[*WORK])
     parser.add_argument("--lake", help=argparse.SUPPRESS)
     parser.add_argument("--alone", choices=[*WORK, "build"], help=argparse.SUPPRESS)

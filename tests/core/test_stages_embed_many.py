@@ -86,6 +86,9 @@ def test_a_vector_is_found_by_its_id_wherever_it_lies(
     assert there.vectors[:, 0].tolist() == list(range(9))
     with pytest.raises(LakeError, match="has no vector for nowhere, which embeddings/"):
         rows_of([pa.array(["id 1", "nowhere", "elsewhere"])], there, dataset)
+    twice = stored(_embedded(lake, "images", ["id 1", "id 1"], size), work)
+    with pytest.raises(LakeError, match="two vectors of one id"):
+        rows_of([pa.array(["id 1"])], twice, dataset)
 
 
 @pytest.mark.parametrize("first", [None, 1, 3, 5])

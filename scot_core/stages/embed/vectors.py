@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from scot_core.config import EmbedConfig, validated
 from scot_core.encoders import Encoder, EncoderSpec, load, spec_of
@@ -25,11 +26,10 @@ if TYPE_CHECKING:  # loads torch
     from scot_core.vectors import Vectors
 
 IDS: Final = pa.schema([("id", pa.string())])
-ROWS: Final = """
-    SELECT first.row FROM asked
-    LEFT JOIN (SELECT id, min(file_row_number) AS row FROM there GROUP BY id) AS first USING (id)
-    ORDER BY asked.file_row_number
-"""
+FOUND: Final = """
+    CREATE TABLE found AS SELECT asked.file_row_number AS place, there.file_row_number AS row
+    FROM asked LEFT JOIN there USING (id)
+"""  # apart from their order: both at once need more than DuckDB may have
 
 
 def vectors_by_id(datasets: Sequence[Dataset]) -> tuple[dict[str, int], Vectors]:
@@ -93,11 +93,14 @@ def rows_of(asked: Iterable[pa.Array], there: Stored, needed_by: Dataset) -> tor
         with database(work, "vectors cannot be looked up") as connection, (work / "rows").open("wb") as file:
             for view, path in (("asked", work / "asked"), ("there", there.ids)):
                 connection.read_parquet(str(path), file_row_number=True).create_view(view)
-            for batch in connection.sql(ROWS).to_arrow_reader(BATCH):
+            connection.execute(FOUND)
+            for batch in connection.sql("SELECT row FROM found ORDER BY place").to_arrow_reader(BATCH):
                 if batch["row"].null_count:
                     raise _missing(connection, there.dataset, needed_by)
                 file.write(batch["row"].to_numpy().astype(np.int64).tobytes())
                 count += len(batch)
+        if count > pq.read_metadata(work / "asked").num_rows:
+            raise LakeError(f"{there.dataset.name} holds two vectors of one id; delete it and run scot/embed again")
         return torch.from_file(str(work / "rows"), size=count, dtype=torch.int64)
 
 
