@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from bitsandbytes.nn.modules import Linear4bit
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from scot_core.llm.local import four_bits
@@ -72,3 +73,25 @@ def test_the_weights_stay_as_they_were_packed() -> None:
         model(torch.randn(2, 64))
     assert torch.equal(layer.weight.data, before)
     assert not getattr(layer.weight.quant_state, "packing_format_for_cpu", False)
+
+
+@given(st.integers(1, 40), st.integers(1, 90), st.integers(1, 5), st.booleans())
+@settings(max_examples=20, deadline=None)
+def test_an_adapted_layer_computes_what_peft_does(outputs: int, inputs: int, rank: int, bias: bool) -> None:
+    model = get_peft_model(
+        cast(Any, nn.Sequential(layer_of(outputs, inputs, bias=bias))),
+        LoraConfig(r=rank, lora_alpha=3, target_modules=["0"], init_lora_weights=False),
+    )
+    four_bits.compute_alike(model)
+    x, gradient = torch.randn(2, 4, inputs, requires_grad=True), torch.randn(2, 4, outputs)
+    found = []
+    for _ in range(2):
+        model.zero_grad()
+        x.grad = None
+        y = model(x)
+        y.backward(gradient)
+        found.append([y.detach(), x.grad, *(p.grad for p in model.parameters() if p.requires_grad)])
+        four_bits.add_before_multiplying(model)
+    for expected, same in zip(*found, strict=True):
+        assert expected is not None and same is not None
+        assert torch.allclose(same, expected, rtol=1e-4, atol=1e-4)

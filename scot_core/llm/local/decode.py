@@ -7,7 +7,7 @@ seed and the position alone, so neither neighbours nor the vocabulary's size cha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -23,6 +23,43 @@ class SeededPrompt(NamedTuple):
 
     prompt: list[int]
     seed: int
+
+
+class Reading(Protocol):
+    """Rows of tokens that a model has read."""
+
+    def read(self, tokens: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """Read (B, S) more tokens at their positions; returns the logits after the last, (B, V).
+
+        `mask`, (B, tokens read in all), is 0 at padding, which stands to the left of the tokens it is read with.
+        """
+
+    def repeat(self, rows: int) -> None:
+        """One row becomes many that begin with it."""
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Go on with these rows alone."""
+
+
+class LibraryReading:
+    """`Reading` of any causal model of transformers."""
+
+    def __init__(self, model: Any) -> None:
+        """Nothing is read yet."""
+        self._model, self._cache = model, DynamicCache()
+
+    def read(self, tokens: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self._model(
+            input_ids=tokens, attention_mask=mask, position_ids=positions, past_key_values=self._cache, use_cache=True,
+            logits_to_keep=1,
+        ).logits  # fmt: skip
+        return logits[:, -1]
+
+    def repeat(self, rows: int) -> None:
+        self._cache.batch_repeat_interleave(rows)
+
+    def keep(self, rows: torch.Tensor) -> None:
+        self._cache.batch_select_indices(rows)
 
 
 def uniforms(seed: int, count: int) -> np.ndarray:
@@ -59,33 +96,34 @@ def without_repeated_bigrams(logits: torch.Tensor, history: torch.Tensor) -> tor
 
 @torch.inference_mode()
 def decode(
-    model: Any,
+    reading: Reading,
     rows: Sequence[SeededPrompt],
     *,
     end: int,
     temperature: float,
     max_new_tokens: int,
     repeat_bigrams: bool = True,
+    device: torch.device | str = "cpu",
 ) -> list[list[int]]:
     """Continue all rows together.
 
     Args:
-        model: a transformers causal model that takes a cache and position ids.
+        reading: by the model that writes; it has read nothing yet.
         rows: prompts, best of similar length (they are padded on the left).
         end: id of the end-of-sequence token.
         temperature: see `pick`.
         max_new_tokens: bound on each row.
         repeat_bigrams: False keeps two neighbouring tokens, prompt included, from standing in a row again.
+        device: where the model is.
 
     Returns:
         New token ids of each row, with the end token where it was reached.
     """
-    device = next(model.parameters()).device
-    cache, shared = DynamicCache(), _shared(rows)
+    shared = _shared(rows)
     before = torch.tensor([rows[0].prompt[:shared]], device=device, dtype=torch.long)
     if shared:
-        model(input_ids=before, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        cache.batch_repeat_interleave(len(rows))
+        reading.read(before, torch.ones_like(before), torch.arange(shared, device=device)[None])
+        reading.repeat(len(rows))
     longest = max(len(row.prompt) for row in rows)
     own = [(longest - len(r.prompt), r.prompt[shared:]) for r in rows]
     tokens = torch.tensor([[end] * padding + ids for padding, ids in own], device=device)
@@ -97,14 +135,7 @@ def decode(
     written = torch.full((len(rows), max_new_tokens), end, device=device)
     running = torch.ones(len(rows), dtype=torch.bool, device=device)
     for step in range(max_new_tokens):
-        logits = model(
-            input_ids=tokens,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
+        logits = reading.read(tokens, mask, positions)
         if not repeat_bigrams:
             history = torch.cat([prompts[alive], written[alive, :step]], dim=1)
             logits = without_repeated_bigrams(logits, history)
@@ -116,7 +147,7 @@ def decode(
             if len(keep) == 0:
                 break
             if len(keep) < len(running):
-                cache.batch_select_indices(keep)
+                reading.keep(keep)
                 alive, mask, drawn, positions, running = (x[keep] for x in (alive, mask, drawn, positions, running))
         tokens = drawn[:, None]
         positions = positions[:, -1:] + 1

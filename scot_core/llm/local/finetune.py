@@ -24,6 +24,7 @@ from scot_core import checkpoint
 from scot_core.config import FinetuneConfig
 from scot_core.errors import DataError, ModelError
 from scot_core.lake.fingerprint import digest
+from scot_core.llm.local.four_bits import add_before_multiplying
 from scot_core.llm.local.generator import load_base
 from scot_core.memory import halved
 
@@ -120,6 +121,8 @@ def _adapted(model: Any, config: FinetuneConfig) -> Any:
         model = get_peft_model(model, lora)
     # The name as it was given: an adapter says nothing of the machine it was made on.
     model.peft_config["default"].base_model_name_or_path = config.base
+    if next(model.parameters()).device.type == "cpu":
+        add_before_multiplying(model)
     model.train()
     return model
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +28,8 @@ from transformers.models.falcon import modeling_falcon
 
 from scot_core.errors import ModelError
 from scot_core.llm import Reply
-from scot_core.llm.local.decode import SeededPrompt, decode
+from scot_core.llm.local import falcon
+from scot_core.llm.local.decode import LibraryReading, Reading, SeededPrompt, decode
 from scot_core.llm.local.devices import device as device_here
 from scot_core.llm.local.four_bits import compute_alike, dequantise, require_four_bit
 from scot_core.llm.local.weights import pinned, resolve
@@ -173,6 +175,12 @@ class Generator:
             dequantise(model, torch.float32 if place.type == "cpu" else torch.bfloat16)
         return cls(model, tokenizer)
 
+    @cached_property
+    def _read(self) -> Callable[[int], Reading]:
+        """What begins to read rows of up to so many tokens: the weights as they are when it is first asked."""
+        inner = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        return falcon.Falcon(inner).reading if falcon.is_plain(inner) else lambda _: LibraryReading(self.model)
+
     def generate(
         self,
         prompts: Sequence[str],
@@ -213,11 +221,13 @@ class Generator:
         order = sorted(range(len(ids)), key=lambda i: (len(ids[i]), i))
         replies: dict[int, Reply] = {}
         end = int(self.tokenizer.eos_token_id)
+        device = next(self.model.parameters()).device
 
         def write(rows: Sequence[SeededPrompt]) -> list[list[int]]:
+            longest = max(len(row.prompt) for row in rows)
             return decode(
-                self.model, rows, end=end, temperature=temperature, max_new_tokens=max_new_tokens,
-                repeat_bigrams=repeat_bigrams,
+                self._read(longest + max_new_tokens), rows, end=end, temperature=temperature,
+                max_new_tokens=max_new_tokens, repeat_bigrams=repeat_bigrams, device=device,
             )  # fmt: skip
 
         # The size that fits is found anew in each call: what a shard says may not depend on the shards before it.
