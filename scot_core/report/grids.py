@@ -15,6 +15,7 @@ from scot_core.report.plots import INK, MUTED, OWN_COLOURS, STYLE, svg_of
 from scot_core.studies.findings import ALL, Findings, Row
 
 ACROSS = 3  # panels in a row
+OVER = 4  # lines, whose names would hide the points
 
 
 def grid_plot(found: Findings) -> str:
@@ -85,7 +86,8 @@ def _panel(panel: Any, rows: Sequence[Row], level: Sequence[Row]) -> None:
         panel.set_xlim(-0.5, len(names) - 0.5)
     if len(lines) > 1:
         handles, labels = panel.get_legend_handles_labels()
-        panel.legend(handles[-len(lines) :], labels[-len(lines) :], fontsize=8.5)
+        place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1)} if len(lines) > OVER else {}
+        panel.legend(handles[-len(lines) :], labels[-len(lines) :], fontsize=8.5, **place)
 
 
 def _number(text: str) -> float | None:

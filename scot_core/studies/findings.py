@@ -17,7 +17,7 @@ from scot_core.paper import main_metric
 from scot_core.stages.methods.table import Cell as Value
 from scot_core.stages.methods.table import compare
 from scot_core.studies.measure import FOLDER, OWN, Done, LeftOut, studies_of
-from scot_core.studies.spec import Cell, Study
+from scot_core.studies.spec import TEXT_WEIGHT, Cell, Study
 
 ALL = "all"
 KEPT = "findings"
@@ -100,7 +100,8 @@ class Findings:
         better = {name: value for name, value in decided.items() if value.difference > 0}
         worse = {name: value for name, value in decided.items() if value.difference < 0}
         parts = [f"{self.metric} over all queries is {reference.values[ALL]} at {self.against}"]
-        for what, found, best in (("better", better, max), ("worse", worse, min)):
+        more, less = ("higher", "lower") if self.metric == TEXT_WEIGHT else ("better", "worse")
+        for what, found, best in ((more, better, max), (less, worse, min)):
             if found:
                 name = best(found, key=lambda name: found[name].difference)
                 parts.append(f"{len(found)} of {len(others)} are {what}, most {name} ({_points(found[name])})")
