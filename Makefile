@@ -28,7 +28,7 @@ emoji: env towers ## 6,746 captioned pictures that Scot did not draw (by npm), t
 	$(BIN)/python -m deployments.emoji emoji
 
 test: env ## all tests that can run on this machine, and the share of lines they run
-	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=
 	@echo "coverage: $$($(BIN)/coverage report --format=total) % of lines, in the process of the tests alone"
 
 serve: env ## Prefect server, worker and all deployments, until Ctrl-C

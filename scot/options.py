@@ -16,6 +16,14 @@ from scot_core.lake import Lake
 LakeOption = Annotated[
     str | None, Parameter(name="--lake", help="Path or URL of the lake; default SCOT_LAKE or ./lake.")
 ]
+CaptionsOption = Annotated[
+    str | None,
+    Parameter(
+        name="--captions",
+        help="Captioned pictures of one's own: a table (CSV, JSON lines, Parquet) of image and caption, a folder of "
+        "such tables, or a URL. What is not set is chosen by what is at hand, and said.",
+    ),
+]
 JsonOption = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON, for machines.")]
 
 out = console(width=None if sys.stdout.isatty() else 140)

@@ -11,8 +11,9 @@ from cyclopts import Parameter
 from pydantic import TypeAdapter
 
 from scot.lines import progress_on
-from scot.options import JsonOption, LakeOption, err, lake_at, out, require_prefect
+from scot.options import CaptionsOption, JsonOption, LakeOption, err, lake_at, out, require_prefect
 from scot.terminal import bare_table, plain, say
+from scot_core.errors import ConfigError
 from scot_core.lake import Lake
 
 if TYPE_CHECKING:  # loads torch
@@ -24,6 +25,7 @@ def study(
     name: str | None = None,
     *,
     profile: str | None = None,
+    captions: CaptionsOption = None,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     lake: LakeOption = None,
     into: Path | None = None,
@@ -59,7 +61,8 @@ def study(
         show_studies(place, profile, set_ or [], json_=json_)
         return
     chosen = known(name)
-    page, found = _run(chosen, profile or chosen.profile, set_ or [], place, quiet=json_)
+    settings = _settings(profile or chosen.profile, captions, set_ or [], place)
+    page, found = _run(chosen, profile or chosen.profile, settings, place, quiet=json_)
     if into is not None:
         from scot_core.report.studies import put_into
 
@@ -78,6 +81,21 @@ def study(
         import webbrowser
 
         webbrowser.open(page if "://" in page else Path(page).resolve().as_uri())
+
+
+def _settings(profile: str, captions: str | None, given: Sequence[str], place: Lake) -> list[str]:
+    """Those of every cell: for captions of one's own what `scot run` chooses for them."""
+    if captions is None:
+        return list(given)
+    from scot.own import check, of_captions
+    from scot_core.config import profile as profile_of
+    from scot_core.config import with_overrides
+
+    chosen = of_captions(captions, given, None).overrides
+    checked = check(place, with_overrides(profile_of(profile), chosen))
+    if checked.faults:
+        raise ConfigError("; ".join(checked.faults))
+    return [*chosen, *checked.overrides]
 
 
 def _run(

@@ -13,7 +13,7 @@ from cyclopts import Parameter, validators
 from scot.chosen import Chosen, Part
 from scot.lines import progress_on
 from scot.methods import AgainstOption, MethodOption, measure_published
-from scot.options import JsonOption, LakeOption, err, lake_at, out, require_prefect
+from scot.options import CaptionsOption, JsonOption, LakeOption, err, lake_at, out, require_prefect
 from scot.terminal import benchmark_tables, reported_table, say, show_plan
 from scot_core.config import (
     PROFILES,
@@ -48,14 +48,6 @@ SetOption = Annotated[
         name="--set",
         negative="",
         help="A setting, such as train.steps=300. May be given several times; `scot settings` lists them.",
-    ),
-]
-CaptionsOption = Annotated[
-    str | None,
-    Parameter(
-        name="--captions",
-        help="Captioned pictures of one's own: a table (CSV, JSON lines, Parquet) of image and caption, a folder of "
-        "such tables, or a URL. What is not set is chosen by what is at hand, and said.",
     ),
 ]
 

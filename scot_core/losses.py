@@ -89,9 +89,13 @@ def infonce_loss(composed: Tensor, target: Tensor, caption: Tensor, *, temperatu
 def infonce_with_captions_loss(
     composed: Tensor, target: Tensor, caption: Tensor, *, temperature: float = 0.05
 ) -> Tensor:
-    """Departure: InfoNCE whose negatives are the other modified captions and all original captions."""
+    """Departure: InfoNCE whose negatives are the other modified captions and all original captions; but one whose
+    embedding equals the row's own modified caption, so that it is the same text, is no negative of that row."""
     composed, target, caption = _unit_rows(composed, target, caption)
-    return _cross_entropy(_similarity(composed, torch.cat([target, caption])), temperature)
+    texts = torch.cat([target, caption])
+    return _cross_entropy(
+        _similarity(composed, texts).masked_fill(_repeats(texts, len(target)), -torch.inf), temperature
+    )
 
 
 LOSSES: dict[str, Callable[..., Tensor]] = {
@@ -139,6 +143,13 @@ def _log_sum_exp(values: Tensor) -> Tensor:
 def _cross_entropy(similarity: Tensor, temperature: float) -> Tensor:
     own = torch.arange(len(similarity), device=similarity.device)
     return functional.cross_entropy(similarity / temperature, own)
+
+
+def _repeats(texts: Tensor, rows: int) -> Tensor:
+    """Whether text j (M, D) is one of the first `rows` texts, i, over again, (rows, M) bool; j = i is not."""
+    text: Tensor = torch.unique(texts.detach(), dim=0, return_inverse=True)[1]
+    same: Tensor = text[:rows, None] == text
+    return same.fill_diagonal_(False)
 
 
 def _similarity(left: Tensor, right: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import functools
 import logging
 import re
 from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING, ParamSpec
 
 from prefect import task
@@ -87,11 +88,14 @@ def study_artifact(found: Findings) -> None:
 @cosmetic
 def samples_artifact(triplets: Dataset) -> None:
     """A few triplets, spread over the dataset."""
-    rows = triplets.read(["caption", "modification", "modified_caption"]).to_pylist()
-    chosen = rows[:: max(1, len(rows) // SAMPLES)][:SAMPLES]
+    every = max(1, triplets.rows // SAMPLES)
+    rows = triplets.each(["caption", "modification", "modified_caption"])
+    chosen = list(islice(rows, 0, SAMPLES * every, every))
     lines = ["| caption | modification | modified caption |", "| --- | --- | --- |"]
     lines += ["| " + " | ".join(markdown(row[name]) for name in row) + " |" for row in chosen]
-    create_markdown_artifact("\n".join(lines), key="triplets", description=f"{len(chosen)} of {len(rows):,} triplets")
+    create_markdown_artifact(
+        "\n".join(lines), key="triplets", description=f"{len(chosen)} of {triplets.rows:,} triplets"
+    )
 
 
 def markdown(text: str) -> str:

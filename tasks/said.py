@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from prefect.context import FlowRunContext, TaskRunContext
@@ -59,7 +58,7 @@ def lines(committed: Mapping[str, Dataset]) -> Iterator[str]:
         given, usage = dataset.manifest.rows.given, dataset.usage
         said = [f"{dataset.name}: {given:,} rows in, {dataset.rows:,} out, {dataset.rejected:,} rejected"]
         if rejects is not None and rejects.rows:
-            reasons = Counter(rejects.read(["reason"])["reason"].to_pylist()).most_common(REASONS)
+            reasons = rejects.counts("reason").most_common(REASONS)
             said[0] += f" ({', '.join(f'{reason} {count:,}' for reason, count in reasons)})"
         if usage.seconds:
             rate = "" if table in ALONE else f", {given / usage.seconds:,.1f} rows/s"

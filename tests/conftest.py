@@ -7,7 +7,7 @@ import signal
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import Phase, settings
@@ -15,6 +15,9 @@ from hypothesis import Phase, settings
 from scot_core.config.settings import settings as environment
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.fingerprint import fingerprint
+
+if TYPE_CHECKING:
+    from xdist.scheduler import LoadScopeScheduling
 
 # A shell without job control starts background jobs with SIGINT ignored, which they hand down to every process they
 # start: without this, whoever runs the tests with `&` sees Ctrl-C do nothing.
@@ -92,7 +95,22 @@ def commit() -> Callable[..., Dataset]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """On several cores a file goes to one of them, and those that share the service to the same one, in their order."""
-    sharing = {item.path for item in items if "served" in getattr(item, "fixturenames", ())}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("served" if item.path in sharing else str(item.path)))
+    """What waits for servers and whole runs comes first, so that on several cores none of it is begun at the end."""
+    items.sort(key=lambda item: "flows" not in item.path.parts)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """On several cores a file goes to one of them, and those that share the service to the same one, in their order.
+
+    (Marks of groups, which would say the same, are lost: xdist 3.8 renames tests in a way that pytest 9.2 ignores.)
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    def scope(nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "served" if "served:" in (config.rootpath / file).read_text() else file
+
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = scope
+    return scheduler

@@ -93,5 +93,5 @@ def _captions(dataset: Dataset | None, pipeline: Pipeline) -> tuple[list[str], s
     """Three captions: the first of those that seeds would be asked for, where captions are in the lake."""
     if dataset is None or dataset.rows < PROMPTS:
         return [caption for caption, _, _ in EXAMPLES[:PROMPTS]], "the worked examples, since no captions are here yet"
-    rows = dataset.read(CAPTION_COLUMNS).to_pylist()
-    return [row["caption"] for row in choose(rows, PROMPTS, pipeline.seed.seed)], dataset.name
+    rows = choose(dataset.each(CAPTION_COLUMNS), PROMPTS, pipeline.seed.seed)
+    return [row["caption"] for row in rows], dataset.name

@@ -191,13 +191,14 @@ def _chat(caption: float, count: int, system: str | None) -> tuple[int, int]:
 def _fit(pipeline: Pipeline, images: int) -> StageWork:
     config = pipeline.fit
     looks = images * (1 + config.views)
+    steps = config.steps * len(config.draws())
     if config.is_from_nothing:
-        seconds, note = config.steps / rates.FITTED_PER_SECOND["from nothing"], "both towers from nothing"
+        seconds, note = steps / rates.FITTED_PER_SECOND["from nothing"], "both towers from nothing"
     else:
-        seconds = looks / rates.FITTED_PER_SECOND["images"] + config.steps / rates.FITTED_PER_SECOND["steps"]
+        seconds = looks / rates.FITTED_PER_SECOND["images"] + steps / rates.FITTED_PER_SECOND["steps"]
         note = f"{config.image_tower} and {config.text_tower}, {1 + config.views} looks at each picture"
     disk = 0 if config.is_from_nothing else looks * rates.FEATURES * 4 / 1e9
-    return StageWork("fit", config.steps, "steps", 1, cpu_hours=seconds / 3600, disk_gb=disk, note=note)
+    return StageWork("fit", steps, "steps", 1, cpu_hours=seconds / 3600, disk_gb=disk, note=note)
 
 
 def _embed(pipeline: Pipeline, triplets: int, images: int) -> StageWork:

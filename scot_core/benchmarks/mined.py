@@ -3,7 +3,8 @@
 Captions are held out by a digest of their words; nothing of them may be seen by who is measured. The edits are those
 of `scot_core.triplets.mining`, with a real image on both sides. Protocol: targets are all images with the caption
 that the edit leads to; the gallery is every image, without the reference; R@1/5/10 ask for any target. Splits: edits
-that the captions left for training show somewhere (`edit-seen`) or nowhere (`edit-unseen`), and what an edit does.
+that the captions left for training show somewhere (`edit-seen`) or nowhere (`edit-unseen`), what an edit does,
+and, where there are a few, the folder of the reference.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ from scot_core.triplets.spans import Caption, key
 from scot_core.triplets.wording import Span, wordings
 
 NAME: Final = "mined"
+VERSION: Final = 3  # splits by folder
 SEEN, UNSEEN = "edit-seen", "edit-unseen"
 STRICT, MIXED = "reference-held-out", "reference-seen"
 SPLITS: Final = (SEEN, UNSEEN, "replace", "add", "remove", STRICT, MIXED)
+_FOLDERS: Final = 8  # at most that have splits of their own
 _PER_CAPTION: Final = 4
 _SPARE: Final = 3  # candidates drawn for each query that is wanted
 
@@ -81,6 +84,9 @@ class Mined(Benchmark):
         present = {split: indices for split, indices in chosen.items() if len(indices)}
         if MIXED not in present:
             present.pop(STRICT, None)
+        folder = np.array([query.reference.rpartition("/")[0].partition("/")[0] for query in self.queries])
+        if 1 < len(names := np.unique(folder)) <= _FOLDERS:
+            present |= {f"folder: {name or '.'}": np.flatnonzero(folder == name) for name in names.tolist()}
         return present | {"all": np.arange(len(self.queries))}
 
     def _measure(self, queries: Any, gallery: Any) -> dict[str, Floats]:

@@ -21,12 +21,10 @@ import pyarrow.parquet as pq
 
 from scot_core.captions.entries import Entry, Reason
 from scot_core.captions.reader import Reader
-from scot_core.errors import DataError
 from scot_core.lake.fingerprint import digest
 from scot_core.lake.schema import pair_id
+from scot_core.spill import BATCH, database, write
 
-BATCH = 20_000  # rows in memory on the way in and out
-MEMORY = "256MB"  # of DuckDB, which goes on on the disk: enough for 4 million entries, all of them drawn
 NAME = "spool.parquet"
 
 ENTRIES = pa.schema(
@@ -101,16 +99,16 @@ def spool(readers: Sequence[Reader], folder: Path, *, seed: int, one_per_image: 
     if not path.exists():
         with tempfile.TemporaryDirectory(dir=folder, prefix="spool-") as name:
             work = Path(name)
-            _write(work / "entries.parquet", ENTRIES, _entry_rows(readers, seed))
-            _write(work / "pictures.parquet", PICTURES, (row for reader in readers for row in reader.pictures()))
-            try:
-                with _connect(work) as connection:
-                    for reader in readers:
-                        _draw(connection, reader, one_per_image)
-                    _lay_out(connection, work / NAME, shard_rows)
-            except duckdb.Error as error:
-                what = str(error).split("\n")[0]
-                raise DataError(f"pairs cannot be drawn in {folder} ({what}): is its disk full?") from error
+            write(work / "entries.parquet", ENTRIES, _columns(_entry_rows(readers, seed)))
+            pictures = (row for reader in readers for row in reader.pictures())
+            write(work / "pictures.parquet", PICTURES, _columns(pictures))
+            with database(work, "pairs cannot be drawn") as connection:
+                for table in ("entries", "pictures"):
+                    connection.read_parquet(str(work / f"{table}.parquet")).create_view(table)
+                connection.execute("CREATE TABLE drawn (draw VARCHAR, first BIGINT)")
+                for reader in readers:
+                    _draw(connection, reader, one_per_image)
+                _lay_out(connection, work / NAME, shard_rows)
             (work / NAME).replace(path)
     return Spool(path)
 
@@ -127,28 +125,10 @@ def _entry_rows(readers: Sequence[Reader], seed: int) -> Iterator[tuple[Any, ...
             yield number, source, refusal, None, None, None, None, entry.reason, f"{entry.where}: {entry.raw}"
 
 
-def _write(path: Path, schema: pa.Schema, rows: Iterable[tuple[Any, ...]]) -> None:
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        remaining = iter(rows)
-        while batch := list(islice(remaining, BATCH)):
-            columns = zip(*batch, strict=True)
-            arrays = [pa.array(c, field.type) for c, field in zip(columns, schema, strict=True)]
-            writer.write_batch(pa.record_batch(arrays, schema=schema))
-
-
-def _connect(work: Path) -> duckdb.DuckDBPyConnection:
-    options: dict[str, str | bool | int | float | list[str]] = {
-        "memory_limit": MEMORY,
-        "temp_directory": str(work / "overflow"),
-        "threads": "2",
-        "preserve_insertion_order": "false",  # what must be in order is ordered
-        "autoinstall_known_extensions": "false",
-    }
-    connection = duckdb.connect(str(work / "draw.duckdb"), config=options)
-    for table in ("entries", "pictures"):
-        connection.read_parquet(str(work / f"{table}.parquet")).create_view(table)
-    connection.execute("CREATE TABLE drawn (draw VARCHAR, first BIGINT)")
-    return connection
+def _columns(rows: Iterable[tuple[Any, ...]]) -> Iterator[Iterable[Sequence[Any]]]:
+    remaining = iter(rows)
+    while batch := list(islice(remaining, BATCH)):
+        yield zip(*batch, strict=True)
 
 
 def _draw(connection: duckdb.DuckDBPyConnection, reader: Reader, one_per_image: bool) -> None:

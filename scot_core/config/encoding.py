@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
 from scot_core.config.base import Execution, Positive, Share, StageConfig
+
+OTHER_DRAW: Final = 1_000_003  # added to a seed: far from those that people choose
 
 
 class FitConfig(StageConfig):
@@ -34,8 +36,11 @@ class FitConfig(StageConfig):
     """Share of picture features, and of that layer, that are dropped in training."""
     text_dropout: Share = 0.1
     """Share of text features, and of that layer, that are dropped in training."""
+    fits: Annotated[int, Field(ge=1, le=16)] = 2
+    """Fits by different draws, whose vectors side by side are the encoder's, turned to `dim` numbers: a steadier one.
+    Without towers there is one."""
     steps: Positive = 1000
-    """Steps of the optimiser at most."""
+    """Steps of the optimiser at most, in each fit."""
     batch_size: Positive = 512
     """Captioned images in a step, which are each other's negatives."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
@@ -61,6 +66,16 @@ class FitConfig(StageConfig):
     def is_from_nothing(self) -> bool:
         """Whether there are no towers."""
         return self.image_tower == "nothing"
+
+    def draws(self) -> list[FitConfig]:
+        """One configuration for each fit."""
+        count = 1 if self.is_from_nothing else self.fits
+        return [self.model_copy(update={"seed": self.seed + number * OTHER_DRAW}) for number in range(count)]
+
+    def identity(self) -> dict[str, Any]:
+        """Without `fits` where there is one, as there was before the setting."""
+        found = super().identity()
+        return found if len(self.draws()) > 1 else {name: of for name, of in found.items() if name != "fits"}
 
 
 class EmbedConfig(StageConfig):

@@ -10,6 +10,8 @@ from scot_core.config.base import Execution, Positive, Share, StageConfig
 
 GROUNDED = frozenset({"gap", "start", "moved_captions", "rewordings", "lead", "known_words"})
 """Settings of loss `scot-grounded` alone."""
+LATER = frozenset({"count", "folder", "held_out", "targets", "corpus", "wrong", "precision"})
+"""Settings that came after the first Combiners."""
 
 
 class TrainConfig(StageConfig):
@@ -63,6 +65,8 @@ class TrainConfig(StageConfig):
     """Steps between checkpoints, which a killed run goes on from."""
     count: Positive | None = None
     """Triplets that are drawn to learn from; none for all."""
+    folder: str | None = None
+    """Only triplets whose reference image is below this folder, as ids of images name it; none for all."""
     held_out: Share = 0.0
     """Share of the pairs of an attribute and a type, as the source knows them, that no triplet learned from shows."""
     targets: Literal["text", "retrieved", "both", "true"] = "text"
@@ -80,7 +84,7 @@ class TrainConfig(StageConfig):
 
     def identity(self) -> dict[str, Any]:
         """Without what came after the first Combiners, where it is at its default, and the settings of other losses."""
-        fields, later = type(self).model_fields, ("count", "held_out", "targets", "corpus", "wrong", "precision")
         own = set() if self.is_grounded else set(GROUNDED)
-        own |= {name for name in later if getattr(self, name) == fields[name].default}
-        return {name: value for name, value in super().identity().items() if name not in own}
+        own |= {name for name in LATER if getattr(self, name) == type(self).model_fields[name].default}
+        found = {name: value for name, value in super().identity().items() if name not in own}
+        return found | ({"loss_version": 2} if self.loss == "infonce-with-captions" else {})  # 1: equal texts, too

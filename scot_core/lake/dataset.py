@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +166,15 @@ class Dataset:
                 return table  # else the digest of the whole says what is wrong
         data = self._checked(part)
         return pq.read_table(pa.BufferReader(data), columns=list(columns) if columns else None)
+
+    def each(self, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """The rows one after the other; a part is in memory at a time."""
+        for part in self.read_parts(columns):
+            yield from part.to_pylist()
+
+    def counts(self, column: str) -> Counter[str]:
+        """How often each text of a column is there."""
+        return Counter(chain.from_iterable(part[column].to_pylist() for part in self.read_parts([column])))
 
     def check(self) -> None:
         """Every file is there with its committed size. Raises LakeError naming the first that is not."""

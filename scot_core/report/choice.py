@@ -12,4 +12,9 @@ T = TypeVar("T")
 
 def shuffled(items: Iterable[T], name: Callable[[T], str]) -> list[T]:
     """The items in the order of a digest of their names, whatever order they came in."""
-    return sorted(items, key=lambda item: digest(name(item).encode()))
+    return sorted(items, key=lambda item: place(name(item)))
+
+
+def place(name: str) -> str:
+    """What items are ordered by."""
+    return digest(name.encode())

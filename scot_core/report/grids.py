@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from scot_core.report.plots import INK, MUTED, OWN_COLOURS, STYLE, svg_of
 from scot_core.studies.findings import ALL, Findings, Row
@@ -23,7 +24,8 @@ def grid_plot(found: Findings) -> str:
     across = min(ACROSS, len(panels))
     level = [row for row in rows if not row.panel]
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(11, 3.1 * ceil(len(panels) / across)), layout="constrained")
+        layout = ConstrainedLayoutEngine(wspace=0.06, hspace=0.06)
+        figure = Figure(figsize=(11, 0.4 + 3.1 * ceil(len(panels) / across)), layout=layout)
         axes: Any = list(figure.subplots(ceil(len(panels) / across), across, sharey=True, squeeze=False).flat)
         for panel, name in zip(axes, panels, strict=False):
             _panel(panel, [row for row in rows if row.panel == name], level)
@@ -34,6 +36,10 @@ def grid_plot(found: Findings) -> str:
             panel.set_visible(place < len(panels))
             if place % across == 0:
                 panel.set_ylabel(f"{found.metric}, percent")
+        if level:  # the same in every panel
+            handles = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
+            names = [row.name for row in level]
+            figure.legend([handles[name] for name in names], names, loc="outside upper right", ncols=len(names))
         return svg_of(figure)
 
 
@@ -74,10 +80,12 @@ def _panel(panel: Any, rows: Sequence[Row], level: Sequence[Row]) -> None:
         panel.set_xticks([number for number in numbers if number is not None], names)
     else:  # a place for each: numbers that grow by factors, or names
         turned = sum(map(len, names)) > 34
-        panel.set_xticks(range(len(names)), names, rotation=25 if turned else 0, ha="right" if turned else "center")
+        turn: dict[str, Any] = {"rotation": 32, "ha": "right", "rotation_mode": "anchor", "fontsize": 9}
+        panel.set_xticks(range(len(names)), names, **(turn if turned else {}))
         panel.set_xlim(-0.5, len(names) - 0.5)
-    if len(lines) > 1 or level:
-        panel.legend(fontsize=8.5)
+    if len(lines) > 1:
+        handles, labels = panel.get_legend_handles_labels()
+        panel.legend(handles[-len(lines) :], labels[-len(lines) :], fontsize=8.5)
 
 
 def _number(text: str) -> float | None:

@@ -22,8 +22,9 @@ from scot_core.report.templates import templates
 QUERIES, TRIPLETS = 8, 12  # shown
 
 
-def render(lake: Lake, benchmarks: Dataset, stamp: str) -> str:
-    """The page of the catalogue's benchmark. `stamp` is written into it, so that a page can be told from an older one.
+def render(lake: Lake, benchmarks: Dataset, stamp: str, links: Mapping[str, str]) -> str:
+    """The page of the catalogue's benchmark, with `links` to others by their titles. `stamp` is written into it, so
+    that a page can be told from an older one.
 
     Raises LakeError where something that the benchmark was made from is damaged or gone.
     """
@@ -37,6 +38,7 @@ def render(lake: Lake, benchmarks: Dataset, stamp: str) -> str:
         "catalogue.html.jinja",
         lineage,
         stamp,
+        links=links,
         benchmark=str(results.rows[0]["benchmark"]),
         encoder=str(results.rows[0]["encoder"]),
         headline=headline(results),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +46,7 @@ class Section:
         return [metric for metric in self.lines[0].values if "/" not in metric]
 
 
-def render(lake: Lake, newest: Dataset, stamp: str) -> str:
+def render(lake: Lake, newest: Dataset, stamp: str, links: Mapping[str, str]) -> str:
     """The page of the newest benchmark and of the others that were measured with the same Combiner and encoder."""
     rows = newest.read().to_pylist()
     combiner = newest.config["combiner"]
@@ -56,6 +56,7 @@ def render(lake: Lake, newest: Dataset, stamp: str) -> str:
         "published.html.jinja",
         lineage,
         stamp,
+        links=links,
         encoder=str(rows[0]["encoder"]),
         combiner=f"Combiner {combiner}" if combiner else "baselines alone",
         sections=sections,

@@ -17,7 +17,11 @@ SPLITS = {
     ALL: "every query",
 }
 ERRORS = ("error: ", "own distractor", "R@1 spread")
-BREAKDOWNS = {"kind": "by what the edit does", "wording": "the same queries in other words"}
+BREAKDOWNS = {
+    "kind": "by what the edit does",
+    "wording": "the same queries in other words",
+    "folder": "by the folder of the reference image",
+}
 
 
 @dataclass(frozen=True, slots=True)

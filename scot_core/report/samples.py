@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from heapq import nsmallest
 from typing import Any
 
 from PIL import Image
 
 from scot_core.lake import Dataset
-from scot_core.report.choice import shuffled
+from scot_core.report.choice import place
 from scot_core.report.images import images_of
 from scot_core.report.lineage import Lineage
 from scot_core.sources import RIGHT, judge_of
@@ -89,7 +90,7 @@ def writing(lineage: Lineage, triplets: Dataset) -> Writing | None:
         return None
     usage = [d.usage for d in attempts]
     rejects = lineage.find("rejects", key=triplets.key)
-    rows, verdict_on = triplets.read(COLUMNS).to_pylist(), _verdicts(triplets)
+    verdict_on = _verdicts(triplets)
     return Writing(
         stage=triplets.stage,
         model=str(attempts[0].read_part(0, ["model"])["model"][0]),
@@ -100,18 +101,18 @@ def writing(lineage: Lineage, triplets: Dataset) -> Writing | None:
         completion_tokens=sum(u.completion_tokens for u in usage),
         usd=sum(u.usd for u in usage),
         seconds=sum(u.seconds for u in usage),
-        reasons=reasons(rejects.read(["reason", "raw"]).to_pylist()) if rejects is not None else (),
-        verdicts=Counter(verdict for row in rows if (verdict := verdict_on(row)) is not None),
+        reasons=reasons(rejects.each(["reason", "raw"])) if rejects is not None else (),
+        verdicts=Counter(verdict for row in triplets.each(COLUMNS) if (verdict := verdict_on(row)) is not None),
     )
 
 
-def reasons(rejects: Sequence[Mapping[str, Any]]) -> tuple[RejectCount, ...]:
+def reasons(rejects: Iterable[Mapping[str, Any]]) -> tuple[RejectCount, ...]:
     """Rejects by reason, the most frequent first, each with its first raw text, cut short."""
-    raw: dict[str, str] = {}
+    raw, counts = dict[str, str](), Counter[str]()
     for row in rejects:
         raw.setdefault(row["reason"], row["raw"])
-    counts = Counter(row["reason"] for row in rejects).most_common()
-    return tuple(RejectCount(name, count, _short(raw[name])) for name, count in counts)
+        counts[row["reason"]] += 1
+    return tuple(RejectCount(name, count, _short(raw[name])) for name, count in counts.most_common())
 
 
 def samples(lineage: Lineage, triplets: Dataset, count: int) -> list[Sample]:
@@ -119,7 +120,7 @@ def samples(lineage: Lineage, triplets: Dataset, count: int) -> list[Sample]:
     captions = lineage.find("captions", source=triplets.source)
     if captions is None:
         return []
-    rows = shuffled(triplets.read(COLUMNS).to_pylist(), lambda row: str(row["pair_id"]))[:count]
+    rows = nsmallest(count, triplets.each(COLUMNS), lambda row: place(str(row["pair_id"])))
     image, verdict_on = images_of(captions, {row["image_id"] for row in rows}), _verdicts(triplets)
     found = []
     for row in rows:

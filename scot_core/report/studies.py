@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from scot_core.lake import Lake
 from scot_core.report.grids import grid_plot
@@ -43,16 +44,22 @@ def markdown(found: Findings) -> str:
         f"| setting | seeds | {' | '.join(splits)} | against {found.against} |",
         f"| --- | ---: |{' ---: |' * (len(splits) + 1)}",
     ]  # fmt: skip
-    lines += [f"| {' | '.join(_columns(row, splits))} |" for row in found.rows]
+    lines += [f"| {' | '.join([name, *_columns(row, splits)])} |" for name, row in found.listed]
     lines += ["", *(f"Left out: {name} ({why})." for name, why in found.left_out)]
-    words = "".join(f" --set {override}" for override in found.overrides)
+    words = "".join(f" --set {_shown(override)}" for override in found.overrides)
     lines.append(f"`scot study {found.study} --profile {found.profile}{words}`, {found.at:%Y-%m-%d}, {found.machine}.")
     return "\n".join(lines)
 
 
+def _shown(override: str) -> str:
+    """A setting as the page shows it: of where somebody's captions lie the name alone."""
+    key, _, value = override.partition("=")
+    return f"{key}={Path(value).name}" if key == "captions.path" else override
+
+
 def _columns(row: Row, splits: Sequence[str]) -> list[str]:
     its = [str(row.values[split]) for split in splits]
-    return [row.name, str(row.runs), *its, f"**{row.difference}**" if row.decided else row.difference]
+    return [str(row.runs), *its, f"**{row.difference}**" if row.decided else row.difference]
 
 
 def put_into(text: str, found: Findings) -> str:

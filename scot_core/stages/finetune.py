@@ -17,7 +17,7 @@ from scot_core.llm.local.weights import weights_revision
 from scot_core.sources import RIGHT, Judge, judge_of
 from scot_core.stages.gates import require_quality
 from scot_core.stages.replies.read import CAPTION_COLUMNS
-from scot_core.stages.seed.ask import choose
+from scot_core.stages.seed.work import drawn
 from scot_core.stages.step import Run, Step, Tick, identities
 from scot_core.triplets import (
     REPLY_END,
@@ -121,10 +121,11 @@ class Finetune(Step):
     def _held_out(self) -> list[Mapping[str, Any]]:
         """Captions the seeds were not made from."""
         used = set(self._seeds.read(["pair_id"])["pair_id"].to_pylist())
-        free = [row for row in self._captions.read(CAPTION_COLUMNS).to_pylist() if row["pair_id"] not in used]
-        if not free:
+        free = (row for row in self._captions.each(CAPTION_COLUMNS) if row["pair_id"] not in used)
+        held_out = drawn(free, self.config.held_out, self.config.seed)
+        if not held_out:
             raise DataError("every caption is a seed, none is left to measure the language model on: lower seed.count")
-        return choose(free, min(self.config.held_out, len(free)), self.config.seed)
+        return held_out
 
     def _measure(
         self, adapter: Path | None, rows: Sequence[Mapping[str, Any]], prompt: Callable[[str], str]

@@ -27,10 +27,10 @@ def require_kept(
     rejects = lake.table("rejects").find(made.key)
     refused = 0 if rejects is None else rejects.rows
     asked = made.rows + refused if of is None else of
-    kept = made.rows if of is None else len(set(made.read(["pair_id"])["pair_id"].to_pylist()))
+    kept = made.rows if of is None else len(made.counts("pair_id"))
     if not asked or (kept and kept >= floor * asked):
         return made
-    reasons = Counter([] if rejects is None else rejects.read(["reason"])["reason"].to_pylist())
+    reasons = Counter() if rejects is None else rejects.counts("reason")
     why = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common(3))
     raise GateError(
         f"{made.name} keeps {kept:,} of {asked:,} {what}, {kept / asked:.1%}, under the {floor:.0%} of {setting} "

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow.compute as pc
 
 from scot_core.config import TrainConfig
 from scot_core.errors import ConfigError
@@ -67,15 +68,18 @@ def lessons(
 
 
 def _chosen(every: TrainingSet, config: TrainConfig, triplets: Dataset) -> TrainingSet:
-    if config.count is None and not config.held_out:
+    if config.count is None and config.folder is None and not config.held_out:
         return every
     import torch
 
     order = np.random.default_rng(COUNT).permutation(len(every.image))
     if config.held_out:
         order = order[~np.fromiter(_shows_held(triplets, config.held_out), bool)[order]]
+    if config.folder is not None:
+        order = order[np.fromiter(_is_below(triplets, config.folder), bool)[order]]
     if len(order) < (config.count or 1):
-        raise ConfigError(f"train.held_out={config.held_out} leaves {len(order)} triplets of {config.count or 1}")
+        asked = f"train.held_out={config.held_out} and train.folder={config.folder}"
+        raise ConfigError(f"{asked} leave {len(order)} triplets of {triplets.name}; {config.count or 1} are needed")
     return every.of(torch.from_numpy(order[: config.count]))
 
 
@@ -86,6 +90,12 @@ def _shows_held(triplets: Dataset, share: float) -> Iterator[bool]:
     for part in triplets.read_parts(TEXTS):
         for texts in zip(*(part[name].to_pylist() for name in TEXTS), strict=True):
             yield any(_place(pair) < share for pair in pairs(*texts))
+
+
+def _is_below(triplets: Dataset, folder: str) -> Iterator[bool]:
+    """For each triplet whether its reference image is below a folder."""
+    for part in triplets.read_parts(["image_id"]):
+        yield from pc.starts_with(part["image_id"], f"{folder.rstrip('/')}/").to_pylist()
 
 
 def _place(pair: str) -> float:

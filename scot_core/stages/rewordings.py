@@ -11,7 +11,7 @@ import pyarrow as pa
 from scot_core.lake import Dataset, Lake
 from scot_core.lake.schema import text_id
 from scot_core.stages.embed.texts import EmbedTexts, of_dataset
-from scot_core.stages.embed.vectors import config_of, rows_of, tensor_in_file
+from scot_core.stages.embed.vectors import config_of, rows_of, stored
 from scot_core.triplets.rewording import reworded
 
 if TYPE_CHECKING:
@@ -23,11 +23,8 @@ def embed_rewordings(lake: Lake, triplets: Dataset, texts: Dataset, count: int) 
     config = config_of(lake, texts)
     identify = of_dataset(lake, config, triplets, "rewordings", count=count)
 
-    def read() -> Iterable[str]:
-        for ways in _ways(triplets, count):
-            yield from ways
-
-    return EmbedTexts(lake, config, "embed other wordings", identify, triplets.source, config.shard_rows, read)
+    return EmbedTexts(lake, config, "embed other wordings", identify, triplets.source, config.shard_rows,
+                      lambda: _ways(triplets, count))  # fmt: skip
 
 
 def rewordings_of(triplets: Dataset, rewordings: Dataset, work: Path, count: int) -> tuple[Gathered, ...]:
@@ -37,13 +34,13 @@ def rewordings_of(triplets: Dataset, rewordings: Dataset, work: Path, count: int
     """
     from scot_core.training_set import Gathered
 
-    there, vectors = tensor_in_file(rewordings, work)
-    ids = zip(*([text_id(way) for way in ways] for ways in _ways(triplets, count)), strict=True)
-    columns = (pa.chunked_array([pa.array(way, pa.string())]) for way in ids)
-    return tuple(Gathered(vectors, rows_of(asked, there, rewordings, triplets)) for asked in columns)
+    there = stored(rewordings, work)
+    ids = (pa.array(map(text_id, ways.to_pylist()), pa.string()) for ways in _ways(triplets, count))
+    rows = rows_of(ids, there, triplets).view(-1, count)
+    return tuple(Gathered(there.vectors, rows[:, way]) for way in range(count))
 
 
-def _ways(triplets: Dataset, count: int) -> Iterable[list[str]]:
+def _ways(triplets: Dataset, count: int) -> Iterable[pa.Array]:
+    """`count` ways for each triplet, one triplet after the other."""
     for part in triplets.read_parts(["modification"]):
-        for modification in part["modification"].to_pylist():
-            yield reworded(modification, count)
+        yield pa.array((way for one in part["modification"].to_pylist() for way in reworded(one, count)), pa.string())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +17,13 @@ from scot_core.lake.draft import files_of
 from scot_core.lake.lineage import parents
 from scot_core.lake.schema import text_id
 from scot_core.stages.embed import Embeddings
-from scot_core.stages.embed.vectors import rows_of, tensor_in_file
-from scot_core.stages.lessons import learned_besides, lessons, require_possible
+from scot_core.stages.embed.vectors import rows_of, stored
+from scot_core.stages.lessons import TEXTS, learned_besides, lessons, require_possible
 from scot_core.stages.step import Run, Step, Tick, identities
 
 if TYPE_CHECKING:
-    import torch
-
     from scot_core.combiner import Combiner
-    from scot_core.training_set import Gathered, TrainingSet
+    from scot_core.training_set import TrainingSet
 
 WEIGHED = 2000  # triplets that the weight of the text is averaged over
 
@@ -98,31 +97,29 @@ def training_set(
 ) -> TrainingSet:
     """Embeddings of every triplet, or of the first ones, in the triplets' order.
 
-    Every vector lies once in a file in `work`, however many triplets have it, and is read when it is needed; in memory
-    are ids and row numbers. Raises LakeError for an id without a vector.
+    Every vector lies once in a file in `work`, however many triplets have it, and so do row numbers: they are read when
+    they are needed. Raises LakeError for an id without a vector.
     """
     from scot_core.training_set import Gathered, TrainingSet
 
-    image_ids, image_vectors = tensor_in_file(images, work)
-    text_ids, text_vectors = tensor_in_file(texts, work)
-    names = ("image_id", "caption", "modification", "modified_caption")
-    wanted: dict[str, list[pa.Array]] = {name: [] for name in names}
-    left = triplets.rows if first is None else first
+    image, text = stored(images, work), stored(texts, work)
+    of_images = rows_of(_first(triplets, ["image_id"], first), image, triplets)
+    ids = (pa.array(map(text_id, some.to_pylist()), pa.string()) for some in _first(triplets, TEXTS, first))
+    of_texts = rows_of(ids, text, triplets).view(-1, len(TEXTS))
+    return TrainingSet(
+        Gathered(image.vectors, of_images), *(Gathered(text.vectors, of_texts[:, n]) for n in range(len(TEXTS)))
+    )
+
+
+def _first(triplets: Dataset, names: Sequence[str], count: int | None) -> Iterator[pa.Array]:
+    """These columns of every triplet, or of the first ones: all of a triplet, then all of the next."""
+    left = triplets.rows if count is None else count
     for part in triplets.read_parts(names):
-        part = part.slice(0, left)
-        left -= len(part)
-        wanted["image_id"] += part["image_id"].chunks
-        for name in names[1:]:
-            wanted[name].append(pa.array([text_id(text) for text in part[name].to_pylist()], pa.string()))
+        rows = zip(*(part[name].to_pylist() for name in names), strict=True)
+        yield pa.array(chain.from_iterable(islice(rows, left)), pa.string())
+        left -= min(left, len(part))
         if left == 0:
             break
-
-    def column(name: str, dataset: Dataset, ids: pa.ChunkedArray, vectors: torch.Tensor) -> Gathered:
-        asked = pa.chunked_array(wanted.pop(name), pa.string())
-        return Gathered(vectors, rows_of(asked, ids, dataset, triplets))
-
-    caption, modification, modified = (column(name, texts, text_ids, text_vectors) for name in names[1:])
-    return TrainingSet(column("image_id", images, image_ids, image_vectors), caption, modification, modified)
 
 
 def combiners_in(dataset: Dataset, folder: Path) -> dict[int, Combiner]:

@@ -79,6 +79,15 @@ class Findings:
         return [row for row in self.rows if row.own]
 
     @property
+    def listed(self) -> list[tuple[str, Row]]:
+        """Name and row of each line of a table: what stands beside several Combiners with the same values, once."""
+        alike: dict[str, list[Row]] = {}
+        for row in self.rows:
+            alike.setdefault(row.name if row.own else str(row.values), []).append(row)
+        more = {name: f", and beside {len(rows) - 1} more" if rows[1:] else "" for name, rows in alike.items()}
+        return [(rows[0].name + more[name], rows[0]) for name, rows in alike.items()]
+
+    @property
     def panels(self) -> list[str]:
         return list(dict.fromkeys(row.panel for row in self.rows if row.panel))
 

@@ -19,8 +19,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from scot_core.spill import BATCH, database
 from scot_core.triplets.neighbours import LONGEST, Contexts
-from scot_core.triplets.pile import BATCH, Pile, Row, Shelf, database
+from scot_core.triplets.pile import Pile, Row, Shelf
 from scot_core.triplets.reading import Parsed, Rejection, normalise, screen
 from scot_core.triplets.slots import Slots, Substitutes
 from scot_core.triplets.spans import Caption, exchange, is_content, substitute
@@ -100,7 +101,7 @@ def mine(
     """
     with tempfile.TemporaryDirectory(dir=work, prefix="mining-") as name:
         folder = Path(name)
-        with database(folder) as connection, Shelf(folder) as shelf:
+        with database(folder, "captions cannot be sorted") as connection, Shelf(folder) as shelf:
             pile = Pile.of(captions, seed, folder, connection)
             contexts, slots = Contexts(folder), Slots(folder)
             firsts = (group[0] for group in pile.groups())

@@ -4,46 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scot_core.errors import DataError
+from scot_core.spill import BATCH, write
 from scot_core.triplets.spans import key
 
-BATCH: Final = 20_000  # captions in memory
-MEMORY: Final = "256MB"  # of DuckDB, which goes on on the disk
 SCHEMA: Final = pa.schema([(name, pa.string()) for name in ("draw", "words", "pair_id", "text")])
 
 Row = tuple[str, str]  # pair id, text
-
-
-@contextmanager
-def database(work: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """DuckDB in bounded memory. Raises DataError where its disk is full."""
-    options: dict[str, str | bool | int | float | list[str]] = {
-        "memory_limit": MEMORY,
-        "temp_directory": str(work / "overflow"),
-        "threads": "2",
-        "preserve_insertion_order": "false",  # what must be in order is ordered
-        "autoinstall_known_extensions": "false",
-    }
-    try:
-        with duckdb.connect(str(work / "mining.duckdb"), config=options) as connection:
-            yield connection
-    except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
-        raise DataError(
-            f"captions cannot be sorted in {work} ({str(error).splitlines()[0]}): is its disk full?"
-        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +34,9 @@ class Pile:
     def of(cls, captions: Iterable[Row], seed: int, work: Path, connection: duckdb.DuckDBPyConnection) -> Pile:
         """Sort captions into a file in `work`."""
         loose, path = work / "loose.parquet", work / "sorted.parquet"
-        rows = iter(captions)
-        with pq.ParquetWriter(loose, SCHEMA, compression="zstd") as writer:
-            while batch := list(islice(rows, BATCH)):
-                words = [key(text) for _, text in batch]
-                draws = [hashlib.blake2b(f"{seed}/{word}".encode(), digest_size=8).hexdigest() for word in words]
-                columns: list[Any] = [draws, words, [pair for pair, _ in batch], [text for _, text in batch]]
-                arrays = [pa.array(column, pa.string()) for column in columns]
-                writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))
+        write(loose, SCHEMA, _drawn(captions, seed))
         order = connection.read_parquet(str(loose)).order("draw, words, pair_id, text")
-        with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
-            for part in order.to_arrow_reader(BATCH):
-                writer.write_batch(part)
+        write(path, SCHEMA, (part.columns for part in order.to_arrow_reader(BATCH)))
         loose.unlink()
         return cls(path)
 
@@ -80,6 +49,14 @@ class Pile:
         with pq.ParquetFile(self.path) as file:
             for batch in file.iter_batches(BATCH, columns=["words", "pair_id", "text"]):
                 yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+
+def _drawn(captions: Iterable[Row], seed: int) -> Iterator[Sequence[Sequence[str]]]:
+    rows = iter(captions)
+    while batch := list(islice(rows, BATCH)):
+        words = [key(text) for _, text in batch]
+        draws = [hashlib.blake2b(f"{seed}/{word}".encode(), digest_size=8).hexdigest() for word in words]
+        yield draws, words, [pair for pair, _ in batch], [text for _, text in batch]
 
 
 class Shelf:

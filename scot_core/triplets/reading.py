@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import re
 import string
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from scot_core.triplets import edits, lenient
 
-PARSER_VERSION: Final = 2  # of parse, screen and duplicates: another number makes new triplets of old replies
+PARSER_VERSION: Final = 2  # of parse, screen and what repeats what: another number makes new triplets of old replies
 
 Style = Literal["lines", "json"]
 Filter = Literal["off", "lenient", "strict"]
@@ -159,15 +158,3 @@ def read_reply(
 def normalise(text: str) -> str:
     """Case, white space and punctuation at the ends do not make two texts different."""
     return " ".join(text.casefold().split()).strip(" .,;:!?\"'")
-
-
-def duplicates(rows: Sequence[tuple[str, str | None]]) -> list[bool]:
-    """Flag the rows whose (pair id or caption, normalised modification) has been seen before; None never repeats."""
-    seen: set[tuple[str, str]] = set()
-    flags = []
-    for owner, modification in rows:
-        key = (owner, normalise(modification or ""))
-        flags.append(modification is not None and key in seen)
-        if modification is not None:
-            seen.add(key)
-    return flags

@@ -105,6 +105,18 @@ def test_reference_and_targets_are_images_one_edit_apart(tmp_path: Path) -> None
     assert reordered.benchmark.queries == benchmark.queries
 
 
+def test_folders_of_the_references_are_splits(tmp_path: Path) -> None:
+    benchmark = built(hold_out(CAPTIONS, 0.4, 0), tmp_path).benchmark
+    splits = benchmark.splits
+    assert {name for name in splits if name.startswith("folder: ")} == {"folder: flat", "folder: round"}
+    for place in splits["folder: flat"]:
+        assert benchmark.queries[place].reference.startswith("flat/")
+    assert len(splits["folder: flat"]) + len(splits["folder: round"]) == len(splits["all"])
+    bare = [(image.partition("/")[2], caption) for image, caption in CAPTIONS if image.startswith("flat/")]
+    alone = build(bare, hold_out(bare, 0.4, 0), limit=50, seed=0, work=tmp_path).benchmark
+    assert not [name for name in alone.splits if name.startswith("folder: ")]
+
+
 def test_references_one_may_learn_from_are_used_where_the_others_are_too_few(tmp_path: Path) -> None:
     held = held_by({image for image in CAPTION if "woman-pilot-dark" in image or "man-judge-light" in image[:20]})
     benchmark = built(held, tmp_path).benchmark

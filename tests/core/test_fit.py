@@ -18,7 +18,8 @@ from scot_core.config import FitConfig, Pipeline, with_overrides
 from scot_core.config.settings import settings
 from scot_core.descent import CHECKPOINT
 from scot_core.encoders import halves
-from scot_core.encoders.fitted_spec import weights_of
+from scot_core.encoders.fitted import Projections, projections_of
+from scot_core.encoders.fitted_spec import Shapes, weights_of
 from scot_core.encoders.halves import folders
 from scot_core.errors import ConfigError, DataError, ModelError
 from scot_core.fit import Curve, Rows, contrast, fit
@@ -27,6 +28,7 @@ from scot_core.search import Searcher
 from scot_core.stages import recipes
 from scot_core.stages.benchmark.measure_mined import MeasureMined
 from scot_core.stages.embed.vectors import encoder_of, vectors_by_id
+from scot_core.stages.fit.joined import joined
 from scot_core.stages.fit.recalled import recall_of
 from tests import tiny_towers
 from tests.running import run_here
@@ -73,6 +75,9 @@ def test_the_fitted_encoder_is_an_encoder_like_any_other(walked: Lake, table: Pa
     encoder = encoder_of(images)
     assert encoder.spec == encoders.spec_of(f"fitted:{made.key}", lake=walked)
     assert encoder.spec.revision == weights_of(made)
+    assert projections_of(made).shapes.image_hidden == 2 * 32  # of two fits, side by side
+    steps = [row["step"] for row in made.read().to_pylist() if row["phase"] == "validation"]
+    assert len(steps) == len(set(steps)) and 40 < max(steps) <= 80
     row, vectors = vectors_by_id([images])
     with Image.open(table.parent / "pictures/two-green-star.png") as picture:
         again = encoder.embed_images([picture])
@@ -192,6 +197,36 @@ class Sinister:
 
     def __reduce__(self) -> tuple[Callable[[Path], object], tuple[Path]]:
         return Path.touch, (self.path,)
+
+
+def test_one_fit_has_the_key_it_had_before_there_were_several() -> None:
+    assert "fits" not in FitConfig(fits=1).identity() and "fits" in FitConfig().identity()
+    assert FitConfig(image_tower="nothing").identity() == FitConfig(image_tower="nothing", fits=1).identity()
+    draws = FitConfig(fits=3, seed=4).draws()
+    assert draws[0].seed == 4 and len({draw.seed for draw in draws}) == 3
+
+
+@pytest.mark.parametrize("dim", [12, 5])
+def test_joined_fits_compare_as_their_vectors_side_by_side(dim: int) -> None:
+    """All 12 directions of three fits are kept where there are but 12 pictures and texts, and fewer where dim is 5."""
+    image, text = (encoders.spec_of("catalogue").model_copy(update={"dim": width}) for width in (7, 6))
+    torch.manual_seed(0)
+    shapes = Shapes(image=image, text=text, dim=dim, image_hidden=8, text_hidden=9, image_dropout=0.5, text_dropout=0.5)
+    fits = [Projections(shapes).eval() for _ in range(3)]
+    images, texts = torch.randn(5, 7), torch.randn(7, 6)
+    for each in fits:
+        each.mean.fill_(0.5)
+        each.deviation.fill_(2)
+    whole = joined(fits, images, texts)
+    beside = []
+    for features, kind in ((images / 2 - 0.25, "image"), (texts, "text")):
+        made = [getattr(each, kind)(features) for each in fits]
+        vectors = torch.cat([of / torch.linalg.vector_norm(of, dim=1).mean() for of in made], 1)
+        beside.append(nn.functional.normalize(vectors, dim=1))
+    found = whole.of_images(images) @ whole.of_texts(texts).T
+    assert found.shape == (5, 7) and whole.of_texts(texts).shape == (7, dim)
+    torch.testing.assert_close(found, beside[0] @ beside[1].T, atol=1e-5 if dim == 12 else 0.3, rtol=0)
+    assert joined(fits[:1], images, texts) is fits[0]
 
 
 # ------------------------------------------------------------------------------------------------- training

@@ -18,8 +18,9 @@ from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.schema import pair_id
 from scot_core.sources import held_out_of
 from scot_core.stages.generate.mined import MineTriplets
-from scot_core.stages.replies.read import ReadReplies, read_replies, reply_columns
+from scot_core.stages.replies.read import ReadReplies, reply_columns
 from scot_core.triplets import Filter, local_completion
+from tests.replies import read_replies
 from tests.running import run_here
 
 SEEN = "a white t-shirt"  # t-shirts are held out in red and blue, and striped

@@ -152,6 +152,16 @@ def test_infonce_is_the_mean_cross_entropy_of_each_row() -> None:
     assert infonce_with_captions_loss(composed, target, caption, temperature=0.5).item() == pytest.approx(with_captions)
 
 
+def test_a_text_that_stands_in_the_batch_again_is_no_negative_of_its_row() -> None:
+    """Row 0 asks for 0°, which is row 2's modified and row 1's original caption, too: 90° and 30° are left."""
+    composed, target, caption = circle((10, 80, 5)), circle((0, 90, 0)), circle((30, 0, 90))
+    logits = [[cosine(c, t) / 0.5 for t in others] for c, others in [(10, [0, 90, 30, 90]), (80, [90, 0, 0, 30, 0])]]
+    logits.append([cosine(5, t) / 0.5 for t in (0, 90, 30, 90)])
+    expected = sum(math.log(sum(map(math.exp, row))) - row[0] for row in logits) / 3
+    found = infonce_with_captions_loss(composed, target, caption, temperature=0.5)
+    assert found.item() == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_lengths_do_not_matter(name: str) -> None:
     short = LOSSES[name](circle(COMPOSED), circle(TARGET), circle(CAPTION))

@@ -204,6 +204,21 @@ def test_report_is_kept_until_something_changes(lake: Lake, page: str) -> None:
     assert path.read_text() == page  # the same bytes again
 
 
+def test_pages_of_methods_and_studies_are_linked_where_they_are(lake: Lake, page: str) -> None:
+    lake.storage.write("studies.html", b"studies")
+    try:
+        path = Path(write_report(lake))
+        (target,) = {target for target in Links(path.read_text()).targets if target.endswith(".html")}
+        assert (path.parent / target).read_text() == "studies"
+        (copied,) = {
+            target for target in Links((Path(lake.url) / "report.html").read_text()).targets if "html" in target
+        }
+        assert (Path(lake.url) / copied).read_text() == "studies"
+    finally:
+        lake.storage.remove("studies.html")
+    assert Path(write_report(lake)).read_text() == page
+
+
 def test_kept_report_loads_nothing_heavy(lake: Lake, page: str) -> None:
     program = (
         "import sys; from scot_core.lake import Lake; from scot_core.report import write_report;"

@@ -24,8 +24,10 @@ from scot_core.lake.schema import pair_id
 from scot_core.llm.remote.chat import Sampling, TextRequest
 from scot_core.query import query
 from scot_core.stages.replies.ask import ask_and_keep
-from scot_core.stages.replies.read import Reading, ReadReplies, read_replies, reply_columns, usage_of
+from scot_core.stages.replies.read import ReadReplies, reply_columns, usage_of
+from scot_core.stages.replies.reading import Reading
 from scot_core.triplets import Style, json_reply, local_completion
+from tests.replies import read_replies
 from tests.running import run_here
 
 

@@ -103,6 +103,15 @@ def test_findings_are_kept_and_their_table_takes_the_place_of_the_one_before(sto
         assert [row.runs for row in one.own] == [2, 2, 2]
         assert [row.panel for row in one.rows if not row.own] == [""]  # the tuned sum is the same for all
     assert kept(lake) == found
+    for one in found:
+        sums = [
+            replace(row, panel="count", x=str(n)) for n, row in enumerate(one.rows) for _ in range(2) if not row.own
+        ]
+        twice = replace(one, rows=(*one.own, *sums))
+        assert [name for name, _ in twice.listed] == [
+            *(row.name for row in one.own),
+            f"{sums[0].name}, and beside 1 more",
+        ]
     assert "studies" in Path(write_studies(lake)).read_text()
     once = put_into("# Evidence\n", found[0])
     assert put_into(once, found[0]) == once
@@ -244,6 +253,19 @@ def test_what_shows_a_pair_that_is_held_out_is_not_learned_from(stopped: tuple[L
         lost = set().union(*shown) - seen
         assert left_over < before and all(shown[row] & lost for row in set(range(count)) - left_over)
         before = left_over
+
+
+def test_triplets_of_one_folder_are_learned_from_alone(
+    tmp_path: Path, triplets: Callable[..., dict[str, Any]], identify: Callable[..., Identity],
+    commit: Callable[..., Dataset],
+) -> None:  # fmt: skip
+    rows = triplets(8) | {"image_id": ["round/0", "rounder/1", "flat/2", "round/a/3", "4", "flat/5", "round/6", "7"]}
+    written = commit(Lake(tmp_path), identify(), rows)
+    for folder in ("round", "round/"):
+        taught = lessons(_taught(8), TrainConfig(folder=folder), written)
+        assert sorted(taught.image[:].argmax(1).tolist()) == [0, 3, 6]
+    with pytest.raises(ConfigError, match="leave 2 triplets"):
+        lessons(_taught(8), TrainConfig(folder="flat", count=3), written)
 
 
 def test_the_image_of_what_is_asked_for_keeps_the_rest() -> None:

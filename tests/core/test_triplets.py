@@ -18,7 +18,6 @@ from scot_core.triplets import (
     Parsed,
     Rejection,
     chat_messages,
-    duplicates,
     few_shot_prompt,
     json_reply,
     local_completion,
@@ -329,15 +328,3 @@ def test_two_lines_are_read_as_the_object_is() -> None:
 def test_case_space_and_marks_at_the_ends_make_no_other_text() -> None:
     assert normalise("  'Stra\u00dfe,\n 2 x\tX-ray lamps!?\" ") == "strasse, 2 x x-ray lamps"
     assert normalise("X Y") == "x y"
-
-
-def test_duplicates_are_the_same_request_for_the_same_caption() -> None:
-    rows = [
-        ("p", "make it blue"),
-        ("q", "make it blue"),
-        ("p", "Make it  blue."),
-        ("p", None),
-        ("p", None),
-        ("p", "red"),
-    ]
-    assert duplicates(rows) == [False, False, True, False, False, False]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scot_core.benchmarks import Benchmark
-from scot_core.benchmarks.mined import NAME, build
+from scot_core.benchmarks.mined import NAME, VERSION, build
 from scot_core.config import BenchmarkConfig
 from scot_core.encoders.fitted_names import fitted_by
 from scot_core.errors import ConfigError
@@ -51,7 +51,7 @@ class MeasureMined(Measure):
         used = {"name": NAME, "queries": self.config.queries, "resamples": self.config.resamples}
         return identities(
             "benchmarks", source=self._combiners.source, label=f"benchmark-mined-{self._combiners.config['loss']}",
-            sealed_as="benchmark", version=BenchmarkConfig.STAGE_VERSION,
+            sealed_as="benchmark", version=VERSION,
             config={
                 **used, "seed": self.config.seed, "weight_sample": WEIGHT_SAMPLE, "combiner": self._combiners.key
             },

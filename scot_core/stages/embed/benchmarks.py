@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from scot_core import benchmarks
 from scot_core.benchmarks import Benchmark, own
 from scot_core.benchmarks.images import ImageFiles, find_images
@@ -132,7 +134,7 @@ def embed_benchmark_texts(lake: Lake, config: PublishedConfig, embed: EmbedConfi
     content = {"texts": digest("\n".join(texts).encode())}
     identify = _of_benchmark(config, embed, "benchmark-texts", config.name, content, ("embeddings",))
     name = f"embed texts of {config.name}"
-    return EmbedTexts(lake, embed, name, identify, config.name, config.shard_rows, lambda: texts)
+    return EmbedTexts(lake, embed, name, identify, config.name, config.shard_rows, lambda: [pa.array(texts)])
 
 
 def _of_benchmark(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, Final
 
+import pyarrow as pa
 from PIL import Image, ImageEnhance
 
 from scot_core.config import EmbedConfig, FitConfig
@@ -37,9 +38,8 @@ def caption_features(lake: Lake, config: FitConfig, captions: Dataset) -> EmbedT
     """Features of each different caption by the text tower."""
     embed = of_tower(config, config.text_tower)
 
-    def read() -> Iterable[str]:
-        for part in captions.read_parts(["caption"]):
-            yield from part["caption"].to_pylist()
+    def read() -> Iterable[pa.Array]:
+        return (part["caption"].combine_chunks() for part in captions.read_parts(["caption"]))
 
     identify = _identify(embed, captions, TEXTS, {"what": TEXTS, "shard_rows": TEXTS_A_SHARD})
     return EmbedTexts(lake, embed, "read the captions", identify, captions.source, TEXTS_A_SHARD, read)

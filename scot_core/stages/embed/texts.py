@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from scot_core.config import EmbedConfig
 from scot_core.encoders.fitted_names import fitted_by
 from scot_core.lake import Dataset, Lake
 from scot_core.lake.schema import text_id
+from scot_core.stages.embed.different import Different, different
 from scot_core.stages.embed.step import Embed, Identify
-from scot_core.stages.step import Tick, identities, shard_sizes
+from scot_core.stages.step import Tick, identities
 
 COLUMNS = ("caption", "modification", "modified_caption")
 
@@ -22,20 +25,23 @@ class EmbedTexts(Embed):
 
     def __init__(
         self, lake: Lake, config: EmbedConfig, name: str, identify: Identify,
-        source: str, shard_rows: int, read: Callable[[], Iterable[str]],
+        source: str, shard_rows: int, read: Callable[[], Iterable[pa.Array]],
     ) -> None:  # fmt: skip
         super().__init__(lake, config, name, identify)
         self._source, self._shard_rows, self._read = source, shard_rows, read
 
     @cached_property
-    def texts(self) -> list[str]:
-        return sorted(set(self._read()))
+    def _texts(self) -> Different:
+        return different(self._read(), self.drafts["embeddings"].work_folder(), self._shard_rows)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name != "_texts"}
 
     def shards(self) -> Sequence[int]:
-        return shard_sizes(len(self.texts), self._shard_rows)
+        return self._texts.sizes
 
     def work(self, shard: int, tick: Tick) -> None:
-        texts = self.texts[shard * self._shard_rows : (shard + 1) * self._shard_rows]
+        texts = self._texts.shard(shard)
         vectors = []
         for start in range(0, len(texts), self.config.batch_size):
             batch = texts[start : start + self.config.batch_size]
@@ -48,10 +54,8 @@ class EmbedTexts(Embed):
 def embed_texts(lake: Lake, config: EmbedConfig, triplets: Dataset) -> EmbedTexts:
     """The captions, modification texts and modified captions of a dataset of `triplets`."""
 
-    def read() -> Iterable[str]:
-        for part in triplets.read_parts(COLUMNS):
-            for column in part.columns:
-                yield from column.to_pylist()
+    def read() -> Iterable[pa.Array]:
+        return (texts.combine_chunks() for part in triplets.read_parts(COLUMNS) for texts in part.columns)
 
     return EmbedTexts(
         lake,

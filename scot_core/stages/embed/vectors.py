@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from scot_core.config import EmbedConfig, validated
 from scot_core.encoders import Encoder, EncoderSpec, load, spec_of
 from scot_core.encoders.spec import require_same
 from scot_core.errors import DataError, LakeError
 from scot_core.lake import Dataset, Lake
+from scot_core.spill import BATCH, database, write
 
 if TYPE_CHECKING:  # loads torch
+    import duckdb
     import torch
 
     from scot_core.vectors import Vectors
+
+IDS: Final = pa.schema([("id", pa.string())])
+FOUND: Final = """
+    CREATE TABLE found AS SELECT asked.file_row_number AS place, there.file_row_number AS row
+    FROM asked LEFT JOIN there USING (id)
+"""  # apart from their order: both at once need more than DuckDB may have
 
 
 def vectors_by_id(datasets: Sequence[Dataset]) -> tuple[dict[str, int], Vectors]:
@@ -37,45 +46,71 @@ def vectors_by_id(datasets: Sequence[Dataset]) -> tuple[dict[str, int], Vectors]
     return {item: row for row, item in enumerate(ids)}, np.concatenate(blocks)
 
 
-def vectors_in_file(dataset: Dataset, path: Path) -> tuple[pa.ChunkedArray, Path, int]:
-    """The ids of a dataset's vectors, the file they were written to, float32 row by row, and how wide they are.
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The vectors (M, D) of a dataset as they lie in a file, float32, and in another their ids, in the same order."""
 
-    A part is in memory at a time. The file appears whole, in place of one that is there.
+    dataset: Dataset
+    vectors: torch.Tensor
+    ids: Path
+
+
+def stored(dataset: Dataset, work: Path) -> Stored:
+    """The vectors of a dataset in files in the folder `work`, which appear whole, in place of those that are there.
+
+    A part is in memory at a time. Raises DataError where there is no vector.
     """
-    blocks, width = [], 0
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    with temporary.open("wb") as file:
-        for part in dataset.read_parts(["item_id", "vector"]):
-            blocks.append(part["item_id"].combine_chunks())
-            column = part["vector"].combine_chunks()
-            width = column.type.list_size
-            file.write(column.flatten().to_numpy(zero_copy_only=False).tobytes())
-    if not width:
-        temporary.unlink()
+    import torch
+
+    rows = sum(part.rows for part in dataset.parts)
+    if not rows:
         raise DataError(f"{dataset.name} holds no vectors; look at the table `rejects`")
-    temporary.replace(path)
-    return pa.chunked_array(blocks), path, width
+    with tempfile.TemporaryDirectory(dir=work, prefix="vectors-") as name:
+        ids, vectors = Path(name) / f"{dataset.key}.ids", Path(name) / f"{dataset.key}.f32"
+        with vectors.open("wb") as file:
+            write(ids, IDS, ([_written(part, file)] for part in dataset.read_parts(["item_id", "vector"])))
+        ids, vectors = (path.replace(work / path.name) for path in (ids, vectors))
+    floats = torch.from_file(str(vectors), size=vectors.stat().st_size // 4, dtype=torch.float32)
+    return Stored(dataset, floats.view(rows, -1), ids)
 
 
-def tensor_in_file(dataset: Dataset, work: Path) -> tuple[pa.ChunkedArray, torch.Tensor]:
-    """Ids (M,) and vectors (M, D), these as they lie in a file in the folder `work`."""
+def _written(part: pa.Table, file: BinaryIO) -> pa.Array:
+    """The ids of a part whose vectors are now in the file."""
+    file.write(part["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False).tobytes())
+    return part["item_id"].combine_chunks()
+
+
+def rows_of(asked: Iterable[pa.Array], there: Stored, needed_by: Dataset) -> torch.Tensor:
+    """The row (N,) int64 of each id (N,) that is asked for, as they lie in a file that goes with the tensor.
+
+    Raises LakeError for an id without a vector, and DataError where the disk is full.
+    """
     import torch
 
-    ids, path, width = vectors_in_file(dataset, work / f"{dataset.key}.f32")
-    return ids, torch.from_file(str(path), size=len(ids) * width, dtype=torch.float32).view(-1, width)
+    with tempfile.TemporaryDirectory(dir=there.ids.parent, prefix="rows-") as name:
+        work, count = Path(name), 0
+        write(work / "asked", IDS, ([ids] for ids in asked))
+        with database(work, "vectors cannot be looked up") as connection, (work / "rows").open("wb") as file:
+            for view, path in (("asked", work / "asked"), ("there", there.ids)):
+                connection.read_parquet(str(path), file_row_number=True).create_view(view)
+            connection.execute(FOUND)
+            for batch in connection.sql("SELECT row FROM found ORDER BY place").to_arrow_reader(BATCH):
+                if batch["row"].null_count:
+                    raise _missing(connection, there.dataset, needed_by)
+                file.write(batch["row"].to_numpy().astype(np.int64).tobytes())
+                count += len(batch)
+        if count > pq.read_metadata(work / "asked").num_rows:
+            raise LakeError(f"{there.dataset.name} holds two vectors of one id; delete it and run scot/embed again")
+        return torch.from_file(str(work / "rows"), size=count, dtype=torch.int64)
 
 
-def rows_of(asked: pa.ChunkedArray, ids: pa.ChunkedArray, dataset: Dataset, needed_by: Dataset) -> torch.Tensor:
-    """The row (N,) int64 of each id (N,) that is asked for. Raises LakeError for an id that the dataset has not."""
-    import torch
-
-    rows = pc.index_in(asked, value_set=ids)
-    if rows.null_count:
-        missing = asked.filter(pc.is_null(rows))[0].as_py()
-        raise LakeError(
-            f"{dataset.name} has no vector for {missing}, which {needed_by.name} needs; run scot/embed again"
-        )
-    return torch.from_numpy(rows.to_numpy().astype(np.int64))
+def _missing(connection: duckdb.DuckDBPyConnection, dataset: Dataset, needed_by: Dataset) -> LakeError:
+    first = connection.cursor().sql(
+        "SELECT id FROM asked ANTI JOIN there USING (id) ORDER BY asked.file_row_number LIMIT 1"
+    )
+    return LakeError(
+        f"{dataset.name} has no vector for {first.fetchall()[0][0]}, which {needed_by.name} needs; run scot/embed again"
+    )
 
 
 def spec_for(config: EmbedConfig, lake: Lake) -> EncoderSpec:

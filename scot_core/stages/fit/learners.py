@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -26,16 +26,22 @@ from scot_core.fit import Learner
 from scot_core.lake import Dataset
 from scot_core.lake.schema import text_id
 from scot_core.stages.embed.vectors import vectors_by_id
+from scot_core.stages.fit.joined import joined
 from scot_core.triplets.wording import ASKING
 
 SMALLEST = 1e-4  # deviation of a feature that hardly changes
+TURNED = 20_000  # pictures, and their captions, that say along which directions several fits are kept
 AT_ONCE = 256  # pictures or texts that the shipped architecture measures with at once
 MOST_WORDS = 20_000  # of a vocabulary that is made here
 LIT, SIZED, MOVED = 0.2, 0.25, 0.15  # how far a picture's light, size and place change in training
 
 
 class Saved(Learner, Protocol):
-    """A learner whose model can be kept."""
+    """A learner whose model can be kept, and begun anew."""
+
+    def anew(self, seed: int) -> Saved:
+        """The same with other first weights."""
+        ...
 
     def save(self, folder: Path) -> None: ...
 
@@ -51,10 +57,9 @@ class OnFeatures:
 
     @classmethod
     def of(
-        cls, shapes: Shapes, features: Sequence[Dataset], pairs: Sequence[tuple[str, str]], training: Tensor, seed: int
+        cls, shapes: Shapes, features: Sequence[Dataset], pairs: Sequence[tuple[str, str]], training: Tensor
     ) -> OnFeatures:
         """`features`: of the images, of each view of them, and of the captions."""
-        torch.manual_seed(seed_of(seed, -2))
         model = Projections(shapes)
         images = []
         for dataset in features[:-1]:
@@ -66,6 +71,13 @@ class OnFeatures:
         model.mean.copy_(seen[0][training].mean(0))
         model.deviation.copy_(seen[0][training].std(0, correction=0).clamp(min=SMALLEST))
         return cls(model, seen, torch.from_numpy(vectors), caption)
+
+    def anew(self, seed: int) -> OnFeatures:
+        torch.manual_seed(seed_of(seed, -2))
+        model = Projections(self.model.shapes)
+        model.mean.copy_(self.model.mean)
+        model.deviation.copy_(self.model.deviation)
+        return replace(self, model=model)
 
     def pairs(self, rows: Tensor, draw: torch.Generator) -> tuple[Tensor, Tensor]:
         """A view of each picture, drawn anew, and its caption."""
@@ -92,12 +104,11 @@ class FromNothing:
     caption: Tensor
 
     @classmethod
-    def of(cls, captions: Dataset, pairs: Sequence[tuple[str, str]], training: Tensor, seed: int) -> FromNothing:
+    def of(cls, captions: Dataset, pairs: Sequence[tuple[str, str]], training: Tensor) -> FromNothing:
         """The vocabulary is that of the training captions, with the words that edits are asked with."""
         words = Counter(word for row in training.tolist() for word in catalogue_text.words(pairs[row][1]))
         often = {word for word, _ in words.most_common(MOST_WORDS)}
         config = CatalogueConfig(vocabulary=tuple(sorted(often | set(ASKING))))
-        torch.manual_seed(seed_of(seed, -2))
         model = DualEncoder(config)
         seen: dict[str, np.ndarray] = {}
         prepare = ImagePreprocessing(config.image_size)
@@ -110,6 +121,10 @@ class FromNothing:
         pixels = torch.from_numpy(np.stack([seen[image] for image, _ in pairs]))
         tokenise = catalogue_text.Tokeniser(config.vocabulary, config.buckets)
         return cls(model, tokenise, pixels, texts, torch.tensor([place[text] for _, text in pairs]))
+
+    def anew(self, seed: int) -> FromNothing:
+        torch.manual_seed(seed_of(seed, -2))
+        return replace(self, model=DualEncoder(self.model.config))
 
     def pairs(self, rows: Tensor, draw: torch.Generator) -> tuple[Tensor, Tensor]:
         """Each picture moved, sized and lit a little differently, and its caption."""
@@ -136,6 +151,16 @@ class FromNothing:
 
     def save(self, folder: Path) -> None:
         self.model.save(folder)
+
+
+def one_of(fits: Sequence[Saved], training: Tensor) -> Saved:
+    """Fits to the same rows as one; of those from nothing there is but one."""
+    first, models = fits[0], [fit.model for fit in fits if isinstance(fit, OnFeatures)]
+    if not isinstance(first, OnFeatures):
+        return first
+    some = training[:: len(training) // TURNED + 1]
+    texts = first.texts[sorted(set(first.caption[some].tolist()))]
+    return replace(first, model=joined(models, first.images[0][some], texts))
 
 
 def _unit(vectors: Tensor) -> Tensor:

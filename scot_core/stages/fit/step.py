@@ -5,11 +5,13 @@ from __future__ import annotations
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scot_core.benchmarks.mined import HeldOut, hold_out
 from scot_core.config import FitConfig, GenerateConfig
+from scot_core.config.encoding import OTHER_DRAW
 from scot_core.encoders.catalogue_spec import CatalogueConfig, described
 from scot_core.encoders.fitted_spec import FOLDER, Shapes
 from scot_core.errors import DataError
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from scot_core.fit import Curve
     from scot_core.stages.fit.learners import Saved
 
-ANOTHER_DRAW = 1_000_003  # added to the seed: what generate holds out is drawn with the same digests
 TRAIN_SAMPLE = 1000  # training pictures whose captions are looked for in the end
 
 
@@ -74,7 +75,7 @@ class FitEncoder(Step):
         )  # fmt: skip
 
     def shards(self) -> Sequence[int]:
-        return [self.config.steps]
+        return [self.config.steps * len(self.config.draws())]
 
     def rows_in(self) -> None:
         """Numbers of a run: as many as there are."""
@@ -84,25 +85,33 @@ class FitEncoder(Step):
 
         from scot_core.fit import Rows
         from scot_core.fit import fit as fit_by_contrast
+        from scot_core.stages.fit.learners import one_of
 
         columns = self._captions.read(["image_id", "caption"]).to_pydict()
         pairs = list(zip(columns["image_id"], columns["caption"], strict=True))
         test = self._held_out(pairs)
         known = [row for row, pair in enumerate(pairs) if test is None or test.trains(*pair)]
-        chosen = hold_out([pairs[row] for row in known], self.config.validation, ANOTHER_DRAW + self.config.seed)
+        other = OTHER_DRAW + self.config.seed  # what generate holds out is drawn with the same digests
+        chosen = hold_out([pairs[row] for row in known], self.config.validation, other)
         training = [row for row in known if chosen.trains(*pairs[row])]
         validation = [row for row in known if pairs[row][0] in chosen.images]
         rows = Rows(_by_caption(pairs, training), torch.tensor(validation))
         learner = self._learner(pairs, torch.tensor(training))
         draft, done = self.drafts["encoders"], 0
+        fits: list[Saved] = []
+        curves: list[Curve] = []
 
         def on_step(step: int) -> None:
             nonlocal done
-            tick(step - done)
-            done = step
+            tick(len(fits) * self.config.steps + step - done)
+            done = len(fits) * self.config.steps + step
 
-        curve = fit_by_contrast(learner, rows, self.config, draft.work_folder(), on_step)
-        on_step(self.config.steps)  # where it stopped sooner
+        for draw in self.config.draws():
+            one = learner.anew(draw.seed)
+            curves.append(fit_by_contrast(one, rows, draw, draft.work_folder() / f"fit-{len(fits)}", on_step))
+            on_step(self.config.steps)  # where it stopped sooner
+            fits.append(one)
+        learner = one_of(fits, torch.tensor(training))
         unseen = validation if test is None else [row for row, pair in enumerate(pairs) if pair[0] in test.images]
         measured = {
             "recall": learner.recall(torch.tensor(unseen or validation)),
@@ -112,7 +121,7 @@ class FitEncoder(Step):
         }
         with tempfile.TemporaryDirectory() as folder:
             learner.save(Path(folder))
-            draft.write_part(shard, self._columns(curve, measured), files_of(Path(folder), FOLDER))
+            draft.write_part(shard, self._columns(curves, measured), files_of(Path(folder), FOLDER))
 
     def _held_out(self, pairs: Sequence[tuple[str, str]]) -> HeldOut | None:
         """What mined triplets are kept away from; None where no triplets are mined."""
@@ -123,13 +132,16 @@ class FitEncoder(Step):
         from scot_core.stages.fit.learners import FromNothing, OnFeatures
 
         if self._features:
-            return OnFeatures.of(self._shapes(), self._features, pairs, training, self.config.seed)
-        return FromNothing.of(self._captions, pairs, training, self.config.seed)
+            return OnFeatures.of(self._shapes(), self._features, pairs, training)
+        return FromNothing.of(self._captions, pairs, training)
 
-    def _columns(self, curve: Curve, measured: Mapping[str, float]) -> dict[str, Any]:
-        rows = [("train", step, "loss", loss) for step, loss in curve.losses]
-        rows += [("validation", step, "recall", recall) for step, recall in curve.recalls]
-        rows += [(HELD_OUT, curve.best, metric, value) for metric, value in measured.items()]
+    def _columns(self, curves: Sequence[Curve], measured: Mapping[str, float]) -> dict[str, Any]:
+        """The steps of one fit are counted on from those of the fit before."""
+        rows = []
+        for before, curve in zip(count(0, self.config.steps), curves, strict=False):
+            rows += [("train", before + step, "loss", loss) for step, loss in curve.losses]
+            rows += [("validation", before + step, "recall", recall) for step, recall in curve.recalls]
+        rows += [(HELD_OUT, before + curve.best, metric, value) for metric, value in measured.items()]
         columns = dict(zip(("phase", "step", "metric", "value"), map(list, zip(*rows, strict=True)), strict=True))
         return {"source": [self._captions.source] * len(rows), **columns}
 

@@ -15,13 +15,14 @@ def joined(run: Run, lake: Lake, given: Sequence[Dataset]) -> Dataset:
 
 
 class JoinTriplets(Step):
-    """The rows of datasets of `triplets`, one dataset a shard."""
+    """The rows of datasets of `triplets`, one of their parts a shard."""
 
     stage, name, unit = "generate", "join triplets", "triplets"
 
     def __init__(self, lake: Lake, given: Sequence[Dataset]) -> None:
         super().__init__(lake)
         self._given = given
+        self._parts = [(dataset, index) for dataset in given for index in range(len(dataset.parts))]
 
     @property
     def outputs(self) -> Mapping[str, Identity]:
@@ -31,9 +32,10 @@ class JoinTriplets(Step):
         )  # fmt: skip
 
     def shards(self) -> Sequence[int]:
-        return [given.rows for given in self._given]
+        return [dataset.parts[index].rows for dataset, index in self._parts]
 
     def work(self, shard: int, tick: Tick) -> None:
-        rows = self._given[shard].read().drop_columns(["key"])
-        self.drafts["triplets"].write_part(shard, rows.to_pydict())
+        dataset, index = self._parts[shard]
+        rows = dataset.read_part(index).drop_columns(["key"])
+        self.drafts["triplets"].write_part(shard, dict(zip(rows.column_names, rows.columns, strict=True)))
         tick(len(rows))

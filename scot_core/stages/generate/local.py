@@ -20,6 +20,7 @@ from scot_core.llm.local.writers import Job, Weights, Writers
 from scot_core.llm.plain import plain
 from scot_core.stages.replies.join import Row, Rows
 from scot_core.stages.replies.read import CAPTION_COLUMNS, READ_ROWS, Readings, parsing, reply_columns, usage_of
+from scot_core.stages.replies.reading import Reader
 from scot_core.stages.step import Step, Tick, identities, shard_sizes
 from scot_core.triplets import Style, local_prompt
 
@@ -73,7 +74,8 @@ class Write(Step):
     @cached_property
     def _places(self) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Where those lie, among all that were asked first, that every earlier try was rejected for."""
-        readings, places = Readings(self._captions, self._earlier, self.style, self.config.filter), []
+        read, work = Reader(self.style, self.config.filter), self.drafts["replies"].work_folder()
+        readings, places = Readings(self._captions, self._earlier, read, work), []
         for start in range(0, len(readings), READ_ROWS):
             rejected = [r.reason is not None for r in readings.between(start, start + READ_ROWS)]
             places.append(start + np.flatnonzero(rejected))

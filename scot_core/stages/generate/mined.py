@@ -11,7 +11,8 @@ from scot_core.config import GenerateConfig
 from scot_core.errors import LakeError
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.sources import held_out_of, keyed
-from scot_core.stages.replies.read import CAPTION_COLUMNS, HELD_OUT
+from scot_core.stages.replies.read import CAPTION_COLUMNS
+from scot_core.stages.replies.reading import HELD_OUT
 from scot_core.stages.step import Committed, Step, Tick, identities
 from scot_core.triplets import PARSER_VERSION
 from scot_core.triplets.mining import MODEL, MinedEdit, Unmined, mine

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from scot_core.benchmarks import Benchmark
+from scot_core.benchmarks.mined import VERSION
 from scot_core.config import BenchmarkConfig, PublishedConfig
 from scot_core.lake import Dataset
 from scot_core.methods import Queries
@@ -76,7 +77,7 @@ def exams(
             return _opened(mined_benchmark(ground.lake, queries, triplets, ground.images), ground.images, known)
 
         config = {"benchmark": "mined", "queries": queries}
-        found.append(Exam("mined", triplets.source, config, [triplets, ground.images], (), mined))
+        found.append(Exam("mined", triplets.source, config, [triplets, ground.images], (f"mined-{VERSION}",), mined))
     return found
 
 

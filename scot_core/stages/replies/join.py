@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
-
-import numpy as np
-import pyarrow as pa
 
 from scot_core.errors import LakeError
 from scot_core.lake import Dataset
@@ -58,27 +55,6 @@ class Rows:
         if self._kept[0] != part:
             self._kept = part, self._dataset.read_part(part, self._columns).to_pylist()
         return self._kept[1]
-
-
-def repeated(captions: Dataset) -> Iterator[tuple[str, str]]:
-    """(pair id, caption) of the captions that may stand in more than one row: all that do, and seldom others.
-
-    Eight bytes a caption are in memory.
-    """
-    every, at = np.empty(captions.rows, np.uint64), 0
-    for part in captions.read_parts(["caption"]):
-        every[at : at + len(part)] = _hashes(part["caption"])
-        at += len(part)
-    every.sort()
-    often = np.unique(every[1:][every[1:] == every[:-1]])
-    del every
-    for part in captions.read_parts(["pair_id", "caption"]):
-        for row in np.flatnonzero(np.isin(_hashes(part["caption"]), often)).tolist():
-            yield part["pair_id"][row].as_py(), part["caption"][row].as_py()
-
-
-def _hashes(texts: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.uint64]]:
-    return np.fromiter((hash(text) & 0xFFFFFFFFFFFFFFFF for text in texts.to_pylist()), np.uint64, len(texts))
 
 
 def require_all(found: Mapping[str, Row], wanted: Collection[str], dataset: Dataset, by: Dataset) -> None:

@@ -2,69 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 
 from scot_core.lake import Dataset, Identity, Lake, Usage
-from scot_core.sources import held_out_of, keyed
-from scot_core.stages.replies.join import Row, Rows, repeated, require_all
+from scot_core.sources import keyed
+from scot_core.stages.replies.join import Rows, require_all
+from scot_core.stages.replies.reading import Reader, Reading
+from scot_core.stages.replies.twins import Twins, repeated
 from scot_core.stages.step import Step, Tick, identities, shard_sizes
-from scot_core.triplets import PARSER_VERSION, Filter, Rejection, Style, duplicates, read_reply
+from scot_core.triplets import PARSER_VERSION, Filter, Style
 
 CAPTION_COLUMNS = ("pair_id", "source", "image_id", "caption")
 REPLY_COLUMNS = ("pair_id", "text", "finish_reason", "model")
 READ_ROWS = 50_000  # replies of one part of triplets
-HELD_OUT = "held_out"  # reason of a triplet that shows what the benchmark of its source holds out; no filter's
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What became of one caption: a triplet, or the reason why not."""
-
-    caption: Mapping[str, Any]
-    model: str
-    tries: int
-    raw: str
-    modification: str | None
-    modified_caption: str | None
-    reason: str | None
-
-
-def read_replies(
-    captions: Iterable[Row], attempts: Sequence[Iterable[Row]], style: Style, strength: Filter = "strict"
-) -> list[Reading]:
-    """One reading for every caption that was asked, in the order of the first attempt.
-
-    `attempts` holds the replies of each try; the first acceptable one counts. Within a try, later rows that
-    repeat a modification for the same caption are duplicates; so are those of a later try.
-    """
-    by_id = {row["pair_id"]: row for row in captions}
-    readings: dict[str, Reading] = {}
-    tries = [{row["pair_id"]: row for row in rows} for rows in attempts]
-    asked = list(tries[0]) if tries else []
-    for replies in tries:
-        waiting = [i for i in asked if i in replies and (i not in readings or readings[i].reason is not None)]
-        tried = [_read(by_id[i], replies[i], readings.get(i), style, strength) for i in waiting]
-        kept = [reading for reading in readings.values() if reading.reason is None]
-        repeated = duplicates([(r.caption["caption"], r.modification) for r in [*kept, *tried]])[len(kept) :]
-        for reading, again in zip(tried, repeated, strict=True):
-            readings[reading.caption["pair_id"]] = _rejected(reading, "duplicate") if again else reading
-    return [readings[i] for i in asked]
 
 
 class Readings:
-    """`read_replies` over datasets of any size, some rows at a time.
+    """What became of every caption that was asked, over datasets of any size, some rows at a time.
 
-    Whether a row repeats another depends on rows that lie anywhere, but only where two captions are the same: these
-    rows are read first and kept. Of all others a few parts are in memory.
+    `attempts` holds the replies of each try; the first acceptable one counts. What `Twins` says of captions that stand
+    in several rows waits in a folder in `work`.
     """
 
-    def __init__(self, captions: Dataset, attempts: Sequence[Dataset], style: Style, strength: Filter) -> None:
-        self._captions, self._attempts, self._style, self._strength = captions, attempts, style, strength
+    def __init__(self, captions: Dataset, attempts: Sequence[Dataset], read: Reader, work: Path) -> None:
+        self._captions, self._attempts, self._read, self._work = captions, attempts, read, work
         self._rows = Rows(captions, CAPTION_COLUMNS)
         self._replies = [Rows(attempt, REPLY_COLUMNS) for attempt in attempts]
 
@@ -74,45 +40,23 @@ class Readings:
     def between(self, start: int, end: int) -> list[Reading]:
         """Of the captions that were asked at these places."""
         asked = {row["pair_id"]: row for row in self._replies[0].between(start, end)}
-        alone = [pair for pair in asked if pair not in self._twins]
-        captions = self._rows.of(alone)
-        require_all(captions, alone, self._captions, self._attempts[0])
-        found = {pair: _read(captions[pair], asked[pair], None, self._style, self._strength) for pair in alone}
+        captions = self._rows.of(asked)
+        require_all(captions, asked, self._captions, self._attempts[0])
+        known = self._twins.between(start, end)
+        found = {
+            pair: Reading(captions[pair], *known[place]) if place in known else self._read(captions[pair], reply)
+            for place, (pair, reply) in enumerate(asked.items(), start)
+        }
+        alone = [pair for place, pair in enumerate(asked, start) if place not in known]
         for attempt in self._replies[1:]:
-            again = attempt.of([pair for pair, reading in found.items() if reading.reason is not None])
+            again = attempt.of([pair for pair in alone if found[pair].reason is not None])
             for pair, reply in again.items():
-                found[pair] = _read(captions[pair], reply, found[pair], self._style, self._strength)
-        return [found.get(pair) or self._twins[pair] for pair in asked]
+                found[pair] = self._read(captions[pair], reply, found[pair])
+        return list(found.values())
 
     @cached_property
-    def _twins(self) -> dict[str, Reading]:
-        texts = dict(repeated(self._captions))
-        attempts = [
-            [row for part in attempt.read_parts(REPLY_COLUMNS) for row in part.to_pylist() if row["pair_id"] in texts]
-            for attempt in self._attempts
-            if texts
-        ]
-        asked = {row["pair_id"] for rows in attempts for row in rows}
-        readings = read_replies(
-            Rows(self._captions, CAPTION_COLUMNS).of(asked).values(), attempts, self._style, self._strength
-        )
-        return {reading.caption["pair_id"]: reading for reading in readings}
-
-
-def _read(
-    caption: Mapping[str, Any], reply: Mapping[str, Any], before: Reading | None, style: Style, strength: Filter
-) -> Reading:
-    tries = 1 if before is None else before.tries + 1
-    result = read_reply(caption["caption"], reply["text"], reply["finish_reason"], style, strength)
-    if isinstance(result, Rejection):
-        return Reading(caption, reply["model"], tries, reply["text"], None, None, result.reason)
-    parts, held = (result.modification, result.modified_caption), held_out_of(caption["source"])
-    read = Reading(caption, reply["model"], tries, reply["text"], *parts, None)
-    return _rejected(read, HELD_OUT) if held and held.shows(caption["caption"], *parts) else read
-
-
-def _rejected(reading: Reading, reason: str) -> Reading:
-    return Reading(reading.caption, reading.model, reading.tries, reading.raw, None, None, reason)
+    def _twins(self) -> Twins:
+        return Twins(self._rows, self._replies, repeated(self._captions), self._read, self._work)
 
 
 def parsing(strength: Filter, source: str) -> dict[str, Any]:
@@ -147,7 +91,8 @@ class ReadReplies(Step):
 
     @cached_property
     def _readings(self) -> Readings:
-        return Readings(self._captions, self._attempts, self._style, self._strength)
+        read, work = Reader(self._style, self._strength), self.drafts["triplets"].work_folder()
+        return Readings(self._captions, self._attempts, read, work)
 
     def work(self, shard: int, tick: Tick) -> None:
         readings = self._readings.between(shard * READ_ROWS, (shard + 1) * READ_ROWS)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from heapq import nsmallest
+from operator import itemgetter
 from typing import Any
 
 from scot_core.config import SeedConfig, ServerConfig
@@ -14,21 +16,31 @@ from scot_core.lake import Dataset, Draft, Identity, Lake
 from scot_core.lake.fingerprint import canonical_json, digest, fingerprint
 from scot_core.llm.remote.chat import ChatRequest, Sampling
 from scot_core.stages.replies.ask import Record, kept_records
+from scot_core.stages.replies.join import Row
 from scot_core.stages.replies.read import CAPTION_COLUMNS
 from scot_core.stages.step import shard_sizes
 from scot_core.triplets import PROMPT_VERSION, RESPONSE_FORMAT, chat_messages
 
 
-def choose(captions: Sequence[Mapping[str, Any]], count: int, seed: int) -> list[Mapping[str, Any]]:
-    """A seeded sample that depends on ids alone, in the order of the captions.
+def drawn(captions: Iterable[Row], count: int, seed: int) -> list[Row]:
+    """A seeded sample that depends on ids alone, in the order of the captions: all, where there are fewer of them.
 
-    Raises ConfigError where more are asked for than there are.
+    Only the sample is in memory.
     """
-    if count > len(captions):
-        raise ConfigError(f"seed.count is {count}, but there are only {len(captions)} captions")
-    ranked = sorted(captions, key=lambda row: hashlib.blake2b(f"{seed}/{row['pair_id']}".encode()).digest())
-    chosen = {row["pair_id"] for row in ranked[:count]}
-    return [row for row in captions if row["pair_id"] in chosen]
+
+    def place(numbered: tuple[int, Row]) -> bytes:
+        return hashlib.blake2b(f"{seed}/{numbered[1]['pair_id']}".encode()).digest()
+
+    sample = nsmallest(count, enumerate(captions), key=place)
+    return [row for _, row in sorted(sample, key=itemgetter(0))]
+
+
+def choose(captions: Iterable[Row], count: int, seed: int) -> list[Row]:
+    """The same. Raises ConfigError where more are asked for than there are."""
+    sample = drawn(captions, count, seed)
+    if len(sample) < count:
+        raise ConfigError(f"seed.count is {count}, but there are only {len(sample)} captions")
+    return sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +105,10 @@ class SeedWork:
         return len(self.sizes)
 
     @cached_property
-    def _chosen(self) -> list[Mapping[str, Any]]:
-        rows = self._captions.read(CAPTION_COLUMNS).to_pylist()
-        return choose(rows, self.asked, self.config.seed)
+    def _chosen(self) -> list[Row]:
+        return choose(self._captions.each(CAPTION_COLUMNS), self.asked, self.config.seed)
 
-    def rows(self, shard: int) -> list[Mapping[str, Any]]:
+    def rows(self, shard: int) -> list[Row]:
         size = self.config.shard_rows
         return self._chosen[shard * size : (shard + 1) * size]
 
