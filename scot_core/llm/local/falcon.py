@@ -96,8 +96,10 @@ class Reading:
         self._cache = self._cache.repeat_interleave(rows, dim=2)
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these alone."""
-        self._cache = self._cache[:, :, rows]
+        """Go on with these alone, in their order."""
+        for block in self._cache:  # what is read of them moves up, in place
+            block[:, : len(rows), : self._read] = block[:, rows, : self._read]
+        self._cache = self._cache[:, :, : len(rows)]
 
     def _part(self, cache: Tensor, tokens: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
         model, (count, length), end = self._model, tokens.shape, mask.shape[1]
