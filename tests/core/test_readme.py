@@ -24,3 +24,14 @@ def test_the_tree_names_every_room() -> None:
     named = set(re.findall(r"[a-z_]+(?:\.py|/)", tree))
     for room in {name for name in rooms if not name.startswith(".")} | {n for n in inside if not n.startswith("__")}:
         assert room in named or f"{room}/" in named, f"README's tree does not name {room}"
+
+
+def test_what_is_said_of_the_papers_stands_in_the_evidence() -> None:
+    said = README[README.index("## What holds of the papers here") : README.index("## The command line")]
+    evidence = (ROOT / "docs" / "evidence.md").read_text()
+    differences = re.findall(r"[+-]\d+\.\d \([+-]\d+\.\d to [+-]\d+\.\d\)", said)
+    assert len(differences) > 15
+    for difference in differences:
+        assert difference in evidence, f"no study found {difference}"
+    for value in re.findall(r"(?<![§\d.])\d+\.\d", said):
+        assert f"{value} (" in evidence or value in " ".join(differences), f"no study found {value}"
