@@ -19,7 +19,9 @@ from scot_core.lake.schema import text_id
 from scot_core.stages.embed.different import different
 from scot_core.stages.embed.vectors import rows_of, stored
 from scot_core.stages.generate.joined import joined
+from scot_core.stages.rewordings import rewordings_of
 from scot_core.stages.train import training_set
+from scot_core.triplets.rewording import reworded
 from tests.running import run_here
 
 ANY = st.text(st.characters(exclude_categories=["Cs"]), max_size=4)
@@ -102,6 +104,15 @@ def test_every_triplet_has_the_vectors_of_its_texts_and_image(lake: Lake, tmp_pa
     assert data.image[:][:, 0].tolist() == [1 - int(image[2:]) for image, *_ in kept]
     for place, column in enumerate((data.caption, data.modification, data.modified_caption), 1):
         assert column[:][:, 0].tolist() == [texts.index(row[place]) for row in kept]
+
+
+def test_every_triplet_has_the_vectors_of_its_other_wordings(lake: Lake, tmp_path: Path) -> None:
+    rows = [("im", "c", modification, "u") for modification in ("make it red", "in blue", "make it red")]
+    wordings = [reworded(modification, 2) for _, _, modification, _ in rows]
+    texts = sorted(set(chain.from_iterable(wordings)))
+    vectors = _embedded(lake, "rewordings", [text_id(text) for text in texts], 2)
+    found = rewordings_of(_triplets(lake, "generate", rows, 2), vectors, tmp_path, 2)
+    assert [way[:][:, 0].tolist() for way in found] == [[texts.index(ways[n]) for ways in wordings] for n in range(2)]
 
 
 def test_joined_triplets_are_those_of_each_dataset_in_parts_of_theirs(lake: Lake) -> None:
