@@ -5,11 +5,13 @@ A command's module is loaded when the command is asked for, and what it needs wh
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
 from typing import Final
@@ -109,6 +111,30 @@ app = make_app(sys.argv[1:])
 
 def main() -> None:
     """Entry point: errors Scot raises on purpose are printed in a line or two, without a traceback."""
+    try:
+        _main()
+    except SystemExit as ended:
+        if "prefect" not in sys.modules or not isinstance(ended.code, int | None):
+            raise
+        _leave(ended.code or 0)
+    if "prefect" in sys.modules:
+        _leave(0)
+
+
+def _leave(code: int) -> None:
+    """End the process without taking the interpreter down.
+
+    Prefect leaves threads behind that are daemons: one that comes back from C++ while the interpreter goes down ends in
+    `terminate called without an active exception`, and the run that has completed in status 134.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # nobody reads it any more
+            stream.flush()
+    os._exit(code)
+
+
+def _main() -> None:
     _quiet_libraries()
     try:
         app()

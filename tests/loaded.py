@@ -9,14 +9,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 CODE = """
-import sys
+import atexit, sys
+atexit.register(lambda: print("loaded:", *{name.partition(".")[0] for name in sys.modules}, file=sys.stderr))
 try:
     from scot.cli import main
     main()
 except SystemExit as end:
     assert not end.code or sys.argv[1] == "doctor", end
-finally:
-    print("loaded:", *{name.partition(".")[0] for name in sys.modules}, file=sys.stderr)
 """
 
 
@@ -26,5 +25,5 @@ def loaded_by(*words: str) -> set[str]:
     done = subprocess.run(
         [sys.executable, "-c", CODE, *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0 and "loaded:" in done.stderr, done.stderr[-3000:]
     return set(done.stderr.rpartition("loaded:")[2].split())

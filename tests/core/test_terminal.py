@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
+import subprocess
+import sys
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -126,3 +128,17 @@ def test_what_an_answer_leaves_out_is_said_on_stderr(tmp_path: Path, capsys: pyt
     assert counted == [{"n": 0}]
     assert len(status["damaged"]) == 1 and name in status["damaged"][0]
     assert said.err.count("left out: ") == said.err.count(f"{lake.url}/{name} is no whole manifest") == 2
+
+
+@pytest.mark.parametrize(("words", "code"), [(["--version"], 0), (["no-command"], 2)])
+def test_a_thread_that_a_library_left_in_native_code_does_not_end_the_command(words: list[str], code: int) -> None:
+    """Python takes such a thread down in the middle of C++, which aborts the process."""
+    script = (
+        "import sys, threading, duckdb, prefect; connection = duckdb.connect()\n"
+        "def work():\n"
+        "    while True: connection.execute('select sum(i) from range(100000) t(i)').fetchall()\n"
+        "threading.Thread(target=work, daemon=True).start()\n"
+        "from scot.cli import main; sys.argv[0] = 'scot'; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == code and "terminate" not in done.stderr, done.stderr
