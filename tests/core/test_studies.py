@@ -12,12 +12,13 @@ import pytest
 import torch
 
 from scot_core.catalogue.held_out import pairs
-from scot_core.catalogue.world import Product
+from scot_core.catalogue.world import Product, split_of
 from scot_core.config import GenerateConfig, TrainConfig, profile, with_overrides
 from scot_core.errors import ConfigError
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.lending import lend
 from scot_core.report.studies import markdown, put_into, write_studies
+from scot_core.stages.captions.catalogue import captioned
 from scot_core.stages.generate.joined import joined
 from scot_core.stages.lessons import TEXTS, lessons
 from scot_core.stages.methods.cached import reuse
@@ -275,12 +276,26 @@ def test_the_image_of_what_is_asked_for_keeps_the_rest() -> None:
     assert asked_for(mug, "make it a lamp instead", "a red lamp").type == "lamp"
 
 
-def test_true_targets_are_drawn_embedded_and_learned_from(stopped: tuple[Lake, list[str]]) -> None:
+def test_true_targets_that_show_nothing_held_out_are_drawn_embedded_and_learned_from(
+    stopped: tuple[Lake, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def red_too(shown: Product) -> str:
+        return "combination" if shown.colour == "red" else split_of(shown)
+
+    monkeypatch.setattr("scot_core.stages.pictured.split_of", red_too)
     lake = studies_of(stopped[0])
     (written,) = lake.table("triplets").datasets()
     images = lake.table("embeddings").latest(stage="embed-images")
     drawn = run_here(draw_targets(lake, written, images))["embeddings"]
-    assert drawn.rows == written.rows and drawn.config["spec"] == images.config["spec"]
-    every = TrainingSet(*(torch.zeros(written.rows, 128) for _ in range(4)))
+    assert drawn.config["spec"] == images.config["spec"]
+    drawn_ones = captioned(with_overrides(profile("smoke"), TINY).captions)
+    products = {picture.image_id: picture.product for picture in drawn_ones}
+    asked = written.read(["image_id", "modification", "modified_caption"]).to_pylist()
+    shown = [red_too(asked_for(products[row.pop("image_id")], **row)) for row in asked]
+    seen = [row for row, split in enumerate(shown) if split == "seen"]
+    assert 0 < len(seen) < written.rows
+    numbers = torch.arange(written.rows).float()[:, None].repeat(1, 128)
+    every = TrainingSet(numbers, *(torch.zeros(written.rows, 128) for _ in range(3)))
     taught = lessons(every, TrainConfig(targets="true"), written, [drawn])
-    assert torch.allclose(taught.modified_caption[:].norm(dim=1), torch.ones(written.rows))
+    assert sorted(taught.image[:][:, 0].tolist()) == seen
+    assert torch.allclose(taught.modified_caption[:].norm(dim=1), torch.ones(len(seen)))
