@@ -8,10 +8,12 @@ from pathlib import Path
 
 from scot_core.lake import Lake
 from scot_core.report.grids import grid_plot
-from scot_core.report.images import svg_uri
+from scot_core.report.images import data_uri, svg_uri
 from scot_core.report.results import broken_down, main_splits
 from scot_core.report.templates import templates
+from scot_core.report.weighed import WEIGHTS, at_weights
 from scot_core.studies.findings import Findings, Row, kept
+from scot_core.studies.spec import TEXT_WEIGHT
 
 PAGE = "studies.html"
 
@@ -19,10 +21,11 @@ PAGE = "studies.html"
 def write_studies(lake: Lake) -> str:
     """Write the page, anew; returns its full path (or URL)."""
     found = kept(lake)
-    page = (
-        templates()
-        .get_template("studies.html.jinja")
-        .render(studies=[(one, svg_uri(grid_plot(one)), splits_of(one)) for one in found])
+    weighed = at_weights(lake) if any(one.metric == TEXT_WEIGHT for one in found) else None
+    pages = templates()
+    pages.filters["picture"] = data_uri
+    page = pages.get_template("studies.html.jinja").render(
+        studies=[(one, svg_uri(grid_plot(one)), splits_of(one)) for one in found], weighed=weighed, weights=WEIGHTS
     )
     lake.storage.write(PAGE, page.encode())
     return f"{lake.url}/{PAGE}"

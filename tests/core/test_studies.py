@@ -18,6 +18,7 @@ from scot_core.errors import ConfigError
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.lending import lend
 from scot_core.report.studies import markdown, put_into, write_studies
+from scot_core.report.weighed import WEIGHTS, at_weights
 from scot_core.stages.captions.catalogue import captioned
 from scot_core.stages.generate.joined import joined
 from scot_core.stages.lessons import TEXTS, lessons
@@ -142,7 +143,14 @@ def test_weights_of_the_text_are_told_by_what_an_edit_does(stopped: tuple[Lake, 
     assert found.metric == TEXT_WEIGHT and "highest for kind: " in found.sentence
     assert all(0 < value.value < 100 for row in found.rows for value in row.values.values())
     keep(lake, found)
-    assert "weights on catalogue" in Path(write_studies(lake)).read_text()
+    shown = at_weights(lake)
+    assert shown is not None and {one.kind for one in shown.examples} == {
+        split.removeprefix("kind: ") for split in found.queries if split.startswith("kind: ")
+    }
+    assert all(0 < one.modality_weight < 1 and len(one.hits) == len(WEIGHTS) for one in shown.examples)
+    page = Path(write_studies(lake)).read_text()
+    assert "weights on catalogue" in page and page.count('alt="first image"') == len(shown.examples) * len(WEIGHTS)
+    assert all(f"<td>{recall:.1f}</td>" in page for recall in shown.recalls)
 
 
 def test_a_cell_is_measured_by_what_it_made_itself(stopped: tuple[Lake, list[str]]) -> None:
