@@ -48,10 +48,15 @@ def markdown(found: Findings) -> str:
         f"| --- | ---: |{' ---: |' * (len(splits) + 1)}",
     ]  # fmt: skip
     lines += [f"| {' | '.join([name, *_columns(row, splits)])} |" for name, row in found.listed]
-    lines += ["", *(f"Left out: {name} ({why})." for name, why in found.left_out)]
+    lines += ["", *(f"Left out: {name} ({_in_short(name, why)})." for name, why in found.left_out)]
     words = "".join(f" --set {_shown(override)}" for override in found.overrides)
     lines.append(f"`scot study {found.study} --profile {found.profile}{words}`, {found.at:%Y-%m-%d}, {found.machine}.")
     return "\n".join(lines)
+
+
+def _in_short(name: str, why: str) -> str:
+    """Why a cell is left out, without the command that helps, which names folders of this machine."""
+    return why.removeprefix(f"{name}: ").partition(";")[0].rstrip(".")
 
 
 def _shown(override: str) -> str:

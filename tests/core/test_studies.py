@@ -118,6 +118,9 @@ def test_findings_are_kept_and_their_table_takes_the_place_of_the_one_before(sto
     once = put_into("# Evidence\n", found[0])
     assert put_into(once, found[0]) == once
     both = put_into(once, replace(found[0], study="other"))
+    why = "encoder x: weights of y are not on this machine; `get them --into /a/folder`"
+    left_out = replace(found[0], left_out=(("encoder x", why),))
+    assert "\nLeft out: encoder x (weights of y are not on this machine).\n" in markdown(left_out)
     assert put_into(both, found[0]) == both and both.count("<!-- begin") == 2
 
 
