@@ -226,7 +226,7 @@ def test_plain_duckdb_reads_the_files_and_the_views(
 def test_threads_that_read_one_file_do_not_move_each_other() -> None:
     """As DuckDB does: it goes to a place and reads there in two calls."""
     data = bytes(range(251)) * 400
-    file = SharedFile(io.BytesIO(data))
+    file = SharedFile(lambda: io.BytesIO(data))
 
     def read(seed: int) -> bool:
         rng = random.Random(seed)
