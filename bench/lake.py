@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,13 @@ def repeated(lake: Lake, dataset: Dataset, count: int) -> None:
         (folder / MANIFEST).write_bytes(dataset.manifest.model_copy(update=itself).encode())
 
 
+def questions() -> list[str]:
+    """The README's, as they stand there."""
+    text = README.read_text().partition("## Five questions in SQL")[2].split("```")[1].removeprefix("sql")
+    asked = "\n".join(line for line in text.splitlines() if not line.startswith("--")).split(";")
+    return [question for question in asked if question.strip()]
+
+
 def best(work: Callable[[], Any], times: int) -> float:
     taken = []
     for _ in range(times):
@@ -117,11 +125,9 @@ def main() -> int:
         stretched(large, committed(large, "rejects", "generate", ROWS), arguments.parts // 10)
         for table in ("adapters", "replies", "benchmarks"):
             committed(large, table, "generate", 500)
-        text = README.read_text().partition("## Five questions in SQL")[2].split("```")[1].removeprefix("sql")
-        questions = "\n".join(line for line in text.splitlines() if not line.startswith("--")).split(";")
         taken = []
-        for number, question in enumerate(filter(str.strip, questions), start=1):
-            taken.append(best(lambda question=question: query(large, question), 3))
+        for number, question in enumerate(questions(), start=1):
+            taken.append(best(partial(query, large, question), 3))
             good.append(within(f"question {number}, {arguments.parts * ROWS:,} rows", taken[-1], UNDER["question"]))
         read = best(lambda: query(large, READ), 3)
         print(f"{'question 1 by reading':32s} {read:6.3f} s", flush=True)
