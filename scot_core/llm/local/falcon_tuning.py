@@ -86,7 +86,7 @@ class FalconTuning:
         for block in self._blocks:
             rows = last if block is self._blocks[-1] else everyone
             a, b, *others = block.loras
-            x = _Attending.apply(x, block, rows, self._heads, a, b[self._order], *others)  # type: ignore[no-untyped-call]
+            x = _Attending.apply(x, block, rows, self._heads, a, b[self._order], *others)
         logits = self._head(self._norm(x))
         return functional.cross_entropy(logits[predicted], wanted, reduction="sum")
 

@@ -169,7 +169,7 @@ def _accumulate(model: Any, summed: Summed, batches: Sequence[Sequence[_Example]
     for batch in batches:
         for start in range(0, len(batch), rows):
             loss = summed(batch[start : start + rows]) / count
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             total += loss.item()
     return total
 
@@ -241,7 +241,7 @@ def finetune(
     tokens = _tokenised(examples, tokenizer)
     model = _adapted(loaded, config)
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    optimizer = torch.optim.AdamW(parameters.values(), lr=config.learning_rate, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(parameters.values(), lr=config.learning_rate, weight_decay=0.0, fused=True)
     saved = out / "_checkpoint" / "checkpoint.safetensors"
     note = {"examples": _digest(examples), **config.identity()}
     start, losses = checkpoint.restore(saved, parameters, optimizer, note=note)
