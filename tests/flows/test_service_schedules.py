@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.request import ProxyHandler, Request, build_opener
 
@@ -55,7 +56,8 @@ def test_a_cron_schedule_makes_runs(cleared: Served) -> None:
 
 def test_a_scheduled_run_is_taken_by_a_worker_and_completes(cleared: Served) -> None:
     deployment = ask(cleared, "deployments/name/scot/captions")["id"]
-    schedule = {"interval": 60}
+    soon = datetime.now(UTC) + timedelta(seconds=15)  # for a scheduler that looks every five
+    schedule = {"interval": 60, "anchor_date": soon.isoformat()}
     ask(cleared, f"deployments/{deployment}/schedules", [{"schedule": schedule, "active": True, "parameters": SMOKE}])
     assert wait_for(lambda: "COMPLETED" in scheduled(cleared, "captions")), scheduled(cleared, "captions")
     assert cleared.lake.table("captions").datasets()
