@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import uuid
@@ -18,6 +19,8 @@ from scot_core.lake.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from xdist.scheduler import LoadScopeScheduling
+
+gc.disable()  # until all tests are imported
 
 # A shell without job control starts background jobs with SIGINT ignored, which they hand down to every process they
 # start: without this, whoever runs the tests with `&` sees Ctrl-C do nothing.
@@ -101,6 +104,13 @@ def commit() -> Callable[..., Dataset]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What waits for servers and whole runs comes first, so that on several cores none of it is begun at the end."""
     items.sort(key=lambda item: "flows" not in item.path.parts)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported is no garbage: whoever looks for some, as models do before they load, need not look there."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)
