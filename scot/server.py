@@ -23,15 +23,12 @@ GRACE_S = 5
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """What is imported here is imported a fifth faster: nobody looks for garbage, of which imports make none, nor
-    among what was imported later on.
-    """
+    """What is imported here is imported a fifth faster: nobody looks for garbage, of which imports make none."""
     gc.disable()
     try:
         yield
     finally:
         gc.enable()
-        gc.freeze()
 
 
 def listen(port: int = 0) -> socket.socket:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import signal
@@ -110,6 +111,7 @@ def pytest_collection_finish() -> None:
     """What was imported is no garbage: whoever looks for some, as models do before they load, need not look there."""
     gc.collect()
     gc.freeze()
+    atexit.register(gc.unfreeze)  # nanobind calls a leak what is there at the very end
     gc.enable()
 
 
