@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -10,7 +13,7 @@ import pytest
 
 from scot_core.lake import Lake
 from scot_core.lake.generations import generations
-from tests.flows.conftest import Served
+from tests.flows.conftest import ROOT, Served
 from tests.flows.test_service_schedules import ask, wait_for
 from tests.flows.test_service_serve import OVER, state, submit
 
@@ -39,9 +42,9 @@ def _runs(served: Served) -> dict[str, str]:
     return {run["id"]: run["state_name"] for run in ask(served, "flow_runs/filter", {"sort": "ID_DESC"})}
 
 
-def _complete(served: Served, name: str, **parameters: object) -> None:
+def _complete(served: Served, deployment: str, /, **parameters: object) -> None:
     """Have a worker run a deployment."""
-    run = submit(served, name, parameters)
+    run = submit(served, deployment, parameters)
     assert wait_for(lambda: state(served, run) in OVER)
     assert state(served, run) == "COMPLETED", ask(served, f"flow_runs/{run}")["state"]["message"]
 
@@ -141,3 +144,31 @@ def test_an_unknown_profile_is_refused_at_submission_with_the_names_of_the_profi
     assert run.returncode != 0
     assert "smoke', 'catalogue', 'paper" in " ".join((run.stdout + run.stderr).split())
     assert len(_runs(served)) == before
+
+
+def test_a_study_is_a_deployment_and_cells_that_cannot_be_are_left_out(served: Served, tmp_path: Path) -> None:
+    lake, into, late = tmp_path / "lake", tmp_path / "evidence.md", "encoder clip-b32"
+    settings = ["captions.count=150", "captions.queries_per_split=4", "captions.gallery=90", "generate.writer=mined",
+                "train.steps=3", "train.hidden_dim=8", "train.batch_size=16", "train.seeds=0,1"]  # fmt: skip
+    _complete(served, "study", name="weight", profile_name="smoke", overrides=settings, lake=str(lake))
+    sets = [word for setting in settings for word in ("--set", setting)]
+    command = ["study", "weight", "--profile", "smoke", *sets, "--lake", str(lake), "--into", str(into)]
+
+    def here(*before: str) -> str:
+        script = f"from scot_core.studies import *; from scot.cli import main\n{''.join(before)}\nmain()"
+        ran = subprocess.run([sys.executable, "-c", script, *command], env=served.environment, cwd=ROOT,
+                             capture_output=True, text=True, timeout=600)  # fmt: skip
+        assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-2000:]
+        return ran.stdout + ran.stderr
+
+    said = here()
+    assert "text weight over all queries is" in said and "✓" not in said, "the worker's cells are there"
+    assert "weight on catalogue" in (lake / "studies.html").read_text() and "loss infonce" in into.read_text()
+    # weights that are not on this machine fail in the work of a step, when others of the cell are done
+    said = here(
+        "from dataclasses import replace; one = STUDIES['weight']\n",
+        "cell = Cell('encoder', 'clip-b32', ('embed.encoder=clip-b32', 'train.margin=0.3'))\n",
+        "STUDIES['weight'] = replace(one, cells=(*one.cells, cell))",
+    )
+    assert f"{late} is left out:" in said and "text weight over all queries is" in said
+    assert f"Left out: {late}" in into.read_text()
