@@ -28,12 +28,15 @@ gc.disable()  # until all tests are imported
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Of `make mutation`: the same examples for every change, and none made smaller once the change is caught.
-settings.register_profile("mutation", derandomize=True, database=None, phases=[Phase.explicit, Phase.generate])
-
 # On a machine that others use, too, an example may take any time.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+# Of `make mutation`: the same examples for every change, and none made smaller once the change is caught.
+settings.register_profile(
+    "mutation", settings.get_profile("patient"), derandomize=True, database=None,
+    phases=[Phase.explicit, Phase.generate],
+)  # fmt: skip
 
 
 @pytest.fixture(scope="session", autouse=True)
