@@ -74,7 +74,7 @@ def _top_k_rows(q: Tensor, g: Tensor, k: int, error: Tensor, rounded: Tensor | N
             floor = _raised(floor, torch.cat([best, maxima.T], 1), k, error, rounded)
             crowded |= (maxima >= floor).sum(0) > many
             hits = maxima >= floor.masked_fill(crowded, torch.inf)
-        group, row = hits.nonzero(as_tuple=True)
+        group, row = _places(hits)
         scores = groups[group, :, row].to(dtype)
         entry, member = ((scores >= floor[row, None]) & (scores > -torch.inf)).nonzero(as_tuple=True)
         row, index, score = row[entry], start + group[entry] * _GROUP + member, scores[entry, member]
@@ -117,6 +117,14 @@ def _multiply(left: Tensor, right: Tensor, out: Tensor) -> None:
             torch.mm(left, right, out=out)
     else:
         np.matmul(left.numpy(), right.numpy(), out=out.numpy())
+
+
+def _places(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows and columns of the true entries, in order (numpy finds them twice as fast as torch does on a CPU)."""
+    if mask.is_cuda:
+        return mask.nonzero(as_tuple=True)  # type: ignore[return-value]
+    places = torch.from_numpy(np.flatnonzero(mask.numpy()))
+    return places // mask.shape[1], places % mask.shape[1]
 
 
 def _largest(scores: Tensor, k: int) -> Tensor:

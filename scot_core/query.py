@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -114,7 +114,7 @@ class CommittedFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec is unt
         if mode != "rb" or name not in self._names:
             self.refused = f"the query would write {name}: the lake is only read here"
             raise PermissionError(self.refused)
-        return SharedFile(self._storage.open(name))
+        return SharedFile(lambda: self._storage.open(name))
 
     def modified(self, path: str) -> datetime:
         """What is committed stays as it is."""
@@ -122,18 +122,28 @@ class CommittedFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec is unt
 
 
 class SharedFile:
-    """A file that threads read side by side, each at a place of its own.
+    """A file that threads read side by side, each at a place of its own; it is opened when it is first read.
 
     DuckDB goes to a place and reads there in two calls, from several threads and with no lock around both: of one
-    place for all, a large query now and then reads what stands elsewhere.
+    place for all, a large query now and then reads what stands elsewhere. And it opens every file twice.
     """
 
-    def __init__(self, file: Any) -> None:
-        self._file, self._lock, self._mine = file, threading.Lock(), threading.local()
+    def __init__(self, opening: Callable[[], Any]) -> None:
+        self._opening, self._opened = opening, None
+        self._lock, self._mine = threading.Lock(), threading.local()
+
+    @property
+    def _file(self) -> Any:
+        """To be asked for under the lock."""
+        if self._opened is None:
+            self._opened = self._opening()
+        return self._opened
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        with self._lock:
-            end = self._file.seek(0, os.SEEK_END) if whence == os.SEEK_END else 0
+        end = 0
+        if whence == os.SEEK_END:
+            with self._lock:
+                end = self._file.seek(0, os.SEEK_END)
         self._mine.place = offset + (self.tell() if whence == os.SEEK_CUR else end)
         return self.tell()
 
@@ -142,13 +152,15 @@ class SharedFile:
 
     def read(self, size: int = -1) -> bytes:
         with self._lock:
-            self._file.seek(self.tell())
-            data = bytes(self._file.read(size))
+            file = self._file
+            file.seek(self.tell())
+            data = bytes(file.read(size))
         self._mine.place = self.tell() + len(data)
         return data
 
     def close(self) -> None:
-        self._file.close()
+        if self._opened is not None:
+            self._opened.close()
 
 
 class SharedFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec is untyped
@@ -164,7 +176,7 @@ class SharedFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec is untype
 
     def open(self, path: str, mode: str = "rb", **options: Any) -> Any:
         file = self._fs.open(path, mode, **options)
-        return SharedFile(file) if mode == "rb" else file
+        return SharedFile(lambda: file) if mode == "rb" else file
 
 
 def _connection(**config: str) -> duckdb.DuckDBPyConnection:

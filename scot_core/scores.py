@@ -17,10 +17,10 @@ from torch import Tensor
 from scot_core.errors import DataError
 from scot_core.vectors import lengths, score_dtype
 
-# By whether they lie on a GPU: queries that are asked together, and terms of exact scores at once, which on a CPU stay
-# in its second cache.
+# By whether they lie on a GPU: queries that are asked together, and terms of exact scores at once, about a CPU's second
+# cache.
 _QUERY_ROWS = {False: 1024, True: 4096}
-_TERMS = {False: 1 << 16, True: 1 << 22}
+_TERMS = {False: 1 << 17, True: 1 << 22}
 # Unit roundoff of the inputs of a float32 product, by torch's precision setting for it.
 _ROUNDOFF = {"tf32": 2.0**-10, "bf16": 2.0**-7}
 
@@ -57,7 +57,7 @@ def exact_scores(q: Tensor, g: Tensor, row: Tensor, index: Tensor) -> Tensor:
     step = max(1, _TERMS[q.is_cuda] // q.shape[1])
     for at in range(0, len(row), step):
         some = slice(at, at + step)
-        scores[some] = dot(q[row[some]], g[index[some]])
+        scores[some] = dot(q.index_select(0, row[some]), g.index_select(0, index[some]))
     return scores
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,6 +33,15 @@ class Written:
     mark: Mark
     entry: Part | File
     files: tuple[str, ...] = ()
+    characters: Mapping[str, int] | None = None
+
+
+class Listed(NamedTuple):
+    """What there is to commit, and the characters in each column of text, where every part says them."""
+
+    parts: tuple[Part, ...]
+    files: tuple[File, ...]
+    characters: dict[str, int] | None
 
 
 @dataclass(slots=True)
@@ -75,12 +85,15 @@ class Draft:
         name, data = part_name(index), parts.encode(table, self.identity.fingerprint, sorted(files), index)
         mark, footer = self._write(name, data), parts.read_footer(data)
         assert footer is not None, "it was encoded a moment ago"
-        self._remember(mark, parts.part_of(name, data, footer), footer.files)
+        self._remember(mark, parts.part_of(name, data, footer), footer.files, footer.characters)
         return int(table.num_rows)
 
-    def _remember(self, mark: Mark | None, entry: Part | File, files: tuple[str, ...] = ()) -> None:
+    def _remember(
+        self, mark: Mark | None, entry: Part | File, files: tuple[str, ...] = (),
+        characters: Mapping[str, int] | None = None,
+    ) -> None:  # fmt: skip
         if mark is not None:  # else another run was first, or the store has no such thing
-            self._written[entry.name] = Written(mark, entry, files)
+            self._written[entry.name] = Written(mark, entry, files, characters)
 
     def _remembered(self, name: str) -> Written | None:
         written = self._written.get(name)
@@ -109,22 +122,22 @@ class Draft:
         What is committed stays as it is: where another run was first, its dataset is returned. It is newer than what it
         was made from and what its table holds, whatever a clock says that was set back.
         """
-        listed, files = self._listed(count)
-        rows_out = sum(part.rows for part in listed)
+        listed = self._listed(count)
+        rows_out = sum(part.rows for part in listed.parts)
         rows_in = rows_out + rejected if rows_in is None else rows_in
         if rows_in != rows_out + rejected:
             raise LakeError(
                 f"{self.folder}: {rows_in} rows went in, but {rows_out} came out and {rejected} were rejected; "
                 "nothing was committed. This is a defect of the stage: please report it"
             )
-        manifest = self._manifest(listed, files, Rows(given=rows_in, out=rows_out, rejected=rejected), usage or Usage())
+        manifest = self._manifest(listed, Rows(given=rows_in, out=rows_out, rejected=rejected), usage or Usage())
         self.storage.create(f"{self.folder}/{MANIFEST}", manifest.encode())
         self._clean_up()
         committed = self._table.find(self.identity.key)
         assert committed is not None, "a manifest is there: this one, or that of another run"
         return committed
 
-    def _manifest(self, listed: tuple[Part, ...], files: tuple[File, ...], rows: Rows, usage: Usage) -> Manifest:
+    def _manifest(self, listed: Listed, rows: Rows, usage: Usage) -> Manifest:
         identity = self.identity
         try:
             return Manifest(
@@ -135,10 +148,11 @@ class Draft:
                 stage=identity.stage,
                 config=dict(identity.config),
                 inputs=tuple(identity.inputs),
-                parts=listed,
-                files=files,
+                parts=listed.parts,
+                files=listed.files,
                 rows=rows,
                 usage=usage,
+                characters=listed.characters,
                 versions=library_versions(),
                 created_at=self._now(),
             )
@@ -191,16 +205,18 @@ class Draft:
         except ValueError as error:
             raise LakeError(f"{self.folder} cannot hold the file {name!r}: {error}") from error
 
-    def _listed(self, count: int) -> tuple[tuple[Part, ...], tuple[File, ...]]:
+    def _listed(self, count: int) -> Listed:
         """What there is to commit, as it lies in the lake: another run may have written the same parts."""
         listed: list[Part] = []
         names: set[str] = set()
+        characters: list[Mapping[str, int] | None] = []
         for index in range(count):
             name = part_name(index)
             written = self._remembered(name)
             if written is not None and isinstance(written.entry, Part):
                 listed.append(written.entry)
                 names.update(written.files)
+                characters.append(written.characters)
                 continue
             data = self.storage.read(f"{self.folder}/{name}")
             footer = parts.read_footer(data)
@@ -208,7 +224,8 @@ class Draft:
                 raise self._unusable(f"{self.folder}/{name}", "is damaged, or was written for another dataset or place")
             listed.append(parts.part_of(name, data, footer))
             names.update(footer.files)
-        return tuple(listed), tuple(self._file(name) for name in sorted(names))
+            characters.append(footer.characters)
+        return Listed(tuple(listed), tuple(self._file(name) for name in sorted(names)), _sum(characters))
 
     def _is_mine(self, footer: parts.Footer | None, index: int) -> TypeGuard[parts.Footer]:
         """Whether a part was written for this dataset, and for this place in it: a step's datasets share a fingerprint,
@@ -227,6 +244,15 @@ class Draft:
 
     def _unusable(self, name: str, what: str) -> LakeError:
         return LakeError(f"{self.storage.path(name)} {what}; remove it and run again: it will be written anew")
+
+
+def _sum(counts: Iterable[Mapping[str, int] | None]) -> dict[str, int] | None:
+    total: Counter[str] = Counter()
+    for count in counts:
+        if count is None:
+            return None
+        total.update(count)
+    return dict(total)
 
 
 def files_of(folder: Path, under: str) -> dict[str, bytes]:

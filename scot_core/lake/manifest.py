@@ -55,6 +55,7 @@ def _reference(value: object) -> Reference:
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+Column = Annotated[str, Field(pattern=r"^[a-z][a-z_]*$")]
 Plain = Annotated[str, AfterValidator(plain)]
 Input = Annotated[Reference, PlainValidator(_reference), PlainSerializer(str)]
 Moment = Annotated[
@@ -127,6 +128,7 @@ class Manifest(_Entry):
     files: tuple[File, ...]
     rows: Rows
     usage: Usage
+    characters: dict[Column, Count] | None = None  # in each column of text; the first Scots did not count them
     versions: dict[str, str] = Field(default_factory=dict)
     created_at: Moment
     seal: Digest | None = None  # see `sealed`; manifests of the first Scots have none

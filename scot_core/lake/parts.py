@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +18,14 @@ from scot_core.errors import LakeError
 from scot_core.lake.fingerprint import canonical_json, digest
 from scot_core.lake.manifest import End, Part
 from scot_core.lake.names import file_name
+from scot_core.lake.schema import texts_of
 from scot_core.lake.storage import Storage
 
 FOOTER_KEY = b"scot.fingerprint"
 FILES_KEY = b"scot.files"
 PLACE_KEY = b"scot.part"
 BODY_KEY = b"scot.body"
+CHARACTERS_KEY = b"scot.characters"
 FOOTER_BYTES = 1 << 16  # read from a part's end at first; its footer is seldom longer
 WHOLE_BELOW = 1 << 22  # bytes; a smaller part is read whole, whatever is wanted of it
 UNREADABLE = (
@@ -39,8 +41,8 @@ _TAIL = 8  # bytes after the footer: its length, and Parquet's magic number
 @dataclass(frozen=True, slots=True)
 class Footer:
     """What the end of a part says: `size` is that of the footer with its tail, `files` lie beside the part, `place`
-    is which part it is, from 0, and `body` is the digest of all that stands before the footer. The first Scots did not
-    say the last two.
+    is which part it is, from 0, `body` is the digest of all that stands before the footer, and `characters` are in each
+    column of text. The first Scots did not say the last three.
     """
 
     fingerprint: str
@@ -50,11 +52,16 @@ class Footer:
     files: tuple[str, ...] = ()
     place: int | None = None
     body: str | None = None
+    characters: Mapping[str, int] | None = None
 
 
 def encode(table: pa.Table, fingerprint: str, files: Sequence[str] = (), place: int | None = None) -> bytes:
     """The file of a part that needs the files of these names; `place` is which part it is, from 0."""
-    metadata = {**(table.schema.metadata or {}), FOOTER_KEY: fingerprint.encode()}
+    metadata = {
+        **(table.schema.metadata or {}),
+        FOOTER_KEY: fingerprint.encode(),
+        CHARACTERS_KEY: canonical_json(characters(table)),
+    }
     if files:
         metadata[FILES_KEY] = canonical_json(list(files))
     if place is not None:
@@ -64,6 +71,13 @@ def encode(table: pa.Table, fingerprint: str, files: Sequence[str] = (), place: 
         writer.write_table(table)
         writer.add_key_value_metadata({BODY_KEY.decode(): digest(sink.getvalue())})
     return sink.getvalue()
+
+
+def characters(table: pa.Table) -> dict[str, int]:
+    """How many there are in each column of text, as DuckDB's `length` counts them; null has none."""
+    import pyarrow.compute as pc  # seldom needed, and slow to load
+
+    return {name: pc.sum(pc.utf8_length(table[name]), min_count=0).as_py() for name in texts_of(table.schema)}
 
 
 def read_footer(data: bytes) -> Footer | None:
@@ -76,7 +90,8 @@ def read_footer(data: bytes) -> Footer | None:
         place = int(metadata[PLACE_KEY]) if PLACE_KEY in metadata else None
         body = metadata[BODY_KEY].decode() if BODY_KEY in metadata else None
         seal = metadata.get(FOOTER_KEY, b"").decode()
-        return Footer(seal, footer.num_rows, _footer_size(data), columns, files, place, body)
+        texts = _counts(metadata[CHARACTERS_KEY]) if CHARACTERS_KEY in metadata else None
+        return Footer(seal, footer.num_rows, _footer_size(data), columns, files, place, body, texts)
     except UNREADABLE:
         return None
 
@@ -149,6 +164,10 @@ def read_columns(storage: Storage, path: str, part: Part, columns: Sequence[str]
             return pq.ParquetFile(file, page_checksum_verification=True).read(list(columns))
     except (LakeError, *UNREADABLE):
         return None
+
+
+def _counts(value: bytes) -> dict[str, int]:
+    return {str(name): int(count) for name, count in dict(json.loads(value)).items()}
 
 
 def _footer_size(end: bytes) -> int:

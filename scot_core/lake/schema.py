@@ -218,6 +218,11 @@ def schema_of(table: str, dim: int | None = None) -> pa.Schema:
     return VECTORS[table](dim) if table in VECTORS and dim is not None else SCHEMAS[table]
 
 
+def texts_of(schema: pa.Schema) -> list[str]:
+    """Names of the columns of text."""
+    return [field.name for field in schema if pa.types.is_string(field.type)]
+
+
 def _digest(*parts: str) -> str:
     return digest("\x1f".join(parts).encode("utf-8", "surrogatepass"))
 

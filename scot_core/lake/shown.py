@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FORMAT: Final = 1  # of the index, and of what makes a manifest whole: another number is another index
+FORMAT: Final = 2  # of the index, and of what makes a manifest whole: another number is another index
 FEW: Final = 32  # datasets for which no index is kept
 TICK_NS: Final = 2_000_000_000  # of the coarsest clock of a file system
 
@@ -54,6 +54,8 @@ class Shown(NamedTuple):
     prompt_tokens: int
     completion_tokens: int
     usd: float
+    characters: dict[str, int] | None
+    """In each column of text; None where the manifest does not say."""
     inputs: list[str]
     sizes: list[int]
     """Bytes of each part."""
@@ -74,7 +76,7 @@ def of_dataset(dataset: Dataset) -> Shown:
     return Shown(
         dataset.table, dataset.key, dataset.source, dataset.stage,
         dataset.created_at.isoformat(timespec="microseconds"), rows.given, rows.out, rows.rejected,
-        usage.seconds, usage.prompt_tokens, usage.completion_tokens, usage.usd,
+        usage.seconds, usage.prompt_tokens, usage.completion_tokens, usage.usd, dataset.manifest.characters,
         list(map(str, dataset.inputs)), [part.bytes for part in dataset.parts],
     )  # fmt: skip
 
@@ -84,16 +86,19 @@ def read(lake: Lake) -> tuple[list[Shown], list[LakeError]]:
     if not lake.storage.is_local:
         datasets, damaged = lake.read()
         return list(map(of_dataset, datasets)), damaged
-    index = _load(lake.url)
-    found: list[tuple[str, _Mark | None, Shown]] = []
-    damaged = []
+    began, index = time.time_ns(), _load(lake.url)
+    found: list[Shown] = []
+    damaged, new = [], False
+    keep: dict[str, tuple[_Mark, Shown]] = {}
     for table in TABLES:
         elsewhere = os.path.islink(f"{lake.url}/{table}")  # noqa: PTH114 - as below
         for key in _keys(lake, table):
-            name, now = f"{table}/{key}", time.time_ns()
+            name = f"{table}/{key}"
             mark = None if elsewhere else _mark(f"{lake.url}/{name}")
-            if mark is not None and (known := index.get(name)) is not None and known[0] == mark:
-                found.append((name, mark, known[1]))
+            known = index.get(name)
+            if known is not None and known[0] == mark:
+                keep[name] = known
+                found.append(known[1])
                 continue
             try:
                 dataset = lake.table(table).find(key)
@@ -101,12 +106,12 @@ def read(lake: Lake) -> tuple[list[Shown], list[LakeError]]:
                 damaged.append(error)
                 continue
             if dataset is not None:
-                settled = mark is not None and max(mark[-4:]) + TICK_NS < now
-                found.append((name, mark if settled else None, of_dataset(dataset)))
-    keep = {name: (mark, shown) for name, mark, shown in found if mark is not None}
-    if len(keep) >= FEW and any(name not in index or index[name][0] != mark for name, (mark, _) in keep.items()):
+                found.append(of_dataset(dataset))
+                if mark is not None and max(mark[-4:]) + TICK_NS < began:
+                    keep[name], new = (mark, found[-1]), True
+    if new and len(keep) >= FEW:
         _save(lake.url, keep)
-    return sorted((shown for _, _, shown in found), key=lambda one: (one.created_at, one.table, one.key)), damaged
+    return sorted(found, key=lambda one: (one.created_at, one.table, one.key)), damaged
 
 
 def _keys(lake: Lake, table: str) -> list[str]:

@@ -6,15 +6,17 @@ For every table a view of its newest dataset per (source, stage), `<table>_all` 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from operator import attrgetter
+from typing import Any
 
 import pyarrow as pa
 
 from scot_core.lake.fingerprint import digest
 from scot_core.lake.names import Reference
-from scot_core.lake.schema import SCHEMAS, VECTORS
+from scot_core.lake.schema import SCHEMAS, VECTORS, texts_of
 from scot_core.lake.shown import Shown
 
 HEADER = "-- views over committed data; written by scot, start DuckDB in this folder to use them"
@@ -32,6 +34,7 @@ RUNS_COLUMNS = (
     ("prompt_tokens", "BIGINT"),
     ("completion_tokens", "BIGINT"),
     ("usd", "DOUBLE"),
+    ("characters", "MAP(VARCHAR, BIGINT)"),
     ("created_at", "TIMESTAMPTZ"),
     ("inputs", "VARCHAR[]"),
 )
@@ -47,6 +50,7 @@ def render_views(datasets: Sequence[Shown], root: str, promoted: Collection[Refe
 
     `promoted` are those of the generation in use; None where nobody can say, and then no view of them is made.
     """
+    root = _WILD.sub(r"[\1]", root)  # DuckDB would expand wildcards in a folder's name; a key has none
     newest = {(d.table, d.source, d.stage): d.key for d in datasets}
     of_table: dict[str, list[Shown]] = {table: [] for table in SCHEMAS}
     for dataset in datasets:
@@ -81,7 +85,8 @@ def _view(name: str, select: str, schema: str = "") -> str:
 
 
 def _select(table: str, datasets: Sequence[Shown], root: str) -> str:
-    sets = [[f"{root}{part}" for part in dataset.parts] for dataset in datasets if dataset.sizes]
+    datasets = [dataset for dataset in datasets if dataset.sizes]
+    sets = [[f"{root}{part}" for part in dataset.parts] for dataset in datasets]
     if not sets:
         nothing = ", ".join(f'CAST(NULL AS {_sql_type(f.type)}) AS "{f.name}"' for f in SCHEMAS[table])
         return f"SELECT {nothing} WHERE false"
@@ -89,14 +94,15 @@ def _select(table: str, datasets: Sequence[Shown], root: str) -> str:
         names = SCHEMAS[table].names
         fields = ", ".join('"vector"::FLOAT[] AS "vector"' if name == "vector" else f'"{name}"' for name in names)
         return " UNION ALL ".join(f"SELECT {fields} FROM {parquet(paths)}" for paths in sets)
-    options = ("union_by_name=true",) if table in GROWN else ()  # reads every footer
+    texts = set(texts_of(SCHEMAS[table]))
+    older = table in GROWN and not all(texts <= (dataset.characters or {}).keys() for dataset in datasets)
+    options = ("union_by_name=true",) if older else ()  # reads every footer
     return f"SELECT * FROM {parquet([path for paths in sets for path in paths], *options)}"
 
 
 def parquet(paths: Sequence[str], *options: str) -> str:
-    """Exactly these files: DuckDB would expand wildcards in a folder's name, and read `a=b` as a column."""
-    names = ", ".join(_text(_WILD.sub(r"[\1]", path)) for path in paths)
-    return f"read_parquet([{names}], {', '.join(('hive_partitioning=false', *options))})"
+    """These files, and `a=b` in a folder's name is no column."""
+    return f"read_parquet({_list(paths)}::VARCHAR[], {', '.join(('hive_partitioning=false', *options))})"
 
 
 def _runs(
@@ -105,28 +111,20 @@ def _runs(
     if not datasets:
         nothing = ", ".join(f'CAST(NULL AS {kind}) AS "{name}"' for name, kind in RUNS_COLUMNS)
         return f"SELECT {nothing} WHERE false"
-    columns: dict[str, Iterable[str]] = {
-        name: map(_quoted if kind == "VARCHAR" else repr, map(attrgetter(name), datasets))
-        for name, kind in RUNS_COLUMNS
-        if name not in ("newest", "promoted", "created_at", "inputs")
+    columns: dict[str, Iterable[Any]] = {
+        "newest": (newest[d.table, d.source, d.stage] == d.key for d in datasets),
+        "promoted": (None if promoted is None else bool(promoted) and d.reference in promoted for d in datasets),
     }
-    columns["newest"] = (_truth(newest[d.table, d.source, d.stage] == d.key) for d in datasets)
-    columns["promoted"] = (_truth(None if promoted is None else bool(promoted) and d.reference in promoted)
-                           for d in datasets)  # fmt: skip
-    columns["created_at"] = (_quoted(d.created_at) for d in datasets)
-    columns["inputs"] = (f"[{', '.join(map(_quoted, d.inputs))}]" for d in datasets)
-    # One text a column, cast to a list: a hundred times cheaper to bind than a constant, with its cast, a cell.
-    listed = {name: _text(f"[{', '.join(columns[name])}]") for name, _ in RUNS_COLUMNS}
+    listed = {name: _list(columns.get(name) or map(attrgetter(name), datasets)) for name, _ in RUNS_COLUMNS}
     return "SELECT " + ", ".join(f'unnest({listed[name]}::{kind}[]) AS "{name}"' for name, kind in RUNS_COLUMNS)
 
 
-def _quoted(value: str) -> str:
-    """A text in a list, as DuckDB's cast from text takes it."""
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def _list(values: Iterable[Any]) -> str:
+    """A constant to be cast to a list: as one text, which is a hundred times cheaper to bind than a constant a value.
 
-
-def _truth(value: bool | None) -> str:
-    return "NULL" if value is None else str(value).lower()
+    The cast takes what JSON says of texts, numbers, truth values, nulls and lists of them, and maps with `=`.
+    """
+    return _text(json.dumps(list(values), ensure_ascii=False, separators=(", ", "=")))
 
 
 def _text(value: str) -> str:

@@ -22,7 +22,7 @@ STUDY = Study(
         _cell("method", "lincir", "lincir", *PHI),
         _cell("without L_gpt", "network", "searle", *PHI, "distill.lambda_gpt=0"),
         _cell("without L_gpt", "both", "searle", *PHI, "distill.lambda_gpt=0", "invert.lambda_gpt=0"),
-        _cell("without L_gpt", "oti", "searle-oti", *PHI, "invert.lambda_gpt=0"),
+        _cell("without L_gpt", "oti", "searle-oti", *PHI, "distill.lambda_gpt=0", "invert.lambda_gpt=0"),
     ),
     against="method searle",
     minutes=20,

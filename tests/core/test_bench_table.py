@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import table, training
+from bench import lake, table, training
+from scot_core.lake import Lake
+from scot_core.query import query
 
 
 def test_rows_are_written_down_and_shown_with_what_was_not_measured(
@@ -40,3 +42,14 @@ def test_every_way_of_a_step_runs_and_its_products_are_counted() -> None:
     products = [(8, 16), (8, 16), (32, 12), (32, 12), (12, 8), (12, 1)]
     expected = sum(2 * 4 * a * b * (2 if (a, b) == (8, 16) else 3) for a, b in products)
     assert sizes.flop == expected
+
+
+def test_the_questions_of_the_readme_are_answered_over_a_lake_made_of_links(tmp_path: Path) -> None:
+    place = Lake(tmp_path)
+    for name in ("triplets", "rejects", "adapters", "replies", "benchmarks"):
+        lake.stretched(place, lake.committed(place, name, "generate", 5), 3)
+    first, *others = (query(place, question) for question in lake.questions())
+    (known,) = first.to_pylist()
+    (read,) = query(place, "select count(*)::int as n, avg(length(modification)) as mean from triplets").to_pylist()
+    assert read["n"] == 15 and list(known.values()) == ["generate", 15, read["mean"]]
+    assert len(others) == 4

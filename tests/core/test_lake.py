@@ -127,7 +127,7 @@ def test_the_manifest_says_what_was_made_from_what_with_what(lake: Lake, triplet
     on_disk = json.loads(lake.storage.read(f"{dataset.name}/_manifest.json"))
     assert list(on_disk) == [
         "format", "table", "key", "fingerprint", "source", "stage", "config", "inputs", "parts", "files", "rows",
-        "usage", "versions", "created_at", "seal",
+        "usage", "characters", "versions", "created_at", "seal",
     ]  # fmt: skip
     assert (on_disk["format"], on_disk["inputs"]) == (1, ["captions/c-1"])
     assert on_disk["rows"] == {"in": 2, "out": 2, "rejected": 0}
@@ -529,6 +529,17 @@ def test_the_files_of_a_lake_are_what_other_versions_read(
   "completion_tokens": 20,
   "usd": 0.25
  }},
+ "characters": {{
+  "caption": 38,
+  "image_id": 14,
+  "key": 44,
+  "kind": 8,
+  "model": 14,
+  "modification": 24,
+  "modified_caption": 40,
+  "pair_id": 64,
+  "source": 8
+ }},
  "versions": {{}},
  "created_at": "2026-01-01T12:00:00.000000+00:00"
 }}"""
@@ -545,7 +556,8 @@ def test_the_files_of_a_lake_are_what_other_versions_read(
     body = "\n".join(views[1:])
     assert views[0] == f"{said}; seal {_blake2b(body.encode())}"
     select = (
-        "SELECT * FROM read_parquet(['triplets/shop-seed-0123456789ab/part-00000.parquet'], hive_partitioning=false);"
+        "SELECT * FROM read_parquet('[\"triplets/shop-seed-0123456789ab/part-00000.parquet\"]'::VARCHAR[], "
+        "hive_partitioning=false);"
     )
     assert f'CREATE OR REPLACE VIEW "triplets" AS {select}' in views
     assert f'CREATE OR REPLACE VIEW "triplets_all" AS {select}' in views
@@ -563,6 +575,10 @@ def test_the_files_of_a_lake_are_what_other_versions_read(
         nothing = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in typed)
         for view in (table, f"{table}_all"):
             assert f'CREATE OR REPLACE VIEW "{view}" AS SELECT {nothing} WHERE false;' in views
+    counted = (
+        '{"caption"=38, "image_id"=14, "key"=44, "kind"=8, "model"=14, "modification"=24, "modified_caption"=40, '
+        '"pair_id"=64, "source"=8}'
+    )
     runs = [
         f"unnest('[{cell}]'::{kind}[]) AS \"{name}\""
         for name, kind, cell in (
@@ -579,6 +595,7 @@ def test_the_files_of_a_lake_are_what_other_versions_read(
             ("prompt_tokens", "BIGINT", "10"),
             ("completion_tokens", "BIGINT", "20"),
             ("usd", "DOUBLE", "0.25"),
+            ("characters", "MAP(VARCHAR, BIGINT)", counted),
             ("created_at", "TIMESTAMPTZ", '"2026-01-01T12:00:00.000000+00:00"'),
             ("inputs", "VARCHAR[]", '["captions/c-1"]'),
         )

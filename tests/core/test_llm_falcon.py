@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import FalconConfig, FalconForCausalLM
 
-from scot_core.llm.local import falcon
+from scot_core.config import FinetuneConfig
+from scot_core.llm.local import falcon, falcon_tuning, finetune
 from scot_core.llm.local import generator as local
 from scot_core.llm.local.decode import LibraryReading
 from scot_core.llm.local.weights import CATALOGUE_FALCON
@@ -117,3 +118,39 @@ def test_another_architecture_is_left_to_the_library(changes: dict[str, Any]) ->
 def test_other_weights_than_float32_are_left_to_the_library() -> None:
     assert not falcon.is_plain(build().to(torch.bfloat16))
     assert not falcon.is_plain(local.load_base(CATALOGUE_FALCON)[0])  # its layers are 4-bit
+
+
+# ----------------------------------------------------------------------------------------------- tuning
+
+
+@pytest.fixture(scope="module")
+def adapted() -> Any:
+    """The shipped Falcon in 4 bits with an adapter that is not at its start."""
+    model = finetune._adapted(local.load_base(CATALOGUE_FALCON, device="cpu")[0], FinetuneConfig(rank=4, alpha=6))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.02)
+    return model
+
+
+TOKENS = st.lists(st.integers(1, 4), min_size=1, max_size=9)  # so few kinds that rows begin alike
+
+
+@given(st.lists(st.tuples(TOKENS, TOKENS), min_size=1, max_size=7))
+@settings(max_examples=25, deadline=None)
+def test_losses_and_gradients_of_tuning_are_the_librarys(adapted: Any, rows: list[tuple[list[int], list[int]]]) -> None:
+    assert falcon_tuning.can_be_tuned(adapted)
+    examples = [finetune._Example(*row) for row in rows]
+    found = []
+    for way in (finetune._summed(adapted, 0), finetune._library_loss(adapted, 0)):
+        adapted.zero_grad()
+        loss: Any = way(examples)
+        loss.backward()
+        found.append([loss.detach(), *(p.grad for p in adapted.parameters() if p.requires_grad)])
+    for ours, expected in zip(*found, strict=True):
+        assert torch.allclose(ours, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()) + 1e-6)
+
+
+def test_other_falcons_are_tuned_by_the_library() -> None:
+    config = FinetuneConfig(rank=4)
+    assert not falcon_tuning.can_be_tuned(finetune._adapted(build(activation="gelu"), config))  # not in 4 bits

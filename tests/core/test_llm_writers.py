@@ -20,6 +20,7 @@ from scot_core.errors import ModelError
 from scot_core.llm.local import devices, finetune, four_bits
 from scot_core.llm.local import generator as local
 from scot_core.llm.local.decode import decode
+from scot_core.llm.local.falcon_tuning import FalconTuning
 from scot_core.llm.local.writers import Job, Weights, Writers, _Apart
 from tests.tiny_llm import EXAMPLES, build_falcon, on
 
@@ -140,14 +141,14 @@ def test_batches_that_do_not_fit_are_halved_and_that_is_said(
 
 
 def test_training_batches_that_do_not_fit_are_split(base: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    config = on(base, SETTINGS, gradient_accumulation=2)
+    config, loss = on(base, SETTINGS, gradient_accumulation=2), FalconTuning.loss
     whole = finetune.finetune(config, EXAMPLES, tmp_path / "whole")
-    monkeypatch.setattr(finetune, "_tensors", small(finetune._tensors, lambda batch, pad: len(batch), 3))
+    monkeypatch.setattr(FalconTuning, "loss", small(loss, lambda self, examples: len(examples), 3))
     split = finetune.finetune(config, EXAMPLES, tmp_path / "split")
     assert split == pytest.approx(whole, rel=1e-4)
     found, expected = (load_file(tmp_path / way / "adapter_model.safetensors") for way in ("split", "whole"))
     assert all(torch.allclose(found[name], expected[name], atol=1e-3) for name in expected)
-    monkeypatch.setattr(finetune, "_tensors", small(finetune._tensors, lambda batch, pad: len(batch), 0))
+    monkeypatch.setattr(FalconTuning, "loss", small(loss, lambda self, examples: len(examples), 0))
     with pytest.raises(ModelError, match=r"does not hold one example of .* tokens"):
         finetune.finetune(config, EXAMPLES, tmp_path / "none")
 
@@ -155,6 +156,7 @@ def test_training_batches_that_do_not_fit_are_split(base: str, monkeypatch: pyte
 def test_recomputed_activations_give_the_same_adapter(
     base: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setattr(finetune, "fits_dense", lambda *_: False)
     kept = finetune.finetune(on(base, SETTINGS), EXAMPLES, tmp_path / "kept")
     monkeypatch.setattr(finetune, "_CHECKPOINTED_SIZE", 0)  # as for a large model
     recomputed = finetune.finetune(on(base, SETTINGS), EXAMPLES, tmp_path / "recomputed")

@@ -125,6 +125,17 @@ def test_runs_say_what_was_made_from_what_and_its_cost(lake: Lake, triplets: Row
         "prompt_tokens": 10,
         "completion_tokens": 20,
         "usd": 0.25,
+        "characters": [
+            ("caption", 38),
+            ("image_id", 14),
+            ("key", 44),
+            ("kind", 8),
+            ("model", 14),
+            ("modification", 24),
+            ("modified_caption", 40),
+            ("pair_id", 64),
+            ("source", 8),
+        ],
         "inputs": ["captions/c-1", "replies/r-2"],
         "new": True,
     }
@@ -215,7 +226,7 @@ def test_plain_duckdb_reads_the_files_and_the_views(
 def test_threads_that_read_one_file_do_not_move_each_other() -> None:
     """As DuckDB does: it goes to a place and reads there in two calls."""
     data = bytes(range(251)) * 400
-    file = SharedFile(io.BytesIO(data))
+    file = SharedFile(lambda: io.BytesIO(data))
 
     def read(seed: int) -> bool:
         rng = random.Random(seed)

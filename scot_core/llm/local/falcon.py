@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from transformers import FalconForCausalLM
 
 _TOKENS_AT_ONCE: Final = 1024  # of prompts: a few MB of states
-_NEVER: Final = -1e9  # of a score; a row that may look at nothing must not come to 0 / 0
+NEVER: Final = -1e9  # of a score; a row that may look at nothing must not come to 0 / 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +45,7 @@ class Falcon:
         self.size: int = model.config.hidden_size // self.heads
         self.embedding, self.norm, self.head = body.word_embeddings, body.ln_f, model.lm_head.weight.T
         self.frequencies: Tensor = body.rotary_emb.inv_freq
-        # Rotary embedding turns (i, i + size / 2) together: side by side, the two are one complex number.
-        pairs = torch.arange(self.size).view(2, -1).T.flatten()
-        turned = torch.cat([pairs + head * self.size for head in range(self.heads + 1)])
-        order = torch.cat([turned, torch.arange(self.size) + (self.heads + 1) * self.size])
+        order = by_pairs(self.heads, self.size)
         self.blocks = [
             _Block(
                 block.input_layernorm,
@@ -107,7 +104,7 @@ class Reading:
         attention = (heads + 2) * size
         turn = torch.polar(torch.ones(()), positions[..., None] * model.frequencies)[:, :, None]
         allowed = mask[:, None].bool() & torch.ones(length, end, dtype=torch.bool).tril(end - length)
-        bias = torch.where(allowed, 0.0, _NEVER).repeat_interleave(heads, dim=1)
+        bias = torch.where(allowed, 0.0, NEVER).repeat_interleave(heads, dim=1)
         x = model.embedding(tokens).flatten(0, 1)
         for block, (keys, values) in zip(model.blocks, cache, strict=True):
             inner = block.norm(x) @ block.inward
@@ -126,8 +123,18 @@ class Reading:
         return logits
 
 
-def is_plain(model: nn.Module) -> bool:
-    """Whether `Falcon` computes what this model does: a Falcon of 7B's shape, whose weights are float32 on a CPU."""
+def by_pairs(heads: int, size: int) -> Tensor:
+    """The order of queries, keys and values in which each head's (i, i + size / 2), but the values', are neighbours.
+
+    Rotary embedding turns the two together: side by side, they are one complex number.
+    """
+    pairs = torch.arange(size).view(2, -1).T.flatten()
+    turned = torch.cat([pairs + head * size for head in range(heads + 1)])
+    return torch.cat([turned, torch.arange(size) + (heads + 1) * size])
+
+
+def has_shape(model: nn.Module) -> bool:
+    """Whether it is a Falcon of 7B's shape, on a CPU."""
     if not isinstance(model, FalconForCausalLM):
         return False
     config: Any = model.config
@@ -137,6 +144,14 @@ def is_plain(model: nn.Module) -> bool:
         and not (config.bias or config.alibi or config.new_decoder_architecture)
         and config.rope_parameters["rope_type"] == "default"
         and config.ffn_hidden_size % 2 == 0  # complex numbers lie at even places
-        and all(weight.dtype == torch.float32 and weight.device.type == "cpu" for weight in model.parameters())
+        and all(weight.device.type == "cpu" for weight in model.parameters())
+    )
+
+
+def is_plain(model: nn.Module) -> bool:
+    """Whether `Falcon` computes what this model does: it `has_shape`, and its weights are float32."""
+    return (
+        has_shape(model)
+        and all(weight.dtype == torch.float32 for weight in model.parameters())
         and not any(isinstance(module, BaseTunerLayer) for module in model.modules())
     )

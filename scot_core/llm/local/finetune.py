@@ -24,8 +24,9 @@ from scot_core import checkpoint
 from scot_core.config import FinetuneConfig
 from scot_core.errors import DataError, ModelError
 from scot_core.lake.fingerprint import digest
+from scot_core.llm.local.falcon_tuning import FalconTuning, can_be_tuned
 from scot_core.llm.local.four_bits import add_before_multiplying
-from scot_core.llm.local.generator import load_base
+from scot_core.llm.local.generator import fits_dense, load_base
 from scot_core.memory import halved
 
 # Every linear layer of a Falcon block; a model without these names gets all its linear layers adapted.
@@ -43,6 +44,10 @@ class _Example:
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.completion)
+
+
+Summed = Callable[[Sequence[_Example]], torch.Tensor]
+"""The sum of -log p over the tokens of some examples' completions."""
 
 
 def _tokenised(examples: Sequence[tuple[str, str]], tokenizer: PreTrainedTokenizerBase) -> list[_Example]:
@@ -132,28 +137,44 @@ def learning_rate(step: int, config: FinetuneConfig) -> float:
     return config.learning_rate * min(1.0, (step + 1) / _WARM_UP) * (1 - step / config.steps)
 
 
-def _accumulate(model: Any, batches: Sequence[Sequence[_Example]], pad: int, rows: int) -> float:
+def _library_loss(model: Any, pad: int) -> Summed:
+    """The loss of any model."""
+
+    def summed(examples: Sequence[_Example]) -> torch.Tensor:
+        ids, mask, labels = (t.to(next(model.parameters()).device) for t in _tensors(examples, pad))
+        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
+        wanted = labels[:, 1:]
+        chosen = wanted != _IGNORED
+        return torch.nn.functional.cross_entropy(logits[chosen].float(), wanted[chosen], reduction="sum")
+
+    return summed
+
+
+def _summed(model: Any, pad: int) -> Summed:
+    """How the loss of some examples is computed: the library's way, or the same by fewer products."""
+    if not can_be_tuned(model) or not fits_dense(model, torch.device("cpu")):
+        return _library_loss(model, pad)
+    tuning = FalconTuning(model)
+    return lambda examples: tuning.loss([(e.prompt, e.completion) for e in examples])
+
+
+def _accumulate(model: Any, summed: Summed, batches: Sequence[Sequence[_Example]], rows: int) -> float:
     """The gradients of one step's batches; every completion token weighs the same. Returns the mean loss.
 
     At most `rows` examples go through the model together.
     """
     model.zero_grad(set_to_none=True)  # of the step before, or of a try that did not fit
-    device = next(model.parameters()).device
     count = sum(len(e.completion) for batch in batches for e in batch)
     total = 0.0
     for batch in batches:
         for start in range(0, len(batch), rows):
-            ids, mask, labels = (t.to(device) for t in _tensors(batch[start : start + rows], pad))
-            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
-            wanted = labels[:, 1:]
-            chosen = wanted != _IGNORED
-            loss = torch.nn.functional.cross_entropy(logits[chosen].float(), wanted[chosen], reduction="sum") / count
+            loss = summed(batch[start : start + rows]) / count
             loss.backward()
             total += loss.item()
     return total
 
 
-def _step(model: Any, batches: Sequence[Sequence[_Example]], pad: int, rows: int) -> tuple[float, int]:
+def _step(model: Any, summed: Summed, batches: Sequence[Sequence[_Example]], rows: int) -> tuple[float, int]:
     """The gradients and mean loss of one step, and how many examples fit into the device's memory together.
 
     Splitting a batch leaves its sum of gradients as it is, up to rounding.
@@ -163,7 +184,7 @@ def _step(model: Any, batches: Sequence[Sequence[_Example]], pad: int, rows: int
     """
     longest = max(len(example) for batch in batches for example in batch)
     return halved(
-        lambda together: _accumulate(model, batches, pad, len(together)),
+        lambda together: _accumulate(model, summed, batches, len(together)),
         range(min(rows, max(map(len, batches)))),
         f"example of up to {longest} tokens",
     )
@@ -220,20 +241,20 @@ def finetune(
     tokens = _tokenised(examples, tokenizer)
     model = _adapted(loaded, config)
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    optimizer = torch.optim.AdamW(parameters.values(), lr=config.learning_rate, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(parameters.values(), lr=config.learning_rate, weight_decay=0.0, fused=True)
     saved = out / "_checkpoint" / "checkpoint.safetensors"
     note = {"examples": _digest(examples), **config.identity()}
     start, losses = checkpoint.restore(saved, parameters, optimizer, note=note)
     for done, loss in enumerate(losses, 1):
         progress(done, loss)
     schedule = _Schedule([len(e) for e in tokens], config.batch_size, config.seed)
-    rows = config.batch_size
+    rows, summed = config.batch_size, _summed(model, int(tokenizer.pad_token_id))
     for step in range(start, config.steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, config)
         parts = range(step * config.gradient_accumulation, (step + 1) * config.gradient_accumulation)
         batches = [[tokens[i] for i in schedule.batch(part)] for part in parts]
-        loss, rows = _step(model, batches, int(tokenizer.pad_token_id), rows)
+        loss, rows = _step(model, summed, batches, rows)
         if not math.isfinite(loss):
             raise ModelError(
                 f"the loss is {loss} at step {step + 1}: the last checkpoint is kept, but the learning rate of "

@@ -134,7 +134,8 @@ def _without_dropout(config: Any) -> Any:
 # ---------------------------------------------------------------------------------------------- writing
 
 
-def _writes_dense(model: nn.Module, device: torch.device) -> bool:
+def fits_dense(model: nn.Module, device: torch.device) -> bool:
+    """Whether a 4-bit model's weights may be unpacked once and for all."""
     weights = 2 * sum(p.numel() for p in model.parameters())  # two 4-bit weights to the byte
     if device.type == "cpu":
         return weights * 4 < _DENSE_BYTES
@@ -171,7 +172,7 @@ class Generator:
         loaded, tokenizer = load_base(base, revision=revision, device=device)
         model: nn.Module = loaded if adapter is None else _with_adapter(loaded, adapter, device)
         place = torch.device(device)
-        if _writes_dense(model, place):
+        if fits_dense(model, place):
             dequantise(model, torch.float32 if place.type == "cpu" else torch.bfloat16)
         return cls(model, tokenizer)
 
