@@ -9,7 +9,7 @@ export SCOT_LAKE PREFECT_HOME
 LAVIS := deployments/lavis
 LAVIS_PYTHON ?= python3.11
 
-.PHONY: help env demo emoji test mutation serve check bench smollm towers lock clean lavis test-lavis
+.PHONY: help env demo emoji test coverage mutation serve check bench smollm towers lock clean lavis test-lavis
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -27,8 +27,11 @@ demo: env ## the whole main job on profile catalogue: benchmark table and report
 emoji: env towers ## 6,746 captioned pictures that Scot did not draw (by npm), through `scot run --captions` and measured
 	$(BIN)/python -m deployments.emoji emoji
 
-test: env ## all tests that can run on this machine, and the share of lines they run
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=
+test: env ## all tests that can run on this machine
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(TRACED)
+
+coverage: ## the same, slower, and the share of lines they run
+	$(MAKE) test TRACED='--cov --cov-report='
 	@echo "coverage: $$($(BIN)/coverage report --format=total) % of lines, in the process of the tests alone"
 
 serve: env ## Prefect server, worker and all deployments, until Ctrl-C

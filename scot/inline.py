@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scot.embedded import embedded_server
+from scot.server import loading
 from scot_core.config import EmbedConfig, MethodsConfig, PublishedConfig
 from scot_core.lake import Dataset
 from scot_core.stages.progress import LISTENERS, Listener, Progress, Stopped
@@ -119,11 +120,12 @@ def _run(load: Callable[[], Callable[[], State]], listeners: Sequence[Listener])
         server = None if _configured() else stack.enter_context(embedded_server())
         if server is not None:
             os.environ["PREFECT_API_URL"] = server.url
-        from prefect.exceptions import CrashedRun
+        with loading():
+            from prefect.exceptions import CrashedRun
 
-        from tasks.states import failure_of
+            from tasks.states import failure_of
 
-        flow = load()
+            flow = load()
         if server is not None:
             server.wait_until_ready()
             stack.enter_context(_without_heartbeats())

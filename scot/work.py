@@ -232,10 +232,11 @@ def merge(folder: Path, /, *, adapter: str | None = None, lake: LakeOption = Non
     adapter
         A key of table adapters; default the newest.
     """
-    from scot_core.llm.local.merge import merge_dataset
-
     table = lake_at(lake).table("adapters")
-    merge_dataset(table.latest() if adapter is None else table.latest(key=adapter), folder)
+    tuned = table.latest() if adapter is None else table.latest(key=adapter)
+    from scot_core.llm.local.merge import merge_dataset  # takes seconds, which an adapter that is not there costs not
+
+    merge_dataset(tuned, folder)
     say(out, f"vllm serve {folder} --served-model-name scot --dtype bfloat16 --generation-config vllm")
 
 

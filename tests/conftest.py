@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import signal
 import uuid
@@ -19,13 +21,22 @@ from scot_core.lake.fingerprint import fingerprint
 if TYPE_CHECKING:
     from xdist.scheduler import LoadScopeScheduling
 
+gc.disable()  # until all tests are imported
+
 # A shell without job control starts background jobs with SIGINT ignored, which they hand down to every process they
 # start: without this, whoever runs the tests with `&` sees Ctrl-C do nothing.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# On a machine that others use, too, an example may take any time.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
+
 # Of `make mutation`: the same examples for every change, and none made smaller once the change is caught.
-settings.register_profile("mutation", derandomize=True, database=None, phases=[Phase.explicit, Phase.generate])
+settings.register_profile(
+    "mutation", settings.get_profile("patient"), derandomize=True, database=None,
+    phases=[Phase.explicit, Phase.generate],
+)  # fmt: skip
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -97,6 +108,14 @@ def commit() -> Callable[..., Dataset]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What waits for servers and whole runs comes first, so that on several cores none of it is begun at the end."""
     items.sort(key=lambda item: "flows" not in item.path.parts)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported is no garbage: whoever looks for some, as models do before they load, need not look there."""
+    gc.collect()
+    gc.freeze()
+    atexit.register(gc.unfreeze)  # nanobind calls a leak what is there at the very end
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -49,6 +49,9 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         **kept,
         "PREFECT_HOME": str(tmp_path_factory.mktemp("prefect")),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # Who waits for a schedule, a worker or a run that is late looks often: the tests wait no longer than they must.
+        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -16,6 +15,7 @@ from scot_core.lake import Lake
 from scot_core.lake.generations import generations
 from tests.flows.conftest import ROOT, Served
 from tests.flows.test_service_schedules import ask, wait_for
+from tests.flows.test_service_serve import OVER, state, submit
 
 TABLES = (
     "captions",
@@ -37,11 +37,16 @@ def regenerated(served: Served) -> Served:
     return served
 
 
-def _runs(served: Served) -> dict[str, dict[str, Any]]:
-    """Flow runs by id, those of other tests on this server among them."""
-    listed = served.prefect("flow-run", "ls", "--limit", "200", "-o", "json")
-    assert listed.returncode == 0, listed.stderr
-    return {run["id"]: run for run in json.loads(listed.stdout)}
+def _runs(served: Served) -> dict[str, str]:
+    """The names of the states of flow runs by id, those of other tests on this server among them."""
+    return {run["id"]: run["state_name"] for run in ask(served, "flow_runs/filter", {"sort": "ID_DESC"})}
+
+
+def _complete(served: Served, deployment: str, /, **parameters: object) -> None:
+    """Have a worker run a deployment."""
+    run = submit(served, deployment, parameters)
+    assert wait_for(lambda: state(served, run) in OVER)
+    assert state(served, run) == "COMPLETED", ask(served, f"flow_runs/{run}")["state"]["message"]
 
 
 def _digests(lake: Lake) -> dict[str, list[str]]:
@@ -106,28 +111,21 @@ def test_plain_duckdb_reads_the_parquet_files(regenerated: Served) -> None:
 
 def test_the_same_again_is_cached_and_changes_nothing(regenerated: Served) -> None:
     before, others = _digests(regenerated.lake), _runs(regenerated)
-    run = regenerated.prefect("deployment", "run", "scot/regenerate", "-p", "profile_name=smoke", "--watch")
-    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
-    new = [ran for key, ran in _runs(regenerated).items() if key not in others]
-    assert [r["state"]["name"] if isinstance(r["state"], dict) else r["state_name"] for r in new] == ["Cached"] * 7
+    _complete(regenerated, "regenerate", profile_name="smoke")
+    assert [name for key, name in _runs(regenerated).items() if key not in others] == ["Cached"] * 7
     assert _digests(regenerated.lake) == before
 
 
 def test_a_changed_prompt_reruns_seed_and_what_follows_and_nothing_before(regenerated: Served) -> None:
     before = set(_digests(regenerated.lake))
-    run = regenerated.prefect(
-        "deployment", "run", "scot/regenerate", "--watch",
-        "-p", "profile_name=smoke", "-p", "until=finetune", "-p", 'overrides=["seed.prompt=Write edits, as JSON."]',
-    )  # fmt: skip
-    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    prompt = "seed.prompt=Write edits, as JSON."
+    _complete(regenerated, "regenerate", profile_name="smoke", until="finetune", overrides=[prompt])
     added = {name.split("/")[0] for name in set(_digests(regenerated.lake)) - before}
     assert added == {"replies", "triplets", "rejects", "adapters"}
 
 
 def test_one_stage_alone_takes_the_newest_inputs(regenerated: Served) -> None:
-    config = json.dumps({"steps": 20, "batch_size": 64, "seeds": [5], "loss": "infonce"})
-    run = regenerated.prefect("deployment", "run", "scot/train", "-p", f"config={config}", "--watch")
-    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    _complete(regenerated, "train", config={"steps": 20, "batch_size": 64, "seeds": [5], "loss": "infonce"})
     rows = regenerated.lake.table("benchmarks").latest(stage="benchmark-catalogue-infonce").read().to_pylist()
     assert "infonce" in {row["method"] for row in rows}
 
@@ -135,11 +133,8 @@ def test_one_stage_alone_takes_the_newest_inputs(regenerated: Served) -> None:
 def test_stages_run_as_deployments_where_there_is_something_to_do(regenerated: Served) -> None:
     """What is in the lake already is found before a worker is asked to start a process."""
     before = _runs(regenerated)
-    run = regenerated.prefect(
-        "deployment", "run", "scot/regenerate", "--watch", "-p", "profile_name=smoke", "-p", "where=deployments",
-        "-p", "until=seed", "-p", 'overrides=["seed.prompt=Write edits, as JSON, now."]',
-    )  # fmt: skip
-    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    asked = {"profile_name": "smoke", "until": "seed", "overrides": ["seed.prompt=Write edits, as JSON, now."]}
+    _complete(regenerated, "regenerate", where="deployments", **asked)
     assert len(_runs(regenerated).keys() - before) == 2, "scot/regenerate and scot/seed; captions were there"
 
 
@@ -155,9 +150,7 @@ def test_a_study_is_a_deployment_and_cells_that_cannot_be_are_left_out(served: S
     lake, into, late = tmp_path / "lake", tmp_path / "evidence.md", "encoder clip-b32"
     settings = ["captions.count=150", "captions.queries_per_split=4", "captions.gallery=90", "generate.writer=mined",
                 "train.steps=3", "train.hidden_dim=8", "train.batch_size=16", "train.seeds=0,1"]  # fmt: skip
-    asked = ["name=weight", "profile_name=smoke", f"overrides={json.dumps(settings)}", f"lake={lake}"]
-    run = served.prefect("deployment", "run", "scot/study", "--watch", *(word for one in asked for word in ("-p", one)))
-    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    _complete(served, "study", name="weight", profile_name="smoke", overrides=settings, lake=str(lake))
     sets = [word for setting in settings for word in ("--set", setting)]
     command = ["study", "weight", "--profile", "smoke", *sets, "--lake", str(lake), "--into", str(into)]
 

@@ -27,6 +27,7 @@ from tests.published import write_cirr, write_fashioniq
 
 KILLS = int(os.environ.get("SCOT_TEST_KILLS", "4"))  # ten by `SCOT_TEST_KILLS=10 make test`
 LIMIT_S = 900
+WHOLE = ("run", "--profile", "smoke", "--set", "finetune.steps=24")
 
 
 def scot(environment: dict[str, str], *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
@@ -44,7 +45,7 @@ def parts(lake: Path) -> dict[str, list[tuple[str, str]]]:
 def undisturbed(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
     lake = tmp_path_factory.mktemp("undisturbed") / "lake"
     started = time.monotonic()
-    run = scot(environment, "run", "--profile", "smoke", "--lake", str(lake))
+    run = scot(environment, *WHOLE, "--lake", str(lake))
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-3000:]
     assert "R@1 on catalogue" in run.stdout and "report:" in run.stdout
     return lake, time.monotonic() - started
@@ -99,7 +100,7 @@ def test_killed_runs_end_with_the_same_parts(
 ) -> None:
     reference, seconds = undisturbed
     lake, rng = tmp_path / "lake", random.Random(7)
-    command = [sys.executable, "-m", "scot.cli", "run", "--profile", "smoke", "--lake", str(lake)]
+    command = [sys.executable, "-m", "scot.cli", *WHOLE, "--lake", str(lake)]
     for _ in range(KILLS):
         process = subprocess.Popen(
             command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -109,7 +110,7 @@ def test_killed_runs_end_with_the_same_parts(
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
-    run = scot(environment, "run", "--profile", "smoke", "--lake", str(lake))
+    run = scot(environment, *WHOLE, "--lake", str(lake))
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-3000:]
     assert parts(lake) == parts(reference)
 

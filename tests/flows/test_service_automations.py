@@ -46,7 +46,13 @@ def told(served: Served) -> Iterator[list[str]]:
         command = [sys.executable, "-c", SET_UP, url]
         done = subprocess.run(command, env=served.environment, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
+        create(served, "seed", {"type": "SCHEDULED"}, {"lake": f"{served.lake.url}-nothing"})
+        assert wait_for(lambda: bool(bodies))  # what happens before the server has the automations is told to nobody
+        create(served, "train", {"type": "PENDING"})  # both are waited for while others are told
+        assert served.prefect("work-pool", "pause", "scot-lavis").returncode == 0  # as if no worker were there
+        create(served, "embed-lavis", {"type": "SCHEDULED"})
         yield bodies
+        assert served.prefect("work-pool", "resume", "scot-lavis").returncode == 0
         server.shutdown()
 
 
@@ -61,8 +67,7 @@ def says(told: list[str], *words: str) -> bool:
     return any(all(word in body for word in words) for body in told)
 
 
-def test_a_failed_run_is_told(served: Served, told: list[str]) -> None:
-    create(served, "seed", {"type": "SCHEDULED"}, {"lake": f"{served.lake.url}-nothing"})
+def test_a_failed_run_is_told(told: list[str]) -> None:
     assert wait_for(lambda: says(told, "is Failed", "nothing", "/runs/flow-run/")), told
 
 
@@ -71,19 +76,6 @@ def test_a_crashed_run_is_told(served: Served, told: list[str]) -> None:
     run = create(served, "captions", later)
     ask(served, f"flow_runs/{run}/set_state", {"state": {"type": "CRASHED", "message": 'a "test"'}, "force": True})
     assert wait_for(lambda: says(told, "alert-captions is Crashed: a 'test'")), told
-
-
-def test_a_run_that_nobody_takes_is_told(served: Served, told: list[str]) -> None:
-    assert served.prefect("work-pool", "pause", "scot-lavis").returncode == 0  # as if no worker were there
-    create(served, "embed-lavis", {"type": "SCHEDULED"})
-    assert wait_for(lambda: says(told, "alert-embed-lavis is Late")), told
-    assert served.prefect("work-pool", "resume", "scot-lavis").returncode == 0
-
-
-def test_a_run_that_a_worker_took_and_never_started_is_crashed(served: Served, told: list[str]) -> None:
-    """Else it would hold the one slot of scot/regenerate for good."""
-    create(served, "train", {"type": "PENDING"})
-    assert wait_for(lambda: says(told, "alert-train is Crashed: taken by a worker, not started in 60 s")), told
 
 
 def test_a_run_that_ends_at_a_gate_is_told_with_its_figures(served: Served, told: list[str], tmp_path: Path) -> None:
@@ -101,8 +93,17 @@ def test_no_new_generation_for_long_is_told(served: Served, told: list[str]) -> 
     assert wait_for(lambda: says(told, "no new generation for 0.00555556 hours")), told
 
 
+def test_a_run_that_nobody_takes_is_told(told: list[str]) -> None:
+    assert wait_for(lambda: says(told, "alert-embed-lavis is Late")), told
+
+
+def test_a_run_that_a_worker_took_and_never_started_is_crashed(told: list[str]) -> None:
+    """Else it would hold the one slot of scot/regenerate for good."""
+    assert wait_for(lambda: says(told, "alert-train is Crashed: taken by a worker, not started in 60 s")), told
+
+
 def test_automations_that_are_as_they_should_be_stay_as_they_are(served: Served, told: list[str]) -> None:
-    """What one waits for would begin anew, at every start of `make serve`."""
+    """What one waits for would begin anew, at every start of `make serve`. (The last: the webhook is another then.)"""
     before = {one["id"]: one["updated"] for one in ask(served, "automations/filter", {})}
     command = [sys.executable, "-c", SET_UP, "http://127.0.0.1:1"]
     assert subprocess.run(command, env=served.environment, cwd=ROOT, capture_output=True).returncode == 0

@@ -24,7 +24,10 @@ from tests.flows.conftest import ROOT
 
 LIMIT_S = 300
 # shards enough to be killed between two of them, and little to compute
-SMALL = ("--profile", "smoke", "--set", "captions.count=1000", "--set", "captions.shard_rows=40")
+SMALL = (
+    "--profile", "smoke", "--set", "captions.count=1000", "--set", "captions.shard_rows=40",
+    "--set", "captions.gallery=300", "--set", "captions.queries_per_split=4",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.request import ProxyHandler, Request, build_opener
-
-import pytest
 
 from tests.flows.conftest import Served
 
@@ -40,22 +40,22 @@ def scheduled(served: Served, deployment: str) -> set[str]:
     return {str(run["state_type"]) for run in runs if run["auto_scheduled"]}
 
 
-@pytest.fixture
-def cleared(served: Served) -> Iterator[Served]:
-    yield served
-    for name in ("scot/benchmark", "scot/captions"):
-        assert served.prefect("deployment", "schedule", "clear", name, "-y").returncode == 0
+@contextmanager
+def schedule(served: Served, deployment: str, **schedule: object) -> Iterator[None]:
+    """A schedule of a deployment."""
+    where = ask(served, f"deployments/name/scot/{deployment}")["id"]
+    ask(served, f"deployments/{where}/schedules", [{"schedule": schedule, "active": True, "parameters": SMOKE}])
+    yield
+    assert served.prefect("deployment", "schedule", "clear", f"scot/{deployment}", "-y").returncode == 0
 
 
-def test_a_cron_schedule_makes_runs(cleared: Served) -> None:
-    made = cleared.prefect("deployment", "schedule", "create", "scot/benchmark", "--cron", "0 3 * * *")
-    assert made.returncode == 0, made.stdout + made.stderr
-    assert wait_for(lambda: "SCHEDULED" in scheduled(cleared, "benchmark"))
+def test_a_cron_schedule_makes_runs(served: Served) -> None:
+    with schedule(served, "benchmark", cron="0 3 * * *"):
+        assert wait_for(lambda: "SCHEDULED" in scheduled(served, "benchmark"))
 
 
-def test_a_scheduled_run_is_taken_by_a_worker_and_completes(cleared: Served) -> None:
-    deployment = ask(cleared, "deployments/name/scot/captions")["id"]
-    schedule = {"interval": 60}
-    ask(cleared, f"deployments/{deployment}/schedules", [{"schedule": schedule, "active": True, "parameters": SMOKE}])
-    assert wait_for(lambda: "COMPLETED" in scheduled(cleared, "captions")), scheduled(cleared, "captions")
-    assert cleared.lake.table("captions").datasets()
+def test_a_scheduled_run_is_taken_by_a_worker_and_completes(served: Served) -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=15)  # for a scheduler that looks every five
+    with schedule(served, "captions", interval=60, anchor_date=soon.isoformat()):
+        assert wait_for(lambda: "COMPLETED" in scheduled(served, "captions")), scheduled(served, "captions")
+    assert served.lake.table("captions").datasets()

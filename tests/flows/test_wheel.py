@@ -44,7 +44,8 @@ def test_the_wheel_holds_what_works(installed: tuple[Path, dict[str, str]]) -> N
     assert "Start with: scot run" in run(*scot, "--help", cwd=place, environment=environment)
     assert run(*scot, "--version", cwd=place, environment=environment).strip() == version("scot")
     assert "left to do" in run(*scot, "plan", "--profile", "smoke", cwd=place, environment=environment)
-    work = ("run", "--profile", "smoke", "--until", "captions")
+    few = ("--set", "captions.gallery=300", "--set", "captions.queries_per_split=4")
+    work = ("run", "--profile", "smoke", "--until", "captions", *few)
     assert "draw the catalogue" in run(*scot, *work, cwd=place, environment=environment)
     assert "Everything was in the lake already" in run(*scot, *work, cwd=place, environment=environment)
 
