@@ -1,9 +1,10 @@
 """Pretrain the catalogue's image-text encoder: `python -m pretraining.encoder --out DIR`.
 
-Every product is of the split `seen`: no drawing and no text shows what the catalogue's benchmark holds out. Drawings
-are rendered once into DIR/work, in families: a product and three edits of it, so that every batch holds products that
-differ in one or two attributes. Texts are written anew at every step: full and partial
-captions, and modification texts, all with noise. The loss has two terms:
+Every product is of the split `seen`: no drawing and no text shows what the catalogue's benchmark holds out; with
+`--products whole` they are of all splits, which makes the encoder that knows what is held out (`catalogue-whole`).
+Drawings are rendered once into DIR/work, in families: a product and three edits of it, so that every batch holds
+products that differ in one or two attributes. Texts are written anew at every step: full and partial captions, and
+modification texts, all with noise. The loss has two terms:
 
 - symmetric InfoNCE between images and texts. A text is true of every image that shows what it says, so a
   text's target is uniform over those images, and captions that are true of an image by chance are left out
@@ -48,6 +49,7 @@ BAG_WEIGHT = 0.2
 TEST_PRODUCTS = 1000
 PRETRAINING_SEED, TEST_SEED = 1_000_000, 7_000_000  # rendering seeds that never meet
 CHECKPOINT = "checkpoint.safetensors"
+SEEN, WHOLE = "seen", "whole"
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,12 @@ class Schedule:
     families: int  # in a batch
     modifications: int  # in a batch
     learning_rate: float
+    products: str = SEEN  # or WHOLE
+
+    @property
+    def split(self) -> str | None:
+        """That every product is of; none for the whole catalogue."""
+        return None if self.products == WHOLE else self.products
 
     def check(self) -> None:
         """Raises `ConfigError` for numbers that make no batch."""
@@ -154,11 +162,11 @@ def pretrain(schedule: Schedule, out: Path, minutes: float) -> None:
     schedule.check()
     work, began = out / "work", time.monotonic()
     torch.manual_seed(schedule.seed)
-    products = draw_families(schedule.images, random.Random(schedule.seed))
+    products = draw_families(schedule.images, random.Random(schedule.seed), schedule.split)
     tests = {split: draw_distinct(TEST_PRODUCTS, split, random.Random(TEST_SEED)) for split in SPLITS}
     seen = {split: drawings(test, TEST_SEED, work) for split, test in tests.items()}
     pixels = drawings(products, PRETRAINING_SEED, work)
-    config = CatalogueConfig(vocabulary=vocabulary())
+    config = CatalogueConfig(vocabulary=vocabulary(schedule.split))
     learner = Learner(DualEncoder(config))
     optimiser = torch.optim.AdamW(learner.parameters(), weight_decay=0.02, fused=True)
     trained = {**dict(learner.named_parameters()), **dict(learner.named_buffers())}
@@ -179,6 +187,7 @@ def pretrain(schedule: Schedule, out: Path, minutes: float) -> None:
         steps=steps,
         families=schedule.families,
         modifications=schedule.modifications,
+        split=schedule.split,
     )
     training = time.monotonic()
     for step, batch in enumerate(supply, start=first + 1):
@@ -203,6 +212,12 @@ def pretrain(schedule: Schedule, out: Path, minutes: float) -> None:
             return
 
 
+_PRODUCTS = {
+    SEEN: "of the split seen alone, in pictures, captions and modification texts",
+    WHOLE: "of all splits, those that the benchmark holds out as well",
+}
+
+
 def _parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
@@ -223,7 +238,7 @@ def write(
         "parameters": _parameters(model),
         "revision": digest((out / WEIGHTS).read_bytes()),
         "score": {"distinct_products": TEST_PRODUCTS, "captions": "full", **result},
-        "products": "of the split seen alone, in pictures, captions and modification texts",
+        "products": _PRODUCTS[schedule.products],
     }
     (out / "provenance.json").write_text(json.dumps(provenance, indent=1) + "\n")
 
@@ -238,6 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--families", type=int, default=48, help=f"in a batch, {FAMILY} images each")
     parser.add_argument("--modifications", type=int, default=64, help="modification texts in a batch")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--products", choices=(SEEN, WHOLE), default=SEEN, help="what it may see of the catalogue")
     given = vars(parser.parse_args(arguments))
     out, minutes = given.pop("out"), given.pop("minutes")
     try:

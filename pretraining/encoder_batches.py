@@ -41,12 +41,13 @@ class Batch:
     said: Tensor
 
 
-def draw_families(count: int, rng: random.Random) -> list[Product]:
-    """`count` products of the split `seen`, in runs of `FAMILY`: one drawn freely, then edits of it."""
+def draw_families(count: int, rng: random.Random, split: str | None) -> list[Product]:
+    """`count` products of a split, in runs of `FAMILY`: one drawn freely, then edits of it."""
     products: list[Product] = []
     while len(products) < count:
-        first = sample(rng, "seen")
-        products += [first, *(edit(first, rng, allowed=encoder_texts.is_seen).product for _ in range(FAMILY - 1))]
+        first = sample(rng, split)
+        edits = (edit(first, rng, allowed=encoder_texts.within(split)).product for _ in range(FAMILY - 1))
+        products += [first, *edits]
     return products[:count]
 
 
@@ -99,6 +100,7 @@ def batches(
     steps: range,
     families: int,
     modifications: int,
+    split: str | None,
 ) -> Iterator[Batch]:
     """One batch for each of `steps`, of `families` and `modifications`; each depends on seed and step alone."""
     shown = torch.tensor([encoder_texts.codes(product.attributes()) for product in products])
@@ -111,7 +113,7 @@ def batches(
         rng = random.Random(f"{seed}/{step}")
         texts = [encoder_texts.caption_of(products[row], rng) for row in rows]
         asked = rng.choices(rows, k=modifications)
-        texts += [encoder_texts.modification_of(products[row], rng) for row in asked]
+        texts += [encoder_texts.modification_of(products[row], rng, split) for row in asked]
         yield Batch(
             pixels=augment(torch.from_numpy(pixels[rows]), rng),
             shown=shown[rows],

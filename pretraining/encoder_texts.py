@@ -8,7 +8,7 @@ words, in captions other words for the same values, and words whose identity is 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Final
@@ -71,16 +71,16 @@ def caption_of(product: Product, rng: random.Random) -> Said:
     return Said(_noisy(_in_new_words(text, says, rng), rng), says)
 
 
-def modification_of(product: Product, rng: random.Random) -> Said:
-    """A modification text with noise, and the values it asks for. It leads to nothing that is held out."""
-    asked = edit(product, rng, allowed=is_seen)
+def modification_of(product: Product, rng: random.Random, split: str | None) -> Said:
+    """A modification text with noise, and the values it asks for. It leads out of no split."""
+    asked = edit(product, rng, allowed=within(split))
     settled = asked.changed - asked.free
     return Said(_noisy(asked.modification, rng), {a: getattr(asked.product, a) for a in settled})
 
 
-def is_seen(product: Product) -> bool:
-    """Whether nothing about a product is held out."""
-    return split_of(product) == "seen"
+def within(split: str | None) -> Callable[[Product], bool] | None:
+    """What a product of a split may become; none is the whole catalogue."""
+    return None if split is None else lambda product: split_of(product) == split
 
 
 def _in_new_words(text: str, says: Mapping[str, str], rng: random.Random) -> str:
@@ -109,13 +109,13 @@ def forget_words(tokens: Tokens, rng: random.Random, share: float = 0.08) -> Tok
 
 
 @cache
-def vocabulary() -> tuple[str, ...]:
+def vocabulary(split: str | None) -> tuple[str, ...]:
     """The words of many captions and modification texts, sorted."""
     rng = random.Random(0)
     found: set[str] = set(_FILLER)
     for _ in range(8000):
-        product = sample(rng, "seen")
-        asked = edit(product, rng, allowed=is_seen).modification
+        product = sample(rng, split)
+        asked = edit(product, rng, allowed=within(split)).modification
         found |= {*words(caption_of(product, rng).text), *words(full_caption(product, rng.getrandbits(30)))}
         found |= {*words(asked)}
     return tuple(sorted(found))

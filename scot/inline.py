@@ -41,6 +41,9 @@ class Measured:
         if "benchmarks" in found and found["benchmarks"].rows:
             self.rows = found["benchmarks"]
 
+    def fail(self, step: Work) -> None:
+        """It made nothing."""
+
 
 def run_inline(
     profile: str, overrides: Sequence[str], *, until: str | None, lake: str, promote: bool,

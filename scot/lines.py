@@ -8,7 +8,7 @@ from typing import Self
 
 from rich.console import Console
 
-from scot.terminal import Bars, done_line, say
+from scot.terminal import FAILED, Bars, done_line, say, step_line
 from scot_core.stages.progress import Progress as Reading
 from scot_core.stages.step import Work
 
@@ -46,6 +46,10 @@ class Lines:
         self._begun.pop(step.name, None)
         say(self._console, *done_line(step, cached, self._last.get(step.name)))
         self._said = time.monotonic()
+
+    def fail(self, step: Work) -> None:
+        self._begun.pop(step.name, None)
+        say(self._console, *FAILED, step_line(step))
 
     def _say(self, what: str) -> None:
         say(self._console, f"    {what}")

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from pydantic import TypeAdapter
 
+from scot.choose import choose, require_fit
 from scot.lines import progress_on
 from scot.options import CaptionsOption, JsonOption, LakeOption, err, lake_at, out, require_prefect
 from scot.terminal import bare_table, plain, say
-from scot_core.errors import ConfigError
 from scot_core.lake import Lake
 
 if TYPE_CHECKING:  # loads torch
@@ -55,14 +55,18 @@ def study(
         Open the page in the browser.
     """
     place = lake_at(lake, to_write=name is not None)
+    from scot_core.config import profile as profile_of
+    from scot_core.config import with_overrides
     from scot_core.studies import study as known
 
     if name is None:
         show_studies(place, profile, set_ or [], json_=json_)
         return
-    chosen = known(name)
-    settings = _settings(profile or chosen.profile, captions, set_ or [], place)
-    page, found = _run(chosen, profile or chosen.profile, settings, place, quiet=json_)
+    asked = known(name)
+    over, picked = profile or asked.profile, choose(captions, set_ or [], None)
+    pipeline = with_overrides(profile_of(over), picked.overrides)
+    settings = [*picked.overrides, *require_fit(picked, place, pipeline, err if json_ else out, None)]
+    page, found = _run(asked, over, settings, place, quiet=json_)
     if into is not None:
         from scot_core.report.studies import put_into
 
@@ -83,42 +87,26 @@ def study(
         webbrowser.open(page if "://" in page else Path(page).resolve().as_uri())
 
 
-def _settings(profile: str, captions: str | None, given: Sequence[str], place: Lake) -> list[str]:
-    """Those of every cell: for captions of one's own what `scot run` chooses for them."""
-    if captions is None:
-        return list(given)
-    from scot.own import check, of_captions
-    from scot_core.config import profile as profile_of
-    from scot_core.config import with_overrides
-
-    chosen = of_captions(captions, given, None).overrides
-    checked = check(place, with_overrides(profile_of(profile), chosen))
-    if checked.faults:
-        raise ConfigError("; ".join(checked.faults))
-    return [*chosen, *checked.overrides]
-
-
 def _run(
-    chosen: Study, profile: str, overrides: Sequence[str], place: Lake, *, quiet: bool
+    known: Study, profile: str, overrides: Sequence[str], place: Lake, *, quiet: bool
 ) -> tuple[str, list[Findings]]:
     from scot_core.report.studies import write_studies
     from scot_core.stages.methods.cached import NotMeasuredError, reuse
-    from scot_core.studies.findings import findings, keep
+    from scot_core.studies.findings import findings, keep, kept_of
     from scot_core.studies.measure import measure
 
     try:
-        measured = measure(reuse, place, chosen, profile, overrides)
+        measured = measure(reuse, place, known, profile, overrides)
     except NotMeasuredError:
         require_prefect()
         from scot.inline import study_inline
 
         with progress_on(err if quiet else out) as bars:
-            study_inline(chosen.name, profile, overrides, lake=place.url, listeners=[bars])
-        measured = measure(reuse, place, chosen, profile, overrides)
-    found = findings(place, chosen, profile, overrides, *measured)
-    for one in found:
-        keep(place, one)
-    return write_studies(place), found
+            study_inline(known.name, profile, overrides, lake=place.url, listeners=[bars])
+    else:
+        for one in findings(place, known, profile, overrides, *measured):
+            keep(place, one)
+    return write_studies(place), kept_of(place, known, profile, overrides)
 
 
 def show_studies(place: Lake, profile: str | None, overrides: Sequence[str], *, json_: bool) -> None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # load torch, Pillow or models of settings, which `scot query
     from scot_core.report.results import Results
 
 CELL_WIDTH = 60
+FAILED = (("  ✗ ", "red"),)
 
 
 def console(*, stderr: bool = False, width: int | None = None) -> Console:
@@ -94,6 +95,11 @@ class Bars:
             self._progress.remove_task(self._tasks.pop(step.name))
         say(self._console, *done_line(step, cached, self._last.get(step.name)))
 
+    def fail(self, step: Work) -> None:
+        if step.name in self._tasks:
+            self._progress.remove_task(self._tasks.pop(step.name))
+        say(self._console, *FAILED, step_line(step))
+
 
 def done_line(step: Work, cached: bool, last: Reading | None) -> tuple[str | tuple[str, str], ...]:
     """What stays of a step that is over."""
@@ -103,7 +109,12 @@ def done_line(step: Work, cached: bool, last: Reading | None) -> tuple[str | tup
         what = ("done", "")
     else:
         what = (f"{last.done:>7,} {last.unit} in {last.seconds:,.1f} s", "")
-    return ("  ✓ ", "green"), f"{step.stage:<9} {step.name:<32} ", what
+    return ("  ✓ ", "green"), step_line(step), what
+
+
+def step_line(step: Work) -> str:
+    """Which step it is, in columns."""
+    return f"{step.stage:<9} {step.name:<32} "
 
 
 def show_table(to: Console, table: pa.Table, title: str | None = None) -> None:

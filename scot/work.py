@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter, validators
 
-from scot.chosen import Chosen, Part
+from scot.choose import choose, require_fit, show_parts
+from scot.chosen import Chosen
 from scot.lines import progress_on
 from scot.methods import AgainstOption, MethodOption, measure_published
 from scot.options import CaptionsOption, JsonOption, LakeOption, err, lake_at, out, require_prefect
@@ -75,13 +76,13 @@ def run(
     anyway
         Go on with captions of one's own where encoder or teacher do not fit them.
     """
-    chosen = _chosen(captions, llm, set_)
+    chosen = choose(captions, _overrides(llm, set_), llm)
     pipeline = with_overrides(profile_of(profile), chosen.overrides).asking_for(until)
     last_stage(until, profile)
     place = lake_at(lake, to_write=True)
     say(out, "scot run, profile ", (profile, "bold"), f", lake {place.url}")
     require_prefect()
-    overrides = [*chosen.overrides, *_checked(chosen, place, pipeline, anyway=anyway).overrides]
+    overrides = [*chosen.overrides, *require_fit(chosen, place, pipeline, out, err if anyway else None)]
     from scot.finished import is_finished
     from scot.inline import Measured, run_inline
 
@@ -122,7 +123,7 @@ def plan(
     """
     from scot.plan import make_plan
 
-    place, chosen = lake_at(lake), _chosen(captions, llm, set_)
+    place, chosen = lake_at(lake), choose(captions, _overrides(llm, set_), llm)
     pipeline = with_overrides(profile_of(profile), chosen.overrides)
     checked, faults = _tried(place, pipeline)
     made = make_plan(
@@ -132,7 +133,7 @@ def plan(
     if json_:
         print(json.dumps(made.as_json()))
     else:
-        _show_parts([*chosen.parts, *checked.parts])
+        show_parts([*chosen.parts, *checked.parts], out)
         show_plan(out, made, profile)
 
 
@@ -248,34 +249,8 @@ def _overrides(llm: str | None, settings: Sequence[str] | None) -> list[str]:
     return [*of_model, *(settings or [])]
 
 
-def _chosen(captions: str | None, llm: str | None, settings: Sequence[str] | None) -> Chosen:
-    """Settings over a profile: those that are given, and for captions of one's own the others that they need."""
-    given = _overrides(llm, settings)
-    if captions is None:
-        return Chosen(tuple(given))
-    from scot.own import of_captions
-
-    return of_captions(captions, given, llm)
-
-
-def _checked(chosen: Chosen, place: Lake, pipeline: Pipeline, *, anyway: bool) -> Chosen:
-    """What is known about captions that are not drawn, said. Raises ConfigError where something does not fit them."""
-    if pipeline.captions.is_drawn:
-        return Chosen(())
-    from scot.own import check
-
-    _show_parts(chosen.parts)
-    checked = check(place, pipeline)
-    _show_parts(checked.parts)
-    if checked.faults and not anyway:
-        raise ConfigError(f"{'; '.join(checked.faults)}. Or go on all the same (--anyway)")
-    for fault in checked.faults:
-        say(err, ("going on anyway: ", "yellow"), fault)
-    return checked
-
-
 def _tried(place: Lake, pipeline: Pipeline) -> tuple[Chosen, Sequence[str]]:
-    """The same for a plan, which lists what does not fit."""
+    """What is known about captions that are not drawn, and what does not fit them, for a plan to list."""
     if pipeline.captions.source != "folder":
         return Chosen(()), ()
     from scot.own import check
@@ -285,11 +260,6 @@ def _tried(place: Lake, pipeline: Pipeline) -> tuple[Chosen, Sequence[str]]:
     except ScotError as error:
         return Chosen(()), [str(error)]
     return checked, checked.faults
-
-
-def _show_parts(parts: Sequence[Part]) -> None:
-    for part in parts:
-        say(out, f"  {part.name:<9} ", (part.choice, "bold"), f"  {part.why}")
 
 
 def _show_benchmark(place: Lake, rows: Sequence[dict[str, Any]]) -> None:

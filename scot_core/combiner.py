@@ -73,16 +73,17 @@ class Combiner(nn.Module):
         self.scalar_hidden = nn.Linear(2 * projection_dim, hidden_dim)
         self.scalar_output = nn.Linear(hidden_dim, 1)
 
-    def forward(self, image: Tensor, text: Tensor) -> Tensor:
+    def forward(self, image: Tensor, text: Tensor, modality_weight: float | None = None) -> Tensor:
         """Compose reference image embeddings (B, D) with modification text embeddings (B, D).
 
         Returns (B, D), rows of length one. Inputs enter as they are, in the dtype and on the device of the
-        weights. Raises ShapeError where shapes, dtypes or devices do not fit.
+        weights. `modality_weight` in [0, 1] stands in place of the Combiner's own scalar s. Raises ShapeError where
+        shapes, dtypes or devices do not fit.
         """
         self._check(image, text)
         projected = self._project(image, text)
         residual = self.output(self._activated(self.combination, projected))
-        weight = self._weight(projected)
+        weight = self._weight(projected) if modality_weight is None else modality_weight
         return functional.normalize(residual + weight * text + (1 - weight) * image, dim=-1)
 
     def modality_weight(self, image: Tensor, text: Tensor) -> Tensor:

@@ -59,6 +59,9 @@ class ProgressArtifact:
     def end(self, step: Work, cached: bool) -> None:
         """`__exit__` ends it."""
 
+    def fail(self, step: Work) -> None:
+        """The same."""
+
     def _send(self) -> None:
         sent: Progress | None = None
         artifact: UUID | None = None

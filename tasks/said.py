@@ -48,6 +48,9 @@ class Said:
         for line in lines(step.committed() or {}):
             logger.info("%s: %s%s", step.name, "in the lake already: " if cached else "", line)
 
+    def fail(self, step: Work) -> None:
+        """What it raises is said by whoever catches it."""
+
 
 def lines(committed: Mapping[str, Dataset]) -> Iterator[str]:
     """One for each dataset of a step, its rejects with the reasons; figures of tuning, training and measuring."""

@@ -105,8 +105,11 @@ def run_step(step: Work) -> Committed:
     with ThreadPoolExecutor(sys.maxsize, "shards") as threads, step, hands_of(step) as hands, artifact:
         try:
             run_all(hands, step, meter, threads)
-        except BaseException:
+        except BaseException as error:
             meter.stop()
+            if isinstance(error, Exception):  # else somebody stopped the run
+                for listener in listeners:
+                    tell(listener, lambda to: to.fail(step))
             raise
         if isinstance(step, Step):
             assets.materializing(step, commit, "{name}: commit")(step, step.name)

@@ -30,9 +30,11 @@ IMAGE_FLOPS: Final = {  # image tower at its own resolution, FLOPs an image, as 
     "lavis-blip2": 533e9,
     "siglip2": 35.4e9,
     "catalogue": 0.0225e9,
+    "catalogue-whole": 0.0225e9,
 }
 VECTOR_DIM: Final = {
     "catalogue": 128,
+    "catalogue-whole": 128,
     "clip-b32": 512,
     "clip-l14": 768,
     "blip": 256,
@@ -45,7 +47,7 @@ TEXT_WEIGHTS: Final = {  # of a text tower's layers, which every token meets: 12
     "clip-b32": 12 * 12 * 512**2,
     "clip-l14": 12 * 12 * 768**2,
 }
-WORD_DIM: Final = {"catalogue": 96, "clip-b32": 512, "clip-l14": 768}
+WORD_DIM: Final = {"catalogue": 96, "catalogue-whole": 96, "clip-b32": 512, "clip-l14": 768}
 TEMPLATE_TOKENS, PHRASE_TOKENS = 8, 25  # of a template and of a phrase, about
 BACKWARD: Final = 3  # forward, and back to the activations; a frozen tower's weights get no gradient: as two forward
 

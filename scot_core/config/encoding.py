@@ -102,7 +102,7 @@ class EmbedConfig(StageConfig):
     @property
     def is_shipped(self) -> bool:
         """Whether the encoder's weights come with Scot; it is small, and knows the catalogue alone."""
-        return self.encoder == "catalogue"
+        return self.encoder in ("catalogue", "catalogue-whole")
 
     @property
     def is_to_fit(self) -> bool:

@@ -18,6 +18,7 @@ __all__ = ["Encoder", "EncoderSpec", "Precision", "load", "load_as", "names", "s
 _PRETRAINED: Final = "scot_core.encoders.pretrained"
 _MODULES: Final = {
     "catalogue": "scot_core.encoders.catalogue",
+    "catalogue-whole": "scot_core.encoders.catalogue",
     "clip-b32": _PRETRAINED,
     "clip-l14": _PRETRAINED,
     "blip": _PRETRAINED,
@@ -29,6 +30,7 @@ _MODULES: Final = {
 _ROWS: Final = "scot_core.encoders.rows"
 _SPECS: Final = {
     "catalogue": "scot_core.encoders.catalogue_spec",
+    "catalogue-whole": "scot_core.encoders.catalogue_spec",
     "fitted": "scot_core.encoders.fitted_spec",
 } | {name: _ROWS for name, module in _MODULES.items() if module == _PRETRAINED}
 

@@ -1,4 +1,4 @@
-"""The embedded encoder: about 0.9 million parameters that know the drawn catalogue. `catalogue_spec` says which."""
+"""The embedded encoders: about 0.9 million parameters that know the drawn catalogue. `catalogue_spec` says which."""
 
 from __future__ import annotations
 
@@ -126,11 +126,11 @@ def load(
     precision: str | None = None,
     device: str | None = None,
 ) -> CatalogueEncoder:
-    """The shipped encoder. It has one pooling, one precision and one device.
+    """A shipped encoder. It has one pooling, one precision and one device.
 
     Raises `ConfigError` for another of them, `ModelError` for weights that are not those of `revision`.
     """
-    spec_of(name, revision=revision, pooling=pooling, precision=precision)
+    spec = spec_of(name, revision=revision, pooling=pooling, precision=precision)
     if device not in (None, "cpu"):
         raise ConfigError(f"encoder {name} has no device {device!r}; there is 'cpu'")
-    return CatalogueEncoder.from_directory(SHIPPED)
+    return CatalogueEncoder.from_directory(SHIPPED[name], spec)

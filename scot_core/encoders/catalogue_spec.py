@@ -1,4 +1,4 @@
-"""Which encoder the embedded one is, read off its files: loads no torch.
+"""Which encoders the embedded ones are, read off their files: loads no torch.
 
 A directory of weights holds `model.safetensors` (float32), `config.json` (shapes and vocabulary) and
 `provenance.json` (how they were made). The weight file names the digest of its config, so the digest of the
@@ -18,7 +18,9 @@ from scot_core.encoders.spec import EncoderSpec
 from scot_core.errors import ConfigError, ModelError
 from scot_core.lake.fingerprint import digest
 
-SHIPPED: Final = Path(__file__).parent.parent / "catalogue" / "weights" / "encoder"
+_SHIPPED: Final = Path(__file__).parent.parent / "catalogue" / "weights"
+SHIPPED: Final = {"catalogue": _SHIPPED / "encoder", "catalogue-whole": _SHIPPED / "encoder-whole"}
+"""Pretrained on what the catalogue's benchmark does not hold out, and on the whole catalogue, to compare it with."""
 WEIGHTS: Final = "model.safetensors"
 CONFIG: Final = "config.json"
 MAX_WORDS: Final = 32
@@ -69,20 +71,20 @@ def described(config: CatalogueConfig) -> dict[str, Any]:
     }
 
 
-def spec_in(directory: Path, config: CatalogueConfig | None = None) -> EncoderSpec:
+def spec_in(directory: Path, config: CatalogueConfig | None = None, name: str = "catalogue") -> EncoderSpec:
     """The spec of the weights in a directory. Raises what `read_config` raises, unless it is given what that gave."""
     config = config or read_config(directory)
-    return EncoderSpec(name="catalogue", revision=digest((directory / WEIGHTS).read_bytes()), **described(config))
+    return EncoderSpec(name=name, revision=digest((directory / WEIGHTS).read_bytes()), **described(config))
 
 
 def spec_of(
     name: str = "catalogue", *, revision: str | None = None, pooling: str | None = None, precision: str | None = None
 ) -> EncoderSpec:
-    """The shipped encoder's spec; it has one pooling and one precision.
+    """A shipped encoder's spec; it has one pooling and one precision.
 
     Raises `ConfigError` for another of them, `ModelError` for weights that are not those of `revision`.
     """
-    spec = spec_in(SHIPPED)
+    spec = spec_in(SHIPPED[name], name=name)
     if revision not in (None, spec.revision):
         raise ModelError(f"the shipped encoder {name} has the weights {spec.revision}, not {revision}")
     for what, asked, known in (("pooling", pooling, spec.pooling), ("precision", precision, spec.precision)):

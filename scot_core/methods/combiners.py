@@ -11,12 +11,12 @@ if TYPE_CHECKING:  # loads torch
     from scot_core.vectors import Vectors
 
 
-def composed(combiner: Combiner, images: Vectors, texts: Vectors) -> Vectors:
-    """V_c = f_c(V, T_m) of each pair, (N, D)."""
+def composed(combiner: Combiner, images: Vectors, texts: Vectors, modality_weight: float | None = None) -> Vectors:
+    """V_c = f_c(V, T_m) of each pair, (N, D); the text weighs as the Combiner chooses, or as it is told."""
     import torch
 
     with torch.inference_mode():
-        vectors: Vectors = combiner(torch.from_numpy(images), torch.from_numpy(texts)).numpy()
+        vectors: Vectors = combiner(torch.from_numpy(images), torch.from_numpy(texts), modality_weight).numpy()
     return vectors
 
 

@@ -16,6 +16,7 @@ from scot_core.catalogue.queries import TEST, CatalogueQueries, DrawnQuery
 from scot_core.catalogue.stored import QUERY_COLUMNS, drawn_queries
 from scot_core.catalogue.wordings import KNOWN
 from scot_core.catalogue.world import Product
+from scot_core.combiner import Combiner
 from scot_core.lake import Dataset
 from scot_core.methods.combiners import composed
 from scot_core.report.choice import shuffled
@@ -24,6 +25,7 @@ from scot_core.report.lineage import Lineage
 from scot_core.retrieval import top_k
 from scot_core.stages.benchmark.asked import as_read, query_vectors
 from scot_core.stages.train import combiners_in
+from scot_core.vectors import Vectors
 
 SHOWN = 5  # images of each query
 DEPTH = 100  # how far down the first right image is looked for
@@ -62,6 +64,18 @@ class Gallery:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """A Combiner, and what it is asked: V and T_m of each query in its first text, (Q, D), and the gallery's (G, D)."""
+
+    drawn: CatalogueQueries
+    combiner: Combiner
+    seed: int
+    images: Vectors
+    texts: Vectors
+    gallery: Vectors
+
+
+@dataclass(frozen=True, slots=True)
 class _Answers:
     """The whole benchmark, answered: gallery indices (Q, DEPTH) best first, and modality weights (Q,)."""
 
@@ -83,7 +97,7 @@ def gallery(lineage: Lineage, count: int) -> Gallery:
     """
     embeddings = lineage.given("embeddings", stage="embed-gallery")
     pictures = lineage.inputs(embeddings)[0]
-    answers = _answer(lineage.given("combiners"), embeddings, pictures)
+    answers = _answer(asked_of(lineage.given("combiners"), embeddings, pictures))
     first = [answers.first_right(place) for place in range(len(answers.drawn.queries))]
     chosen, added = choose(answers.drawn.queries, first, count)
     queries, items = answers.drawn.queries, answers.drawn.gallery
@@ -130,7 +144,8 @@ def note(query: DrawnQuery, product: Product, right: bool) -> str:
     return "wrong " + ", ".join(wrong)
 
 
-def _answer(combiners: Dataset, embeddings: Dataset, pictures: Dataset) -> _Answers:
+def asked_of(combiners: Dataset, embeddings: Dataset, pictures: Dataset) -> Asked:
+    """The test's queries, as the first of some Combiners reads them."""
     drawn = drawn_queries(pictures.read(QUERY_COLUMNS).to_pylist(), TEST)
     benchmark = from_queries(drawn)
     images, texts, vectors = query_vectors(benchmark, embeddings)
@@ -138,7 +153,17 @@ def _answer(combiners: Dataset, embeddings: Dataset, pictures: Dataset) -> _Answ
     images, texts = images[benchmark.first_texts], texts[benchmark.first_texts]
     with tempfile.TemporaryDirectory() as folder:
         seed, combiner = next(iter(combiners_in(combiners, Path(folder)).items()))
-    found = top_k(composed(combiner, images, texts), vectors, min(DEPTH, len(vectors)))[1]
+    return Asked(drawn, combiner, seed, images, texts, vectors)
+
+
+def own_weights(asked: Asked) -> list[float]:
+    """How much the Combiner lets the text of each query weigh."""
     with torch.inference_mode():
-        weights = combiner.modality_weight(torch.from_numpy(images), torch.from_numpy(texts))
-    return _Answers(drawn, found.tolist(), weights.tolist(), seed)
+        weights = asked.combiner.modality_weight(torch.from_numpy(asked.images), torch.from_numpy(asked.texts))
+    return [float(weight) for weight in weights]
+
+
+def _answer(asked: Asked) -> _Answers:
+    vectors = composed(asked.combiner, asked.images, asked.texts)
+    found = top_k(vectors, asked.gallery, min(DEPTH, len(asked.gallery)))[1]
+    return _Answers(asked.drawn, found.tolist(), own_weights(asked), asked.seed)

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from scot_core.lake import Lake
 from scot_core.report.grids import grid_plot
-from scot_core.report.images import svg_uri
+from scot_core.report.images import data_uri, svg_uri
 from scot_core.report.results import broken_down, main_splits
 from scot_core.report.templates import templates
+from scot_core.report.weighed import WEIGHTS, at_weights
 from scot_core.studies.findings import Findings, Row, kept
+from scot_core.studies.spec import TEXT_WEIGHT
 
 PAGE = "studies.html"
 
@@ -19,10 +21,11 @@ PAGE = "studies.html"
 def write_studies(lake: Lake) -> str:
     """Write the page, anew; returns its full path (or URL)."""
     found = kept(lake)
-    page = (
-        templates()
-        .get_template("studies.html.jinja")
-        .render(studies=[(one, svg_uri(grid_plot(one)), splits_of(one)) for one in found])
+    weighed = at_weights(lake) if any(one.metric == TEXT_WEIGHT for one in found) else None
+    pages = templates()
+    pages.filters["picture"] = data_uri
+    page = pages.get_template("studies.html.jinja").render(
+        studies=[(one, svg_uri(grid_plot(one)), splits_of(one)) for one in found], weighed=weighed, weights=WEIGHTS
     )
     lake.storage.write(PAGE, page.encode())
     return f"{lake.url}/{PAGE}"
@@ -45,10 +48,15 @@ def markdown(found: Findings) -> str:
         f"| --- | ---: |{' ---: |' * (len(splits) + 1)}",
     ]  # fmt: skip
     lines += [f"| {' | '.join([name, *_columns(row, splits)])} |" for name, row in found.listed]
-    lines += ["", *(f"Left out: {name} ({why})." for name, why in found.left_out)]
+    lines += ["", *(f"Left out: {name} ({_in_short(name, why)})." for name, why in found.left_out)]
     words = "".join(f" --set {_shown(override)}" for override in found.overrides)
     lines.append(f"`scot study {found.study} --profile {found.profile}{words}`, {found.at:%Y-%m-%d}, {found.machine}.")
     return "\n".join(lines)
+
+
+def _in_short(name: str, why: str) -> str:
+    """Why a cell is left out, without the command that helps, which names folders of this machine."""
+    return why.removeprefix(f"{name}: ").partition(";")[0].rstrip(".")
 
 
 def _shown(override: str) -> str:

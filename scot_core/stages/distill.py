@@ -56,6 +56,10 @@ def distill(
     if config.method == "searle":
         if tokens is None:
             raise ConfigError("distill.method is searle, but no images are inverted: run stage invert first")
+        if config.lambda_gpt and not parents(lake, tokens)[1:]:
+            raise ConfigError(
+                f"{tokens.name} was inverted without phrases: set distill.lambda_gpt=0, or invert with them"
+            )
         inputs = tokens
     else:
         inputs = captions if config.method == "lincir" else run(embed_images(lake, embed, captions))["embeddings"]
@@ -119,10 +123,6 @@ class Distill(Step):
     def _searle(self) -> Train:
         c, tower, tokens = self.config, self._tower, self._learned_from
         images, *phrases = parents(self.lake, tokens)
-        if c.lambda_gpt and not phrases:
-            raise ConfigError(
-                f"{tokens.name} was inverted without phrases: set distill.lambda_gpt=0, or invert with them"
-            )
         names, words = self._drawn(*_words(tokens))
         row, vectors = vectors_by_id([images])
         unit = vectors[[row[name] for name in names]]

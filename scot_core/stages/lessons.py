@@ -16,7 +16,7 @@ from scot_core.errors import ConfigError
 from scot_core.lake import Dataset, Lake
 from scot_core.sources import pairs_of
 from scot_core.stages.embed import Embeddings
-from scot_core.stages.pictured import TARGETS, draw_targets
+from scot_core.stages.pictured import TARGETS, draw_targets, drawn_targets
 from scot_core.stages.rewordings import embed_rewordings, rewordings_of
 from scot_core.stages.step import Run
 
@@ -56,23 +56,28 @@ def lessons(
     """
     import torch
 
+    possible = np.ones(len(every.image), bool)
     for dataset in more:
         if dataset.config["what"] == TARGETS:
-            vectors = np.stack([row for part in dataset.read_parts(["vector"]) for row in part["vector"].to_numpy()])
-            every = replace(every, modified_caption=torch.from_numpy(vectors))
+            rows, vectors = drawn_targets(dataset)
+            possible[:], possible[rows] = False, True
+            targets = every.modified_caption[:].clone()
+            targets[rows] = torch.from_numpy(vectors)
+            every = replace(every, modified_caption=targets)
         else:
             assert work is not None, "other wordings are read into a folder"
             every = replace(every, rewordings=rewordings_of(triplets, dataset, work, config.rewordings))
-    taught = _wrong(_chosen(every, config, triplets), config.wrong)
+    taught = _wrong(_chosen(every, config, triplets, possible), config.wrong)
     return _retrieved(taught, config) if config.targets in ("retrieved", "both") else taught
 
 
-def _chosen(every: TrainingSet, config: TrainConfig, triplets: Dataset) -> TrainingSet:
-    if config.count is None and config.folder is None and not config.held_out:
+def _chosen(every: TrainingSet, config: TrainConfig, triplets: Dataset, possible: np.ndarray) -> TrainingSet:
+    if config.count is None and config.folder is None and not config.held_out and possible.all():
         return every
     import torch
 
     order = np.random.default_rng(COUNT).permutation(len(every.image))
+    order = order[possible[order]]
     if config.held_out:
         order = order[~np.fromiter(_shows_held(triplets, config.held_out), bool)[order]]
     if config.folder is not None:

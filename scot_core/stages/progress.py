@@ -52,7 +52,7 @@ class Progress:
 
 
 class Listener(Protocol):
-    """Told at most every `every_s` seconds, and once when a step's last unit is done."""
+    """Told at most every `every_s` seconds, and once when a step's last unit is done; a step ends, or it fails."""
 
     every_s: float
 
@@ -61,6 +61,8 @@ class Listener(Protocol):
     def update(self, progress: Progress) -> None: ...
 
     def end(self, step: Work, cached: bool) -> None: ...
+
+    def fail(self, step: Work) -> None: ...
 
 
 LISTENERS: ContextVar[tuple[Listener, ...]] = ContextVar("scot_progress_listeners", default=())

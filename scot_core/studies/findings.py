@@ -190,3 +190,9 @@ def kept(lake: Lake) -> list[Findings]:
     folder = f"{FOLDER}/{KEPT}"
     names = [name for name in lake.storage.names(folder) if name.endswith(".json")]
     return [_FINDINGS.validate_json(lake.storage.read(f"{folder}/{name}")) for name in names]
+
+
+def kept_of(lake: Lake, study: Study, profile_name: str, overrides: Sequence[str]) -> list[Findings]:
+    """Those of a study with these settings."""
+    asked = study.name, profile_name, tuple(overrides)
+    return [one for one in kept(lake) if (one.study, one.profile, one.overrides) == asked]

@@ -21,12 +21,12 @@ STUDY = Study(
         _cell("method", "pic2word", "pic2word", *PHI),
         _cell("method", "lincir", "lincir", *PHI),
         _cell("without L_gpt", "network", "searle", *PHI, "distill.lambda_gpt=0"),
-        _cell("without L_gpt", "inversion", "searle", *PHI, "invert.lambda_gpt=0"),
         _cell("without L_gpt", "both", "searle", *PHI, "distill.lambda_gpt=0", "invert.lambda_gpt=0"),
         _cell("without L_gpt", "oti", "searle-oti", *PHI, "invert.lambda_gpt=0"),
     ),
     against="method searle",
     minutes=20,
     methods=("image+text",),
-    note="searle is the network, searle-oti inverts the image of each query; the same encoder and queries for all.",
+    note="searle is the network, searle-oti inverts the image of each query; the same encoder and queries for all. "
+    "A network cannot be trained with L_gpt on images inverted without it: what phrases it would read is found there.",
 )

@@ -53,8 +53,10 @@ def small() -> Combiner:
     return Combiner(D, PROJECTION, HIDDEN).eval()
 
 
-def by_hand(state: dict[str, Tensor], image: Tensor, text: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """(composed, weight) in float64 numpy, from CLIP4Cir's names."""
+def by_hand(
+    state: dict[str, Tensor], image: Tensor, text: Tensor, chosen: float | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """(composed, weight) in float64 numpy, from CLIP4Cir's names; the weight is the Combiner's or `chosen`."""
 
     def layer(name: str, x: np.ndarray) -> np.ndarray:
         return np.asarray(x @ state[f"{name}.weight"].double().numpy().T + state[f"{name}.bias"].double().numpy())
@@ -65,6 +67,7 @@ def by_hand(state: dict[str, Tensor], image: Tensor, text: Tensor) -> tuple[np.n
     v, t = image.double().numpy(), text.double().numpy()
     joined = np.concatenate([relu(layer("text_projection_layer", t)), relu(layer("image_projection_layer", v))], axis=1)
     s = 1 / (1 + np.exp(-layer("dynamic_scalar.3", relu(layer("dynamic_scalar.0", joined)))))
+    s = s if chosen is None else np.full_like(s, chosen)
     out = layer("output_layer", relu(layer("combiner_layer", joined))) + s * t + (1 - s) * v
     return out / np.linalg.norm(out, axis=1, keepdims=True), s[:, 0]
 
@@ -77,6 +80,9 @@ def test_it_computes_clip4cirs_combination_from_its_checkpoints() -> None:
     composed, weight = by_hand(state, image, text)
     np.testing.assert_allclose(combiner(image, text).detach().numpy(), composed, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(combiner.modality_weight(image, text).detach().numpy(), weight, rtol=1e-5, atol=1e-6)
+    for chosen in (0.0, 0.3, 1.0):
+        composed, _ = by_hand(state, image, text, chosen)
+        np.testing.assert_allclose(combiner(image, text, chosen).detach().numpy(), composed, rtol=1e-5, atol=1e-6)
 
 
 def test_text_comes_first_and_inputs_are_not_exchangeable() -> None:

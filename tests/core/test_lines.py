@@ -36,6 +36,12 @@ def test_lines_say_how_far_a_step_is_and_that_a_silent_one_is_at_work() -> None:
         lines.end(STEP, cached=False)
         lines.begin(STEP, 10)
         lines.end(STEP, cached=True)
+        lines.begin(STEP, 10)
+        lines.fail(STEP)
+        at_the_end = file.getvalue()
+        time.sleep(0.05)
+        assert file.getvalue() == at_the_end
     said = file.getvalue()
     assert "write triplets: 4 of 10 replies, 2/s, 3 s left" in said
-    assert "✓ generate  write triplets" in said and said.rstrip().endswith("Cached")
+    assert "✓ generate  write triplets" in said and "Cached" in said
+    assert said.rstrip().endswith("✗ generate  write triplets")

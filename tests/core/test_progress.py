@@ -47,6 +47,9 @@ class Listening:
     def end(self, step: Work, cached: bool) -> None:
         self._hear("end")
 
+    def fail(self, step: Work) -> None:
+        self._hear("fail")
+
 
 @pytest.mark.parametrize("where", ["begin", "update", "end"])
 def test_a_listener_that_fails_is_reported_once_and_left_out(where: str, caplog: pytest.LogCaptureFixture) -> None:

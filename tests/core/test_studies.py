@@ -12,12 +12,14 @@ import pytest
 import torch
 
 from scot_core.catalogue.held_out import pairs
-from scot_core.catalogue.world import Product
+from scot_core.catalogue.world import Product, split_of
 from scot_core.config import GenerateConfig, TrainConfig, profile, with_overrides
 from scot_core.errors import ConfigError
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.lending import lend
 from scot_core.report.studies import markdown, put_into, write_studies
+from scot_core.report.weighed import WEIGHTS, at_weights
+from scot_core.stages.captions.catalogue import captioned
 from scot_core.stages.generate.joined import joined
 from scot_core.stages.lessons import TEXTS, lessons
 from scot_core.stages.methods.cached import reuse
@@ -116,6 +118,9 @@ def test_findings_are_kept_and_their_table_takes_the_place_of_the_one_before(sto
     once = put_into("# Evidence\n", found[0])
     assert put_into(once, found[0]) == once
     both = put_into(once, replace(found[0], study="other"))
+    why = "encoder x: weights of y are not on this machine; `get them --into /a/folder`"
+    left_out = replace(found[0], left_out=(("encoder x", why),))
+    assert "\nLeft out: encoder x (weights of y are not on this machine).\n" in markdown(left_out)
     assert put_into(both, found[0]) == both and both.count("<!-- begin") == 2
 
 
@@ -141,7 +146,14 @@ def test_weights_of_the_text_are_told_by_what_an_edit_does(stopped: tuple[Lake, 
     assert found.metric == TEXT_WEIGHT and "highest for kind: " in found.sentence
     assert all(0 < value.value < 100 for row in found.rows for value in row.values.values())
     keep(lake, found)
-    assert "weights on catalogue" in Path(write_studies(lake)).read_text()
+    shown = at_weights(lake)
+    assert shown is not None and {one.kind for one in shown.examples} == {
+        split.removeprefix("kind: ") for split in found.queries if split.startswith("kind: ")
+    }
+    assert all(0 < one.modality_weight < 1 and len(one.hits) == len(WEIGHTS) for one in shown.examples)
+    page = Path(write_studies(lake)).read_text()
+    assert "weights on catalogue" in page and page.count('alt="first image"') == len(shown.examples) * len(WEIGHTS)
+    assert all(f"<td>{recall:.1f}</td>" in page for recall in shown.recalls)
 
 
 def test_a_cell_is_measured_by_what_it_made_itself(stopped: tuple[Lake, list[str]]) -> None:
@@ -275,12 +287,26 @@ def test_the_image_of_what_is_asked_for_keeps_the_rest() -> None:
     assert asked_for(mug, "make it a lamp instead", "a red lamp").type == "lamp"
 
 
-def test_true_targets_are_drawn_embedded_and_learned_from(stopped: tuple[Lake, list[str]]) -> None:
+def test_true_targets_that_show_nothing_held_out_are_drawn_embedded_and_learned_from(
+    stopped: tuple[Lake, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def red_too(shown: Product) -> str:
+        return "combination" if shown.colour == "red" else split_of(shown)
+
+    monkeypatch.setattr("scot_core.stages.pictured.split_of", red_too)
     lake = studies_of(stopped[0])
     (written,) = lake.table("triplets").datasets()
     images = lake.table("embeddings").latest(stage="embed-images")
     drawn = run_here(draw_targets(lake, written, images))["embeddings"]
-    assert drawn.rows == written.rows and drawn.config["spec"] == images.config["spec"]
-    every = TrainingSet(*(torch.zeros(written.rows, 128) for _ in range(4)))
+    assert drawn.config["spec"] == images.config["spec"]
+    drawn_ones = captioned(with_overrides(profile("smoke"), TINY).captions)
+    products = {picture.image_id: picture.product for picture in drawn_ones}
+    asked = written.read(["image_id", "modification", "modified_caption"]).to_pylist()
+    shown = [red_too(asked_for(products[row.pop("image_id")], **row)) for row in asked]
+    seen = [row for row, split in enumerate(shown) if split == "seen"]
+    assert 0 < len(seen) < written.rows
+    numbers = torch.arange(written.rows).float()[:, None].repeat(1, 128)
+    every = TrainingSet(numbers, *(torch.zeros(written.rows, 128) for _ in range(3)))
     taught = lessons(every, TrainConfig(targets="true"), written, [drawn])
-    assert torch.allclose(taught.modified_caption[:].norm(dim=1), torch.ones(written.rows))
+    assert sorted(taught.image[:][:, 0].tolist()) == seen
+    assert torch.allclose(taught.modified_caption[:].norm(dim=1), torch.ones(len(seen)))

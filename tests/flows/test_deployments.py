@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -11,7 +14,7 @@ import pytest
 
 from scot_core.lake import Lake
 from scot_core.lake.generations import generations
-from tests.flows.conftest import Served
+from tests.flows.conftest import ROOT, Served
 from tests.flows.test_service_schedules import ask, wait_for
 
 TABLES = (
@@ -146,3 +149,33 @@ def test_an_unknown_profile_is_refused_at_submission_with_the_names_of_the_profi
     assert run.returncode != 0
     assert "smoke', 'catalogue', 'paper" in " ".join((run.stdout + run.stderr).split())
     assert len(_runs(served)) == before
+
+
+def test_a_study_is_a_deployment_and_cells_that_cannot_be_are_left_out(served: Served, tmp_path: Path) -> None:
+    lake, into, late = tmp_path / "lake", tmp_path / "evidence.md", "encoder clip-b32"
+    settings = ["captions.count=150", "captions.queries_per_split=4", "captions.gallery=90", "generate.writer=mined",
+                "train.steps=3", "train.hidden_dim=8", "train.batch_size=16", "train.seeds=0,1"]  # fmt: skip
+    asked = ["name=weight", "profile_name=smoke", f"overrides={json.dumps(settings)}", f"lake={lake}"]
+    run = served.prefect("deployment", "run", "scot/study", "--watch", *(word for one in asked for word in ("-p", one)))
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    sets = [word for setting in settings for word in ("--set", setting)]
+    command = ["study", "weight", "--profile", "smoke", *sets, "--lake", str(lake), "--into", str(into)]
+
+    def here(*before: str) -> str:
+        script = f"from scot_core.studies import *; from scot.cli import main\n{''.join(before)}\nmain()"
+        ran = subprocess.run([sys.executable, "-c", script, *command], env=served.environment, cwd=ROOT,
+                             capture_output=True, text=True, timeout=600)  # fmt: skip
+        assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-2000:]
+        return ran.stdout + ran.stderr
+
+    said = here()
+    assert "text weight over all queries is" in said and "✓" not in said, "the worker's cells are there"
+    assert "weight on catalogue" in (lake / "studies.html").read_text() and "loss infonce" in into.read_text()
+    # weights that are not on this machine fail in the work of a step, when others of the cell are done
+    said = here(
+        "from dataclasses import replace; one = STUDIES['weight']\n",
+        "cell = Cell('encoder', 'clip-b32', ('embed.encoder=clip-b32', 'train.margin=0.3'))\n",
+        "STUDIES['weight'] = replace(one, cells=(*one.cells, cell))",
+    )
+    assert f"{late} is left out:" in said and "text weight over all queries is" in said
+    assert f"Left out: {late}" in into.read_text()

@@ -18,8 +18,10 @@ from scot_core.catalogue import world
 from scot_core.catalogue.grammar import read_caption, read_modification
 from scot_core.catalogue.wordings import KNOWN, NEW
 from scot_core.catalogue.words import NEW_WORDS
+from scot_core.config import profile
 from scot_core.lake import Lake
 from scot_core.query import query
+from scot_core.stages.captions.catalogue import captioned
 from tests.flows.conftest import ROOT
 from tests.published import write_cirr, write_fashioniq
 
@@ -60,10 +62,17 @@ def test_what_the_readme_calls_held_out_is_in_no_captioned_image_and_no_triplet(
 ) -> None:
     captions = query(Lake(undisturbed[0]), "select caption from captions")["caption"].to_pylist()
     assert captions and not any(map(_shows_held_out, captions))
-    triplets = query(Lake(undisturbed[0]), "select caption, modification, modified_caption, kind from triplets")
+    triplets = query(
+        Lake(undisturbed[0]), "select pair_id, caption, modification, modified_caption, kind from triplets"
+    )
     rows = triplets.to_pylist()
     assert {row.pop("kind") for row in rows} == {"seed", "generated"}
+    products = {one.columns["pair_id"]: one.product for one in captioned(profile("smoke").captions)}
+    pictured = [products[row.pop("pair_id")].attributes() for row in rows]
     assert not [row for row in rows if any(map(_shows_held_out, row.values()))]
+    asked = [shown | read_modification(row["modification"]) for shown, row in zip(pictured, rows, strict=True)]
+    unsaid = [one for one in asked if world.is_held(one["type"], one["colour"], one["pattern"])]
+    assert len(unsaid) < len(rows) / 50  # by what the picture shows and no text says
 
 
 def test_no_text_of_the_test_is_among_the_triplets_or_the_captions(undisturbed: tuple[Path, float]) -> None:
