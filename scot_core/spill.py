@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scot_core.errors import DataError
+
+if TYPE_CHECKING:  # is slow to load, and most commands sort nothing
+    import duckdb
 
 BATCH: Final = 20_000  # rows in memory on the way in and out
 MEMORY: Final = "256MB"  # of DuckDB, which goes on on the disk
@@ -20,6 +22,8 @@ MEMORY: Final = "256MB"  # of DuckDB, which goes on on the disk
 @contextmanager
 def database(work: Path, what: str) -> Iterator[duckdb.DuckDBPyConnection]:
     """DuckDB with its files in a folder. Raises DataError, that `what` cannot be done, where the disk is full."""
+    import duckdb
+
     options: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": MEMORY,
         "temp_directory": str(work / "overflow"),

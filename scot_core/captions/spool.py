@@ -13,9 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -24,6 +23,9 @@ from scot_core.captions.reader import Reader
 from scot_core.lake.fingerprint import digest
 from scot_core.lake.schema import pair_id
 from scot_core.spill import BATCH, database, write
+
+if TYPE_CHECKING:  # is slow to load
+    import duckdb
 
 NAME = "spool.parquet"
 

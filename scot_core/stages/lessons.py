@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow.compute as pc
 
 from scot_core.config import TrainConfig
 from scot_core.errors import ConfigError
@@ -99,8 +98,9 @@ def _shows_held(triplets: Dataset, share: float) -> Iterator[bool]:
 
 def _is_below(triplets: Dataset, folder: str) -> Iterator[bool]:
     """For each triplet whether its reference image is below a folder."""
+    below = f"{folder.rstrip('/')}/"
     for part in triplets.read_parts(["image_id"]):
-        yield from pc.starts_with(part["image_id"], f"{folder.rstrip('/')}/").to_pylist()
+        yield from (image_id.startswith(below) for image_id in part["image_id"].to_pylist())
 
 
 def _place(pair: str) -> float:

@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scot_core.spill import BATCH, write
 from scot_core.triplets.spans import key
+
+if TYPE_CHECKING:  # is slow to load
+    import duckdb
 
 SCHEMA: Final = pa.schema([(name, pa.string()) for name in ("draw", "words", "pair_id", "text")])
 

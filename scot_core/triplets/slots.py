@@ -12,15 +12,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise, product
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scot_core.triplets.seen import Seen, Times, hashes
 from scot_core.triplets.spans import Caption, is_content
+
+if TYPE_CHECKING:  # is slow to load
+    import duckdb
 
 SHARED: Final = 3  # slots that two words have in common, as far as they were compared
 SIDES: Final = 2  # different words before, and after, in those slots: "no sleeves" and "no badge" are not enough

@@ -9,7 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from PIL import Image
 
 from scot_core.config import EmbedConfig
@@ -139,6 +138,8 @@ def images_of(given: Dataset, altered: Callable[[Image.Image, str], Image.Image]
         return picture if altered is None else altered(picture, row["image_id"])
 
     def shard(index: int) -> Shard:
+        import pyarrow.compute as pc  # is slow to load
+
         table = given.read_part(index, ["source", "image_id", "image"])
         rows = table.filter(pc.is_valid(pc.struct_field(table["image"], "bytes"))).to_pylist()
         _check_once(table.select(["source", "image_id"]), rows, f"{given.name}, part {index}")
