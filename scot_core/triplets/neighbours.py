@@ -106,7 +106,8 @@ class Contexts:
     def pairs(self) -> Iterator[tuple[range, Table]]:
         """Ranges of captions in order, and the rows of `PAIR` that lead from them, by caption."""
         for rows in _files(self._folder, "edges", _MEMBER):
-            found = ring(rows[np.argsort(rows["key"], kind="stable")])
+            # of a context the shorter captions first, however they were divided into batches
+            found = ring(rows[np.lexsort((rows["caption"], rows["end"] - rows["start"], rows["key"]))])
             _spread(self._folder, "pairs", found, found["caption"].astype(np.int64) * FILES // max(1, self._count))
         for number, rows in enumerate(_files(self._folder, "pairs", PAIR)):
             begin, end = (-(-edge * self._count // FILES) for edge in (number, number + 1))

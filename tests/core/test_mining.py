@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from scot_core.catalogue import grammar, language, world
@@ -184,6 +184,7 @@ def naive(captions: Sequence[Caption]) -> dict[tuple[tuple[str, ...], tuple[str,
 
 @settings(max_examples=15, deadline=None)
 @given(st.lists(captions_of_few_words, min_size=2, max_size=25), st.lists(st.integers(1, 9), max_size=3))
+@example([f"grass {words}" for one in "bcdefghijklm" for words in (f"u{one} v{one}", f"w{one}")], [7])
 def test_found_on_the_disk_in_batches_is_what_is_found_by_comparing_all(texts: list[str], sizes: list[int]) -> None:
     by_words = {caption.words: caption for caption in map(Caption.of, texts) if len(caption.words) >= 2}
     captions = list(by_words.values())
