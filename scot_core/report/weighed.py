@@ -43,13 +43,11 @@ class AtWeights:
 
 
 def at_weights(lake: Lake) -> AtWeights | None:
-    """Those of the paper's Combiner in the newest study of weights on the catalogue; None where there is none.
-
-    Raises LakeError where what it was measured with is no longer in the lake.
-    """
+    """Those of the paper's Combiner in the newest study of weights on the catalogue; None where there is none whole."""
     scores = studies_of(lake).table("scores").datasets()
     traced = [trace(studies_of(lake), one) for one in scores if one.config.get("metric") == TEXT_WEIGHT]
-    found = [one for one in traced if one.root.source == "catalogue" and _is_the_papers(one)]
+    whole = [one for one in traced if not one.missing]  # else something it was measured with was removed
+    found = [one for one in whole if one.root.source == "catalogue" and _is_the_papers(one)]
     return _at_weights(found[-1]) if found else None
 
 

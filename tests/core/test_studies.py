@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -138,7 +139,7 @@ def test_what_the_lake_holds_is_lent_and_not_made_again(stopped: tuple[Lake, lis
     elsewhere.storage.remove("")
 
 
-def test_weights_of_the_text_are_told_by_what_an_edit_does(stopped: tuple[Lake, list[str]]) -> None:
+def test_weights_of_the_text_are_told_by_what_an_edit_does(stopped: tuple[Lake, list[str]], tmp_path: Path) -> None:
     lake, _ = stopped
     weights = replace(SMALL, name="weights", cells=SMALL.cells[:2], methods=(), metric=TEXT_WEIGHT, by="kind")
     measured = measure(run_here, lake, weights, "smoke", TINY)
@@ -154,6 +155,10 @@ def test_weights_of_the_text_are_told_by_what_an_edit_does(stopped: tuple[Lake, 
     page = Path(write_studies(lake)).read_text()
     assert "weights on catalogue" in page and page.count('alt="first image"') == len(shown.examples) * len(WEIGHTS)
     assert all(f"<td>{recall:.1f}</td>" in page for recall in shown.recalls)
+    poorer = Lake(shutil.copytree(lake.url, tmp_path / "poorer"))
+    shutil.rmtree(f"{studies_of(poorer).url}/galleries")
+    page = Path(write_studies(poorer)).read_text()
+    assert "weights on catalogue" in page and "first image" not in page
 
 
 def test_a_cell_is_measured_by_what_it_made_itself(stopped: tuple[Lake, list[str]]) -> None:
