@@ -37,11 +37,11 @@ def require_fit(chosen: Chosen, place: Lake, pipeline: Pipeline, to: Console, an
     show_parts(chosen.parts, to)
     checked = check(place, pipeline)
     show_parts(checked.parts, to)
-    if checked.faults and anyway is None:
-        raise ConfigError(f"{'; '.join(checked.faults)}. Or go on all the same (scot run --anyway)")
-    for fault in checked.faults:
-        assert anyway is not None
-        say(anyway, ("going on anyway: ", "yellow"), fault)
+    if checked.faults:
+        if anyway is None:
+            raise ConfigError(f"{'; '.join(checked.faults)}. Or go on all the same (scot run --anyway)")
+        for fault in checked.faults:
+            say(anyway, ("going on anyway: ", "yellow"), fault)
     return checked.overrides
 
 
