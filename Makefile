@@ -9,7 +9,7 @@ export SCOT_LAKE PREFECT_HOME
 LAVIS := deployments/lavis
 LAVIS_PYTHON ?= python3.11
 
-.PHONY: help env demo emoji test coverage mutation serve check bench smollm towers lock clean lavis test-lavis
+.PHONY: help env demo emoji worlds test coverage mutation serve check bench smollm towers lock clean lavis test-lavis
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -26,6 +26,9 @@ demo: env ## the whole main job on profile catalogue: benchmark table and report
 
 emoji: env towers ## 6,746 captioned pictures that Scot did not draw (by npm), through `scot run --captions` and measured
 	$(BIN)/python -m deployments.emoji emoji
+
+worlds: env towers ## study domain over two worlds in one table, the drawn catalogue and emoji (by npm)
+	$(BIN)/python -m deployments.worlds worlds
 
 test: env ## all tests that can run on this machine
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(TRACED)

@@ -10,7 +10,7 @@ from scot_core.config.base import Execution, Positive, Share, StageConfig
 
 GROUNDED = frozenset({"gap", "start", "moved_captions", "rewordings", "lead", "known_words"})
 """Settings of loss `scot-grounded` alone."""
-LATER = frozenset({"count", "folder", "held_out", "targets", "corpus", "wrong", "precision"})
+LATER = frozenset({"count", "folders", "held_out", "targets", "corpus", "wrong", "precision"})
 """Settings that came after the first Combiners."""
 
 
@@ -65,8 +65,8 @@ class TrainConfig(StageConfig):
     """Steps between checkpoints, which a killed run goes on from."""
     count: Positive | None = None
     """Triplets that are drawn to learn from; none for all."""
-    folder: str | None = None
-    """Only triplets whose reference image is below this folder, as ids of images name it; none for all."""
+    folders: tuple[str, ...] = ()
+    """Only triplets whose reference image is below one of these folders, as ids of images name them; none for all."""
     held_out: Share = 0.0
     """Share of the pairs of an attribute and a type, as the source knows them, that no triplet learned from shows."""
     targets: Literal["text", "retrieved", "both", "true"] = "text"

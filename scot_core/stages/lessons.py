@@ -71,7 +71,7 @@ def lessons(
 
 
 def _chosen(every: TrainingSet, config: TrainConfig, triplets: Dataset, possible: np.ndarray) -> TrainingSet:
-    if config.count is None and config.folder is None and not config.held_out and possible.all():
+    if config.count is None and not config.folders and not config.held_out and possible.all():
         return every
     import torch
 
@@ -79,10 +79,10 @@ def _chosen(every: TrainingSet, config: TrainConfig, triplets: Dataset, possible
     order = order[possible[order]]
     if config.held_out:
         order = order[~np.fromiter(_shows_held(triplets, config.held_out), bool)[order]]
-    if config.folder is not None:
-        order = order[np.fromiter(_is_below(triplets, config.folder), bool)[order]]
+    if config.folders:
+        order = order[np.fromiter(_is_below(triplets, config.folders), bool)[order]]
     if len(order) < (config.count or 1):
-        asked = f"train.held_out={config.held_out} and train.folder={config.folder}"
+        asked = f"train.held_out={config.held_out} and train.folders={','.join(config.folders)}"
         raise ConfigError(f"{asked} leave {len(order)} triplets of {triplets.name}; {config.count or 1} are needed")
     return every.of(torch.from_numpy(order[: config.count]))
 
@@ -96,9 +96,9 @@ def _shows_held(triplets: Dataset, share: float) -> Iterator[bool]:
             yield any(_place(pair) < share for pair in pairs(*texts))
 
 
-def _is_below(triplets: Dataset, folder: str) -> Iterator[bool]:
-    """For each triplet whether its reference image is below a folder."""
-    below = f"{folder.rstrip('/')}/"
+def _is_below(triplets: Dataset, folders: Sequence[str]) -> Iterator[bool]:
+    """For each triplet whether its reference image is below one of the folders."""
+    below = tuple(f"{folder.rstrip('/')}/" for folder in folders)
     for part in triplets.read_parts(["image_id"]):
         yield from (image_id.startswith(below) for image_id in part["image_id"].to_pylist())
 

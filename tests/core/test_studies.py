@@ -272,17 +272,17 @@ def test_what_shows_a_pair_that_is_held_out_is_not_learned_from(stopped: tuple[L
         before = left_over
 
 
-def test_triplets_of_one_folder_are_learned_from_alone(
+def test_triplets_of_some_folders_are_learned_from_alone(
     tmp_path: Path, triplets: Callable[..., dict[str, Any]], identify: Callable[..., Identity],
     commit: Callable[..., Dataset],
 ) -> None:  # fmt: skip
     rows = triplets(8) | {"image_id": ["round/0", "rounder/1", "flat/2", "round/a/3", "4", "flat/5", "round/6", "7"]}
     written = commit(Lake(tmp_path), identify(), rows)
-    for folder in ("round", "round/"):
-        taught = lessons(_taught(8), TrainConfig(folder=folder), written)
-        assert sorted(taught.image[:].argmax(1).tolist()) == [0, 3, 6]
+    for folders, left in ((("round",), [0, 3, 6]), (("round/",), [0, 3, 6]), (("round", "flat"), [0, 2, 3, 5, 6])):
+        taught = lessons(_taught(8), TrainConfig(folders=folders), written)
+        assert sorted(taught.image[:].argmax(1).tolist()) == left
     with pytest.raises(ConfigError, match="leave 2 triplets"):
-        lessons(_taught(8), TrainConfig(folder="flat", count=3), written)
+        lessons(_taught(8), TrainConfig(folders=("flat",), count=3), written)
 
 
 def test_the_image_of_what_is_asked_for_keeps_the_rest() -> None:
