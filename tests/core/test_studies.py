@@ -278,9 +278,9 @@ def test_triplets_of_some_folders_are_learned_from_alone(
 ) -> None:  # fmt: skip
     rows = triplets(8) | {"image_id": ["round/0", "rounder/1", "flat/2", "round/a/3", "4", "flat/5", "round/6", "7"]}
     written = commit(Lake(tmp_path), identify(), rows)
-    for folders, left in ((("round",), [0, 3, 6]), (("round/",), [0, 3, 6]), (("round", "flat"), [0, 2, 3, 5, 6])):
+    for folders, chosen in ((("round",), [0, 3, 6]), (("round/",), [0, 3, 6]), (("round", "flat"), [0, 2, 3, 5, 6])):
         taught = lessons(_taught(8), TrainConfig(folders=folders), written)
-        assert sorted(taught.image[:].argmax(1).tolist()) == left
+        assert sorted(taught.image[:].argmax(1).tolist()) == chosen
     with pytest.raises(ConfigError, match="leave 2 triplets"):
         lessons(_taught(8), TrainConfig(folders=("flat",), count=3), written)
 
