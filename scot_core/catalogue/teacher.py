@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import random
 import re
 import socket
@@ -20,6 +21,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from typing import Any, Final, Protocol
 
 import uvicorn
@@ -33,6 +36,7 @@ from scot_core.catalogue import grammar
 from scot_core.catalogue.teacher_batches import Batches, Fate
 from scot_core.errors import DataError, EndpointError
 from scot_core.lake.fingerprint import digest
+from scot_core.orphans import leave_with_parent, starting_children
 from scot_core.triplets import json_reply
 
 MODEL: Final = "catalogue-teacher-1"
@@ -99,6 +103,46 @@ def serve(host: str = "127.0.0.1", port: int = 0, *, faults: Faults | None = Non
         server.should_exit = server.force_exit = True  # nobody waits for what is still in flight
         thread.join()
         listener.close()
+
+
+@contextmanager
+def serve_beside() -> Iterator[str]:
+    """Run the teacher in a process of its own, on a core that the one who asks leaves free; gives its base URL.
+
+    The process ends with the block, and with this process however that ends.
+
+    Raises:
+        EndpointError: the server did not start.
+    """
+    context = multiprocessing.get_context("spawn")  # the process that runs flows has many threads
+    ours, its = context.Pipe(duplex=False)
+    process = context.Process(target=_run_beside, args=(its,), name="scot-teacher", daemon=True)
+    with starting_children():
+        process.start()
+    its.close()  # so that its end is seen here
+    try:
+        yield _said(ours, process)
+    finally:
+        process.kill()  # nobody waits for what is still in flight
+        process.join()
+
+
+def _said(ours: Connection, process: SpawnProcess) -> str:
+    """The address that a process says it is served at."""
+    try:
+        if ours.poll(_START_S):
+            return str(ours.recv())
+    except EOFError:
+        process.join()
+        raise EndpointError(f"the teacher's process ended at its start, with status {process.exitcode}") from None
+    raise EndpointError(f"the teacher did not start in {_START_S:.0f} s")
+
+
+def _run_beside(its: Connection) -> None:
+    leave_with_parent()
+    listener = _listen("127.0.0.1", 0)
+    its.send(f"http://127.0.0.1:{listener.getsockname()[1]}/v1")
+    _server(_NoFaults(), 0).run([listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import subprocess
 import sys
 import urllib.error
 import urllib.request
+from multiprocessing.connection import Connection
 from typing import Any
 
 import pytest
 
+from scot_core.catalogue import teacher
 from scot_core.catalogue.grammar import Verdict, judge
-from scot_core.catalogue.teacher import MODEL, serve
+from scot_core.catalogue.teacher import MODEL, serve, serve_beside
 from scot_core.errors import EndpointError
 from scot_core.triplets import Parsed, chat_messages, parse
 from tests.teacher_faults import Fault, Faults
@@ -117,3 +120,22 @@ def test_it_runs_alone() -> None:
             assert get(url + "/models")["data"][0]["id"] == MODEL
         finally:
             process.terminate()
+
+
+def test_it_runs_beside_and_ends_with_the_block() -> None:
+    with serve_beside() as url:
+        assert get(url + "/models")["data"][0]["id"] == MODEL
+        assert [child.name for child in multiprocessing.active_children()] == ["scot-teacher"]
+    assert not multiprocessing.active_children()
+    with pytest.raises(urllib.error.URLError):
+        get(url + "/models")
+
+
+def test_a_teacher_that_cannot_start_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(teacher, "_run_beside", _ends_at_once)
+    with pytest.raises(EndpointError, match="ended at its start, with status 3"), serve_beside():
+        pass
+
+
+def _ends_at_once(_: Connection) -> None:
+    sys.exit(3)

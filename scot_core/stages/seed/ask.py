@@ -151,9 +151,9 @@ class AskForSeeds(Step):
             raise ConfigError(
                 "seed.endpoint.base_url is empty: set it to an OpenAI-compatible server, such as https://api.openai.com/v1"
             )
-        from scot_core.catalogue.teacher import serve
+        from scot_core.catalogue.teacher import serve_beside
 
-        return self._open.enter_context(serve())
+        return self._open.enter_context(serve_beside())
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         self._open.close()
