@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from scot_core.studies.spec import Cell, Study, grid
 
-FITTED = ("embed.encoder=fitted", "fit.image_tower=nothing")
+OVER_TOWERS = ("embed.encoder=fitted",)
+FROM_NOTHING = (*OVER_TOWERS, "fit.image_tower=nothing")
 
 STUDY = Study(
     name="backbone",
@@ -13,11 +14,13 @@ STUDY = Study(
     cells=(
         Cell("encoder", "shipped", ("embed.encoder=catalogue",)),
         *(Cell("encoder", name, (f"embed.encoder={name}",)) for name in ("clip-b32", "clip-l14", "blip", "blip2")),
-        *grid("fit.steps", (100, 300, 1000), "steps of fitting one from nothing", also=FITTED),
+        *grid("fit.steps", (100, 300, 1000), "steps of fitting one from nothing", also=FROM_NOTHING),
+        *grid("fit.dim", (16, 64, 256), "length of its vectors, fitted over towers", also=OVER_TOWERS),
     ),
     against="encoder shipped",
-    minutes=25,
+    minutes=40,
     methods=("text-only", "tuned-sum"),
-    note="An encoder from nothing is the small shipped architecture, fitted to the captioned images alone; published "
-    "ones are measured where their weights are (SCOT_WEIGHTS).",
+    note="An encoder from nothing is the small shipped architecture, fitted to the captioned images alone; one "
+    "over towers is two projections of EfficientNet-Lite0 and MiniLM (`make towers`), fitted to them. Published ones "
+    "are measured where their weights are (SCOT_WEIGHTS).",
 )
