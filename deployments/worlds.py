@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Final
 
 from deployments.emoji import fetch, read, write
+from scot_core.catalogue.drawing import draw_png
 from scot_core.catalogue.language import caption
 from scot_core.catalogue.world import sample
-from scot_core.stages.captions.catalogue import draw_png
 
 WORLD: Final = "catalogue"  # its folder
 COUNT: Final = 6000  # about as many products as there are emoji

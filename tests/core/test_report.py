@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from scot_core.catalogue.drawing import draw_png
 from scot_core.catalogue.grammar import teach
 from scot_core.catalogue.language import caption, mentioned
 from scot_core.catalogue.queries import make
@@ -32,7 +33,7 @@ from scot_core.report.pictures import leave_pictures
 from scot_core.report.results import Results, headline
 from scot_core.report.samples import Piece, compare, reasons
 from scot_core.stages import recipes
-from scot_core.stages.captions.catalogue import draw_captions, draw_gallery, draw_png
+from scot_core.stages.captions.catalogue import draw_captions, draw_gallery
 from scot_core.stages.recipes import CaptionedImages
 from scot_core.stages.replies.read import ReadReplies, reply_columns
 from scot_core.triplets import json_reply, local_completion

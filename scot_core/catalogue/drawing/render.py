@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 from collections.abc import Sequence
 from functools import lru_cache
@@ -20,6 +21,13 @@ from scot_core.errors import DataError
 
 _SUPERSAMPLING: Final = 2
 _SMALLEST: Final = 16
+
+
+def draw_png(product: Product, size: int, seed: int) -> bytes:
+    """The PNG file of one drawn product. It stands here, where little is imported, for processes that only draw."""
+    buffer = io.BytesIO()
+    render(product, size, seed).save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()
 
 
 def render(p: Product, size: int = 64, seed: int = 0) -> Image.Image:

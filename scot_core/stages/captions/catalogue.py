@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import multiprocessing
 import os
 import random
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from scot_core.catalogue.drawing import render
+from scot_core.catalogue.drawing import draw_png
 from scot_core.catalogue.language import caption, mentioned
 from scot_core.catalogue.queries import DRAWS, image_count, make
 from scot_core.catalogue.stored import gallery_rows
@@ -26,13 +25,6 @@ from scot_core.stages.step import Step, Tick, identities, shard_sizes
 
 IMAGE_SEED = 10_000_000  # images of the benchmark have digests of their names: no picture occurs in both
 CHUNK = 50
-
-
-def draw_png(product: Product, size: int, seed: int) -> bytes:
-    """The PNG file of one drawn product."""
-    buffer = io.BytesIO()
-    render(product, size, seed).save(buffer, format="PNG", compress_level=1)
-    return buffer.getvalue()
 
 
 @dataclass(frozen=True, slots=True)
