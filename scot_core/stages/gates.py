@@ -32,9 +32,9 @@ def require_kept(
         return made
     reasons = Counter() if rejects is None else rejects.counts("reason")
     why = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common(3))
+    too_few = f", {kept / asked:.1%}, {_under(floor, setting)}" if kept else ""
     raise GateError(
-        f"{made.name} keeps {kept:,} of {asked:,} {what}, {kept / asked:.1%}, under the {floor:.0%} of {setting} "
-        f"({why}): {advice}; `scot query` shows table rejects"
+        f"{made.name} keeps {kept:,} of {asked:,} {what}{too_few} ({why}): {advice}; `scot query` shows table rejects"
     )
 
 
@@ -47,12 +47,18 @@ def require_quality(adapters: Dataset, floors: Mapping[str, float]) -> Dataset:
     after = {row["metric"].removeprefix("share_"): row["value"] / 100 for row in rows if row["phase"] == "after"}
     for name, floor in floors.items():
         if name in after and (after[name] < floor or not after["kept"]):
+            good = f"{after[name]:.1%}" if after[name] else "none"
+            too_few = f", {_under(floor, f'finetune.min_{name}')}" if floor else ""
             raise GateError(
-                f"{after[name]:.1%} of the replies of the tuned model {adapters.name} are {name}, under the "
-                f"{floor:.0%} of finetune.min_{name}: tune it longer (finetune.steps), on more seeds (seed.count), "
-                "take a larger one (finetune.base), or none (generate.writer=mined)"
+                f"{good} of the replies of the tuned model {adapters.name} are {name}{too_few}: tune it longer "
+                "(finetune.steps), on more seeds (seed.count), take a larger one (finetune.base), or none "
+                "(generate.writer=mined)"
             )
     return adapters
+
+
+def _under(floor: float, setting: str) -> str:
+    return f"under the {floor:.0%} of {setting}"
 
 
 def require_no_fall(lake: Lake, measured: Iterable[Dataset], most: float | None) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,10 +16,14 @@ from pathlib import Path
 
 import pytest
 
+from scot.embedded import embedded_server
 from scot_core.lake import Lake
 
 ROOT = Path(__file__).resolve().parents[2]
 START_LIMIT_S = 600
+FEWER = (  # of profile smoke, where it does not matter how much there is
+    "captions.queries_per_split=20", "captions.gallery=360", "finetune.steps=24", "finetune.held_out=16",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,12 +48,34 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """An environment without the user's own Prefect settings and keys."""
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a database as a first start sets it up, which takes long: once for all processes that test."""
+    own = tmp_path_factory.getbasetemp()
+    home = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "first-prefect"
+    home.mkdir(exist_ok=True)
+    with (home / "lock").open("w") as lock, pytest.MonkeyPatch.context() as patch:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (home / "made").exists():
+            patch.setenv("PREFECT_HOME", str(home))
+            patch.delenv("PREFECT_API_URL", raising=False)
+            with embedded_server() as server:
+                server.wait_until_ready()
+            (home / "made").touch()
+    return home / "scot" / "0"
+
+
+@pytest.fixture(scope="session")
+def environment(database: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment without the user's own Prefect settings and keys, with databases that are set up."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "SCOT_"))}
+    home = tmp_path_factory.mktemp("prefect")
+    for place in (home, home / "scot" / "0"):
+        place.mkdir(parents=True, exist_ok=True)
+        for file in database.glob("prefect.db*"):
+            shutil.copyfile(file, place / file.name)
     return {
         **kept,
-        "PREFECT_HOME": str(tmp_path_factory.mktemp("prefect")),
+        "PREFECT_HOME": str(home),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         # Who waits for a schedule, a worker or a run that is late looks often: the tests wait no longer than they must.
         "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",

@@ -22,12 +22,12 @@ from scot_core.config import profile
 from scot_core.lake import Lake
 from scot_core.query import query
 from scot_core.stages.captions.catalogue import captioned
-from tests.flows.conftest import ROOT
+from tests.flows.conftest import FEWER, ROOT
 from tests.published import write_cirr, write_fashioniq
 
 KILLS = int(os.environ.get("SCOT_TEST_KILLS", "4"))  # ten by `SCOT_TEST_KILLS=10 make test`
 LIMIT_S = 900
-WHOLE = ("run", "--profile", "smoke", "--set", "finetune.steps=24")
+WHOLE = ("run", "--profile", "smoke", *(word for setting in FEWER for word in ("--set", setting)))
 
 
 def scot(environment: dict[str, str], *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
@@ -90,7 +90,7 @@ def test_no_text_of_the_test_is_among_the_triplets_or_the_captions(undisturbed: 
 def test_a_run_shows_what_it_measured_and_nothing_else(
     undisturbed: tuple[Path, float], environment: dict[str, str]
 ) -> None:
-    again = scot(environment, "run", "--profile", "smoke", "--lake", str(undisturbed[0]), "--until", "seed")
+    again = scot(environment, *WHOLE, "--lake", str(undisturbed[0]), "--until", "seed")
     assert again.returncode == 0 and "nothing was run" in again.stdout
     assert "R@1" not in again.stdout and "report:" not in again.stdout
 
