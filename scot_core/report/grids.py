@@ -16,6 +16,7 @@ from scot_core.studies.findings import ALL, Findings, Row
 
 ACROSS = 3  # panels in a row
 OVER = 4  # lines, whose names would hide the points
+APART = 0.09  # of the way from one name to the next, between points of several lines
 
 
 def grid_plot(found: Findings) -> str:
@@ -64,7 +65,8 @@ def _panel(panel: Any, rows: Sequence[Row], level: Sequence[Row]) -> None:
     lines = list(dict.fromkeys(row.line for row in rows))
     for number, line in enumerate(lines):
         of_line = [row for row in rows if row.line == line]
-        xs = [float(_number(row.x) or 0) if is_scale and not is_wide else places[row.x] for row in of_line]
+        beside = APART * (number - (len(lines) - 1) / 2) if not is_scale else 0.0  # else one would hide the other
+        xs = [float(_number(row.x) or 0) if is_scale and not is_wide else places[row.x] + beside for row in of_line]
         values = [row.values[ALL] for row in of_line]
         around = [[v.value - v.low for v in values], [v.high - v.value for v in values]]
         own = of_line[0].own

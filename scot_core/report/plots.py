@@ -14,7 +14,7 @@ from scot_core.benchmarks.reported import Line
 from scot_core.report.results import Results, label
 
 INK, MUTED, GRID, ACCENT = "#1c2430", "#667080", "#e3e7ec", "#1f5fbf"
-OWN_COLOURS = (ACCENT, "#d1782b", "#3b8f6b", "#8457a8", "#b23a5c")
+OWN_COLOURS = (ACCENT, "#d1782b", "#3b8f6b", "#8457a8", "#b23a5c", "#12939a", "#c19a1b", "#7a5c43")
 # Widths are those of the widest font a reader may have; the page's own fonts are named in its place.
 MEASURED, FONTS = (
     "DejaVu Sans",

@@ -104,18 +104,23 @@ class Findings:
         for what, found, best in ((more, better, max), (less, worse, min)):
             if found:
                 name = best(found, key=lambda name: found[name].difference)
-                parts.append(f"{len(found)} of {len(others)} are {what}, most {name} ({_points(found[name])})")
+                parts.append(f"{_are(len(found), len(others))} {what}, most {name} ({_points(found[name])})")
         along = [split for split in self.queries if self.by and split.startswith(f"{self.by}: ")]
         if along:
             ends = [end(along, key=lambda split: reference.values[split].value) for end in (max, min)]
             most, least = (f"{split} ({reference.values[split]})" for split in ends)
             parts.append(f"there it is highest for {most} and lowest for {least}")
         undecided = len(others) - len(decided)
-        parts += [f"{undecided} are not told apart from it"] if undecided else []
+        parts += [f"{_are(undecided)} not told apart from it"] if undecided else []
         for row in self.rows:
             if not row.own and not row.panel:
                 parts.append(f"{row.name} has {row.values[ALL]} ({_points(row.values[ALL])})")
         return "; ".join(parts) + "."
+
+
+def _are(count: int, of: int | None = None) -> str:
+    """`1 is`, `3 of 4 are`."""
+    return f"{count}{'' if of is None else f' of {of}'} {'is' if count == 1 else 'are'}"
 
 
 def _points(value: Value) -> str:

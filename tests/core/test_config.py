@@ -52,7 +52,8 @@ def _other(value: Any, annotation: Any) -> Any:
     if isinstance(value, float):
         return value / 2 + 0.1
     if isinstance(value, tuple):
-        return (*value, 7 if isinstance(value[0], int) else {"generated": "seed"}.get(value[0], "fashioniq"))
+        first = value[0] if value else "a folder"
+        return (*value, 7 if isinstance(first, int) else {"generated": "seed"}.get(first, "fashioniq"))
     choices = [choice for inner in (annotation, *get_args(annotation)) for choice in get_args(inner)]
     choices = [choice for choice in choices if isinstance(choice, str)]
     if choices:

@@ -18,7 +18,7 @@ from scot_core.config import GenerateConfig, TrainConfig, profile, with_override
 from scot_core.errors import ConfigError
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.lending import lend
-from scot_core.report.studies import markdown, put_into, write_studies
+from scot_core.report.studies import markdown, put_into, splits_of, write_studies
 from scot_core.report.weighed import WEIGHTS, at_weights
 from scot_core.stages.captions.catalogue import captioned
 from scot_core.stages.generate.joined import joined
@@ -115,7 +115,11 @@ def test_findings_are_kept_and_their_table_takes_the_place_of_the_one_before(sto
             *(row.name for row in one.own),
             f"{sums[0].name}, and beside 1 more",
         ]
-    assert "studies" in Path(write_studies(lake)).read_text()
+    keep(lake, replace(found[0], note="Of what `make worlds` & others put there."))
+    page = Path(write_studies(lake)).read_text()
+    assert "studies" in page and "Of what <code>make worlds</code> &amp; others put there." in page
+    few = replace(found[0], queries=dict.fromkeys(found[0].queries, 19))
+    assert splits_of(few) == ["all"] and len(splits_of(replace(few, queries=dict.fromkeys(few.queries, 20)))) > 3
     once = put_into("# Evidence\n", found[0])
     assert put_into(once, found[0]) == once
     both = put_into(once, replace(found[0], study="other"))
@@ -220,7 +224,7 @@ def test_the_sentence_says_what_the_numbers_carry() -> None:
     )  # fmt: skip
     assert found.sentence == (
         "R@1 over all queries is 80.0 (79.0-81.0) at margin 0.2; 2 of 4 are better, most margin 0.4 (+4.0 (+3.0 "
-        "to +5.0) points); 1 of 4 are worse, most margin 0.9 (-20.0 (-22.0 to -18.0) points); 1 are not told "
+        "to +5.0) points); 1 of 4 is worse, most margin 0.9 (-20.0 (-22.0 to -18.0) points); 1 is not told "
         "apart from it."
     )
     assert found.sentence in markdown(found)
