@@ -24,10 +24,10 @@ from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectNotFound
 
+from deployments.agreed import HEARTBEAT_S
 from tasks.generation import MADE
 from tasks.states import CACHED, GATE
 
-HEARTBEAT_S = 30  # PREFECT_FLOWS_HEARTBEAT_FREQUENCY of the workers
 SILENCE_S = 3 * HEARTBEAT_S
 LATE_S = 600
 START_S = 600

@@ -18,8 +18,7 @@ from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
 
-from deployments.automations import HEARTBEAT_S
-from deployments.set_up import POOLS
+from deployments.agreed import HEARTBEAT_S, POOLS
 from scot.kept import Kept, stop_all
 from scot.server import answers, listen
 from scot.stale import crash_in_pools

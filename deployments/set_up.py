@@ -13,10 +13,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.workers.utilities import get_default_base_job_template_for_infrastructure_type
 
 from deployments import automations
-
-# Flow runs that a pool takes at once. One GPU holds one model at a time; more GPUs, a higher limit. `scot-cpu` has
-# none: a `scot/regenerate` over deployments waits there for stages that run in the same pool.
-POOLS: dict[str, int | None] = {"scot-cpu": None, "scot-gpu": 1, "scot-lavis": 1}
+from deployments.agreed import POOLS
 
 
 def pools() -> None:

@@ -10,7 +10,7 @@ from prefect import Flow
 from prefect.client.schemas.objects import State
 from prefect.flows import load_flow_from_entrypoint
 
-from deployments.set_up import POOLS
+from deployments.agreed import POOLS
 from scot_core.config import STAGES
 from tests.flows.conftest import ROOT
 
