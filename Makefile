@@ -6,6 +6,7 @@ READY := $(VENV)/.ready
 SCOT_LAKE ?= ./lake
 PREFECT_HOME ?= $(abspath $(VENV))/prefect
 export SCOT_LAKE PREFECT_HOME
+unexport PYTHONDONTWRITEBYTECODE # a run is several processes, the tests are hundreds: what they import is compiled once
 LAVIS := deployments/lavis
 LAVIS_PYTHON ?= python3.11
 
