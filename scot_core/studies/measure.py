@@ -20,6 +20,8 @@ from scot_core.stages.methods.cached import NotMeasuredError, reuse
 from scot_core.stages.methods.exams import exams
 from scot_core.stages.methods.ground import Ground, LakeKnown
 from scot_core.stages.methods.measure import MeasureMethod
+from scot_core.stages.preflight.faults import folders_fault
+from scot_core.stages.preflight.sample import sample
 from scot_core.stages.step import Committed, Run, Step, Work
 from scot_core.studies.spec import TEXT_WEIGHT, Cell, Study
 from scot_core.studies.weights import MeasureWeights
@@ -82,6 +84,7 @@ def measure(
             try:
                 made = _measured(_Lent(reuse, lake, to, cell), to, study, cell, pipeline)
             except NotMeasuredError:
+                _require_folders(study, pipeline)
                 made = _measured(_Lent(run, lake, to, cell), to, study, cell, pipeline)
                 cached = False
         except (ConfigError, DataError, GateError, ModelError) as error:
@@ -93,6 +96,20 @@ def measure(
     if not done:
         raise failures[0]
     return done, left_out
+
+
+def _require_folders(study: Study, pipeline: Pipeline) -> None:
+    """Raises ConfigError where a study of folders is asked of pictures that lie in none, or in others."""
+    if "train.folders" not in study.varied:
+        return
+    if pipeline.captions.source != "folder":
+        raise ConfigError(
+            f"study {study.name} tells pictures of several folders apart, and those of captions.source="
+            f"{pipeline.captions.source} lie in none: `make worlds` writes a table of such pictures, then it is "
+            f"`scot study {study.name} --captions worlds/captions.csv`"
+        )
+    if faults := folders_fault(pipeline.train.folders, sample(pipeline.captions)):
+        raise ConfigError(faults[0])
 
 
 def left(lake: Lake, study: Study, profile_name: str, overrides: Sequence[str]) -> int:

@@ -163,6 +163,15 @@ def test_missing_weights_are_an_error_at_once(table: Path) -> None:
         probe(EmbedConfig(encoder="clip-b32"), sample(of_table(table).captions))
 
 
+def test_folders_that_hold_no_picture_are_said_before_any_work(table: Path, tmp_path: Path) -> None:
+    given = ["embed.encoder=catalogue", "generate.writer=mined"]
+    fine, wrong = (of_table(table, *given, f"train.folders={name}") for name in ("pictures/", "pictures,drawings"))
+    lake = Lake(tmp_path / "lake")
+    assert not any("train.folders" in fault for fault in check(lake, fine).faults)
+    with pytest.raises(ConfigError, match=r"train\.folders names drawings, where no .*: its folders are pictures"):
+        preflight.require(lake, wrong)
+
+
 def test_counts_larger_than_the_data_are_cut(table: Path) -> None:
     found = sample(of_table(table).captions)
     assert (found.pairs, found.whole, len(found.captions)) == (48, True, 48)

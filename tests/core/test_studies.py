@@ -33,6 +33,7 @@ from scot_core.studies.measure import left, measure, plans, studies_of
 from scot_core.studies.spec import TEXT_WEIGHT, grid
 from scot_core.training_set import Gathered, TrainingSet
 from tests.running import run_here
+from tests.shapes import captioned as captioned_pictures
 
 # without a language model, and with a Combiner that three steps train
 TINY = (
@@ -127,6 +128,24 @@ def test_findings_are_kept_and_their_table_takes_the_place_of_the_one_before(sto
     left_out = replace(found[0], left_out=(("encoder x", why),))
     assert "\nLeft out: encoder x (weights of y are not on this machine).\n" in markdown(left_out)
     assert put_into(both, found[0]) == both and both.count("<!-- begin") == 2
+
+
+def test_a_study_of_folders_wants_pictures_that_lie_in_some(tmp_path: Path) -> None:
+    def never(work: Work) -> Committed:
+        raise AssertionError(work.name)
+
+    with pytest.raises(ConfigError, match="`make worlds` writes a table of such pictures"):
+        measure(never, Lake(tmp_path / "lake"), STUDIES["domain"], "smoke", ())
+    table = captioned_pictures(tmp_path / "photos")
+    settings = ["captions.source=folder", f"captions.path={table}", "generate.writer=mined"]
+    with pytest.raises(ConfigError, match=r"train\.folders names catalogue, .*: its folders are pictures"):
+        measure(
+            never,
+            Lake(tmp_path / "lake"),
+            replace(STUDIES["domain"], cells=STUDIES["domain"].cells[:3]),
+            "smoke",
+            settings,
+        )
 
 
 def test_what_the_lake_holds_is_lent_and_not_made_again(stopped: tuple[Lake, list[str]]) -> None:

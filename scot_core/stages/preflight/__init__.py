@@ -19,6 +19,7 @@ from scot_core.stages.preflight.faults import (
     chance_fault,
     counts,
     fitting_fault,
+    folders_fault,
     measure_fault,
     model_fault,
     probe,
@@ -54,7 +55,7 @@ def tried(lake: Lake, pipeline: Pipeline) -> Tried | None:
     if pipeline.captions.is_drawn or _is_embedded(lake, pipeline):
         return None
     found = sample(pipeline.captions)
-    faults = [*_faults_of_writers(pipeline, found.captions)]
+    faults = [*_faults_of_writers(pipeline, found.captions), *folders_fault(pipeline.train.folders, found)]
     probed = None
     if pipeline.embed.is_to_fit:
         missing = towers_missing(pipeline.fit)

@@ -31,6 +31,7 @@ PROBED, ASKED = 256, 50  # pictures the encoder is tried on; captions the teache
 FEWEST = 10  # pictures that a recall can be told from
 FEWEST_TO_FIT = 200  # different captions; of 50, what was fitted found no held-out one
 MINED = 2000  # captions of which queries are mined to see whether there are any
+FOLDERS = 8  # that a fault names
 TIMES_CHANCE = 3.0  # an encoder that finds less than this often is none for these captions
 
 
@@ -53,6 +54,16 @@ class Probe:
             f"finds the picture of a caption among {self.pictures} for {100 * self.first:.1f} % (chance {chance:.1f}), "
             f"among the first {self.k} for {100 * self.among_k:.1f} % (chance {self.k * chance:.1f})"
         )
+
+
+def folders_fault(folders: Sequence[str], found: Sample) -> list[str]:
+    """Of folders in which no picture lies, where all pictures were looked at."""
+    empty = [name for name in folders if not any(image.startswith(f"{name.rstrip('/')}/") for image in found.images)]
+    if not empty or not found.whole:
+        return []
+    there = sorted({image.partition("/")[0] for image in found.images if "/" in image})[:FOLDERS]
+    has = f"its folders are {', '.join(there)}" if there else "it has no folders"
+    return [f"train.folders names {', '.join(empty)}, where no picture of {found.place} lies: {has}"]
 
 
 def counts(pipeline: Pipeline, found: Sample) -> list[str]:

@@ -26,12 +26,13 @@ T = TypeVar("T")
 class Sample:
     """Different captions in the order of a digest, and how to get their pictures: (caption, bytes), those that are.
 
-    `pairs` were counted; `whole` where these are all. `place` says where they lie.
+    `pairs` were counted, of `images` with these ids; `whole` where these are all. `place` says where they lie.
     """
 
     place: str
     pairs: int
     whole: bool
+    images: Sequence[str]
     captions: Sequence[str]
     pictures: Callable[[], Iterator[tuple[str, bytes]]]
 
@@ -54,7 +55,8 @@ def sample(config: CaptionsConfig) -> Sample:
 
     pairs = min(len(entries), reader.count or len(entries))
     captions = [entry.caption for entry in drawn]
-    return Sample(reader.place.root, pairs, len(entries) < READ, captions, pictures)
+    images = [entry.image_id for entry in entries]
+    return Sample(reader.place.root, pairs, len(entries) < READ, images, captions, pictures)
 
 
 def sample_in(captions: Dataset) -> Sample:
@@ -62,8 +64,9 @@ def sample_in(captions: Dataset) -> Sample:
     rows = list(islice(_rows(captions), IN_LAKE))
     drawn = _different({(row["image_id"], row["caption"]): (row["caption"], row["image"]["bytes"]) for row in rows})
     pictures = [(caption, data) for caption, data in drawn if data is not None]
+    images = [row["image_id"] for row in rows]
     return Sample(
-        captions.name, captions.rows, len(rows) == captions.rows, [c for c, _ in drawn], lambda: iter(pictures)
+        captions.name, captions.rows, len(rows) == captions.rows, images, [c for c, _ in drawn], lambda: iter(pictures)
     )
 
 
