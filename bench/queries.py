@@ -1,6 +1,6 @@
 """One query end to end, by φ against by its text alone: from the text to the ten nearest of a gallery.
 
-Both know the reference's embedding, as a search over a lake does. φ gives the pseudo-word, and the text tower reads a
+Both know the reference's embedding, as a search over a lake does. φ gives the pseudo-token, and the text tower reads a
 longer sentence with it; ranking is the same. Random weights of SEARLE's sizes do: the work does not depend on what they
 learned. The two are timed in turns on the same queries, by the processor's time of one thread, whoever shares
 the machine; the ratio is that of their medians.

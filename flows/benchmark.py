@@ -25,7 +25,7 @@ def benchmark(
 
     Args:
         config: the benchmark, and where its files are.
-        combiner: a key of table combiners or a folder of weights, by default the newest Combiner.
+        combiner: a key of table combiners or a folder of weights, by default the promoted one, else the newest.
         encoder: by default the one that the Combiner was trained on.
         methods: measure these ways of composing a query, into table `scores`, in place of the Combiner and baselines.
         lake: path or URL of the lake, by default SCOT_LAKE of the worker.

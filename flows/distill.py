@@ -1,4 +1,4 @@
-"""`scot/distill`: a network φ that gives pseudo-words at once (SEARLE, and its cousins Pic2Word and LinCIR)."""
+"""`scot/distill`: a network φ that gives pseudo-tokens at once (SEARLE, and its cousins Pic2Word and LinCIR)."""
 
 from __future__ import annotations
 

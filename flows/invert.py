@@ -1,4 +1,4 @@
-"""`scot/invert`: images to pseudo-words, by gradient descent (SEARLE, arXiv 2303.15247)."""
+"""`scot/invert`: images to pseudo-tokens, by gradient descent (SEARLE, arXiv 2303.15247)."""
 
 from __future__ import annotations
 

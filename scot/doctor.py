@@ -18,7 +18,7 @@ from scot_core.lake import Lake
 from scot_core.llm.local.devices import gpus
 from scot_core.paper import Variant
 
-NEEDED_GB = 6.0
+NEEDED_GB = 4.0  # its processes take 2.5 together, and others want some
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "duckdb", "pyarrow", "openai", "prefect")
 FOR_FLOWS = ("prefect",)  # only `scot run`, `scot benchmark` and the deployments need these
 
@@ -39,6 +39,7 @@ def examine(lake_url: str) -> list[Finding]:
         _memory(),
         _disk(lake_url),
         _weights("encoder"),
+        _weights("encoder-whole"),
         _weights("falcon"),
         _lake(lake_url),
         _key(),

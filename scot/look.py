@@ -64,7 +64,8 @@ def show_damaged(lake: Lake) -> list[str]:
 def query(sql: str, /, *, lake: LakeOption = None, json_: JsonOption = False) -> None:
     """One SELECT over the lake's views, with DuckDB.
 
-    Views: captions, galleries, replies, triplets, rejects, adapters, embeddings, combiners, benchmarks, runs.
+    Views: captions, galleries, replies, triplets, rejects, adapters, encoders, embeddings, combiners, benchmarks,
+    phrases, pseudo_tokens, inverters, scores, runs.
     Each shows the newest dataset per source and stage; <view>_all shows every one, and
     promoted.<view> what the promoted generation is made of. Nothing but the lake is read, and nothing is written.
     """

@@ -34,7 +34,9 @@ from scot_core.lake import Lake
 from scot_core.paper import VALIDATION
 from scot_core.report.pictures import leave_pictures
 
-ProfileOption = Annotated[str, Parameter(name="--profile", help=f"{', '.join(PROFILES)}; see `scot plan`.")]
+ProfileOption = Annotated[
+    str, Parameter(name="--profile", help=f"{', '.join(PROFILES)}: in a minute, the demo, the two papers.")
+]
 LlmOption = Annotated[
     str | None,
     Parameter(
@@ -175,8 +177,8 @@ def benchmark(
     gallery
         Of own: the folder of images that are searched; default the folder that the table lies in.
     combiner
-        A key of table combiners, or a folder with model.safetensors and config.json; default the newest that was
-        trained on the encoder, or baselines alone where there is none.
+        A key of table combiners, or a folder with model.safetensors and config.json; default the promoted one, else the
+        newest that was trained on the encoder, or baselines alone where there is none.
     encoder
         Such as blip2, blip, clip-b32, clip-l14, in float32; default the one that the Combiner was trained on.
     allow_missing

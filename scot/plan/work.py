@@ -52,6 +52,8 @@ def work(pipeline: Pipeline, known: Known) -> list[StageWork]:
     """One entry a stage that is asked for, in order."""
     published, images, disk, note = _captions(pipeline.captions)
     pairs, images = known.pairs or published, known.images or images
+    if known.images and not pipeline.captions.is_drawn:
+        note = f"{images:,} different images"
     disk *= 1.0 if known.pairs is None or not published else pairs / published
     caption = known.caption_bytes or _mean([len(example) for example, _, _ in EXAMPLES])
     small = pipeline.captions.is_drawn
@@ -159,13 +161,13 @@ def _generate(pipeline: Pipeline, caption: float, pairs: int, known: Known) -> S
     parameters = llm_parameters(pipeline.finetune.base)
     hours = None if parameters is None else rates.FORWARD * parameters * (prompt + written) / rates.PEAK_FLOPS / 3600
     small = parameters is not None and parameters < 1e8
-    wanted = f" of {config.count:,}" if config.count else ""
+    wanted = f", {config.count:,} of which are wanted" if config.count else ""
     return StageWork(
         "generate", calls, "replies", math.ceil(pairs / config.shard_rows), calls, round(prompt), round(written),
         gpu_hours=None if small else hours,
         cpu_hours=calls / rates.CATALOGUE_PER_SECOND["write"] / 3600 if small else None,
         disk_gb=(calls * rates.REPLY_BYTES + pairs * rates.TRIPLET_BYTES) / 1e9, kept=kept,
-        note=f"{tries} tries for {kept:,}{wanted} triplets, {said} of a try",
+        note=f"{tries} {'try' if tries == 1 else 'tries'} for {kept:,} triplets{wanted}; {said} of a try",
     )  # fmt: skip
 
 

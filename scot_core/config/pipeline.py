@@ -21,9 +21,9 @@ class Pipeline(Config):
     captions: CaptionsConfig = CaptionsConfig()
     """Captioned images (§4.1)."""
     invert: InvertConfig | None = None
-    """SEARLE: images to pseudo-words; none leaves it out."""
+    """SEARLE: images to pseudo-tokens; none leaves it out."""
     distill: DistillConfig | None = None
-    """SEARLE, Pic2Word or LinCIR: the φ that gives pseudo-words; none leaves it out."""
+    """SEARLE, Pic2Word or LinCIR: the φ that gives pseudo-tokens; none leaves it out."""
     seed: SeedConfig = SeedConfig()
     """Triplets from a strong model (§4.2)."""
     finetune: FinetuneConfig = FinetuneConfig()
@@ -49,7 +49,7 @@ class Pipeline(Config):
         """With the stage, where it stands only where it is asked for, and with what it cannot do without.
 
         Raises ConfigError for SEARLE's stages with an encoder that is to be fitted, whose text tower reads no
-        pseudo-words.
+        pseudo-tokens.
         """
         missing: dict[str, Config] = {}
         if stage in OPTIONAL and getattr(self, stage) is None:
@@ -59,7 +59,7 @@ class Pipeline(Config):
             missing["invert"] = InvertConfig()
         if self.embed.is_to_fit and (missing or self.invert or self.distill):
             raise ConfigError(
-                "invert and distill need a text tower that reads pseudo-words, and embed.encoder=fitted has none "
+                "invert and distill need a text tower that reads pseudo-tokens, and embed.encoder=fitted has none "
                 "of that kind: take clip-b32, clip-l14 or catalogue, or leave these stages out"
             )
         return self.model_copy(update=missing) if missing else self

@@ -1,4 +1,4 @@
-"""Configuration of SEARLE's stages (arXiv 2303.15247): images are inverted to pseudo-words, and a φ learns to do it."""
+"""Configuration of SEARLE's stages (arXiv 2303.15247): images become pseudo-tokens, and a φ learns to do it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class PhrasesConfig(Config):
 
 
 class InvertConfig(StageConfig):
-    """A pseudo-word for each image, found by gradient descent (SEARLE's OTI)."""
+    """A pseudo-token for each image, found by gradient descent (SEARLE's OTI)."""
 
     phrases: PhrasesConfig = PhrasesConfig()
     """What L_gpt compares with."""
@@ -75,13 +75,13 @@ class InvertConfig(StageConfig):
     lambda_cos: Rate = 1.0
     """Weight of the distance between image and sentence, L_cos."""
     lambda_gpt: Weight = 0.5
-    """Weight of the distance between phrases with the concept and with the pseudo-word, L_gpt; 0 leaves it out."""
+    """Weight of the distance between phrases with the concept and with the pseudo-token, L_gpt; 0 leaves it out."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Of the average over steps, which is what is kept; 0.99 in the paper's code."""
     init_std: Weight = 0.02
-    """Standard deviation of the first pseudo-words."""
+    """Standard deviation of the first pseudo-tokens."""
     seed: Seed = 0
-    """Of the draw of images, first pseudo-words, templates and phrases."""
+    """Of the draw of images, first pseudo-tokens, templates and phrases."""
     shard_rows: Positive = 500
     """Images in a shard, which is done and kept as a whole."""
     batch_size: int = Execution(256, gt=0)
@@ -103,7 +103,7 @@ _OF_METHODS = {
 
 
 class DistillConfig(StageConfig):
-    """A φ that gives an image's pseudo-word at once, and for images that nobody has inverted."""
+    """A φ that gives an image's pseudo-token at once, and for images that nobody has inverted."""
 
     method: Literal["searle", "pic2word", "lincir"] = "searle"
     """`searle` learns from inverted images, `pic2word` from images, `lincir` from captions alone."""
@@ -120,7 +120,7 @@ class DistillConfig(StageConfig):
     temperature: Rate | None = None
     """Of the contrast; none for 0.25 (searle) and 0.01 (pic2word, CLIP's own)."""
     distance: Literal["nt-xent", "l2"] = "nt-xent"
-    """Method searle: between inverted and φ's pseudo-words."""
+    """Method searle: between inverted and φ's pseudo-tokens."""
     lambda_gpt: Weight = 0.75
     """Method searle: weight of L_gpt; 0 leaves it out."""
     concepts: Positive = 150

@@ -24,7 +24,7 @@ from scot_core.errors import ShapeError
 _PAD, _START, UNKNOWN, _FIRST = 0, 1, 2, 3  # ids before those of the vocabulary
 _MAX_GRAMS = 20
 _LONG = 5  # letters of a word that can be told from others by most of them
-_WORD = re.compile(r"[^\W\d_]+|\d+|\$")  # "$" stands for the pseudo-word of a textual inversion
+_WORD = re.compile(r"[^\W\d_]+|\d+|\$")  # "$" stands for the pseudo-token of a textual inversion
 
 
 def words(text: str) -> list[str]:
@@ -142,7 +142,7 @@ class TextTower(nn.Module):
     def embed_tokens(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
         """Embeddings (B, T, width) float32 and mask (B, T) bool, True where there is a word or the start.
 
-        A pseudo-word is put in by replacing a row of the embeddings before `forward_from_embeddings`.
+        A pseudo-token is put in by replacing a row of the embeddings before `forward_from_embeddings`.
         """
         distinct = self.word(tokens.word_ids) + self.gram(tokens.gram_ids)
         return functional.embedding(tokens.index, distinct), tokens.index != 0

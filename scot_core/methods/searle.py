@@ -1,4 +1,4 @@
-"""SEARLE (arXiv 2303.15247): φ gives the pseudo-word of a reference image, which stands in `a photo of $ that …`."""
+"""SEARLE (arXiv 2303.15247): φ gives the pseudo-token of a reference image, which stands in `a photo of $ that …`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SEARLE-OTI (arXiv 2303.15247): the pseudo-words of the references are found by gradient descent, query by query.
+"""SEARLE-OTI (arXiv 2303.15247): the pseudo-tokens of the references are found by gradient descent, query by query.
 
 Only phrases are needed, no φ: concepts of the vocabulary nearest to each reference, their phrases, and `invert`. A
 reference that several queries share is inverted once.
@@ -20,7 +20,7 @@ _AT_ONCE = 256
 
 
 def ready(known: Known) -> Ready:
-    """One run for each of the seeds that are known: of first pseudo-words, templates and phrases."""
+    """One run for each of the seeds that are known: of first pseudo-tokens, templates and phrases."""
     import torch
 
     from scot_core.searle import concept_vectors, invert, nearest_concepts

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:  # loads torch
-    from scot_core.searle import OtiConfig, Phrase, PseudoWordTower
+    from scot_core.searle import OtiConfig, Phrase, PseudoTokenTower
     from scot_core.vectors import Vectors
 
 T = TypeVar("T")
@@ -69,8 +69,8 @@ class Known(Protocol):
     """What a lake and its encoder offer a method. All of it is read when it is asked for."""
 
     @property
-    def tower(self) -> PseudoWordTower:
-        """The encoder's text tower. Raises ConfigError for an encoder that does not give it to pseudo-words."""
+    def tower(self) -> PseudoTokenTower:
+        """The encoder's text tower. Raises ConfigError for an encoder that does not give it to pseudo-tokens."""
         ...
 
     @property
@@ -125,6 +125,6 @@ class Method:
     ready: Callable[[Known], Ready]
     needs: Sequence[Need] = ()
     words: bool = False
-    """Whether it writes a pseudo-word into a sentence, which the encoder's text tower must read."""
+    """Whether it writes a pseudo-token into a sentence, which the encoder's text tower must read."""
     draws: bool = False
     """Whether it draws something when it is asked, once for each of `Known.seeds`."""

@@ -1,4 +1,4 @@
-"""What methods with pseudo-words share: φ's, and the sentences that these stand in."""
+"""What methods with pseudo-tokens share: φ's, and the sentences that these stand in."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scot_core.methods.spec import Compose, Known, Need, Queries, Ready
 if TYPE_CHECKING:  # loads torch
     from torch import Tensor
 
-    from scot_core.searle import Phi, PseudoWordTower
+    from scot_core.searle import Phi, PseudoTokenTower
     from scot_core.searle.queries import Ask
     from scot_core.vectors import Vectors
 
@@ -21,7 +21,7 @@ def inverters(name: str) -> Need:
 
 
 def by_phi(name: str, ask: Ask | None = None) -> Callable[[Known], Ready]:
-    """Each φ of a method's inverters turns the reference images into pseudo-words, in sentences by `ask` (SEARLE's)."""
+    """Each φ of a method's inverters gives the reference images' pseudo-tokens, in sentences by `ask` (SEARLE's)."""
 
     def ready(known: Known) -> Ready:
         from scot_core.searle import Phi
@@ -33,8 +33,8 @@ def by_phi(name: str, ask: Ask | None = None) -> Callable[[Known], Ready]:
     return ready
 
 
-def written(tower: PseudoWordTower, words: Tensor, queries: Queries, ask: Ask | None = None) -> Vectors:
-    """Query vectors (Q, D) of pseudo-words (Q, W) in the sentences of their texts; of two texts, FashionIQ's, in both
+def written(tower: PseudoTokenTower, words: Tensor, queries: Queries, ask: Ask | None = None) -> Vectors:
+    """Query vectors (Q, D) of pseudo-tokens (Q, W) in the sentences of their texts; of two texts, FashionIQ's, in both
     orders."""
     from scot_core.searle import compose, compose_both_orders, query_sentence
 
@@ -47,7 +47,7 @@ def written(tower: PseudoWordTower, words: Tensor, queries: Queries, ask: Ask | 
     return vectors
 
 
-def phi_composer(phi: Phi, tower: PseudoWordTower, ask: Ask | None = None) -> Compose:
+def phi_composer(phi: Phi, tower: PseudoTokenTower, ask: Ask | None = None) -> Compose:
     import torch
 
     def compose_by_phi(queries: Queries) -> Vectors:

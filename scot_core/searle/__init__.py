@@ -1,6 +1,6 @@
 """SEARLE (arXiv 2303.15247): composed retrieval without triplets, by turning an image into a word.
 
-`invert` finds a pseudo-word for each of many images without labels, `distill` teaches `Phi` to give them at once, and
+`invert` finds a pseudo-token for each of many images without labels, `distill` teaches `Phi` to give them at once, and
 `compose` puts that of a reference image into a sentence with the modification. `train_pic2word` and `train_lincir`
 teach the same φ from images alone and from captions alone.
 """
@@ -22,7 +22,7 @@ from scot_core.searle.sentences import (
     phrases_of,
     query_sentence,
 )
-from scot_core.searle.towers import CatalogueTower, ClipTower, PseudoWordTower, text_features, tower_of
+from scot_core.searle.towers import CatalogueTower, ClipTower, PseudoTokenTower, text_features, tower_of
 from scot_core.searle.training import Distilled, Schedule
 
 __all__ = [
@@ -37,7 +37,7 @@ __all__ = [
     "PhiConfig",
     "Phrase",
     "PhraseFeatures",
-    "PseudoWordTower",
+    "PseudoTokenTower",
     "Schedule",
     "Sentence",
     "clean_phrase",

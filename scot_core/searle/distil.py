@@ -1,4 +1,4 @@
-"""Distillation: φ learns to give the pseudo-words that inversion found, in one pass and for new images."""
+"""Distillation: φ learns to give the pseudo-tokens that inversion found, in one pass and for new images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scot_core.searle.objectives import distillation_loss
 from scot_core.searle.oti import PhraseFeatures
 from scot_core.searle.phi import Phi
 from scot_core.searle.sentences import Phrase
-from scot_core.searle.towers import PseudoWordTower
+from scot_core.searle.towers import PseudoTokenTower
 from scot_core.searle.training import Distilled, Schedule, train_phi
 
 
@@ -54,7 +54,7 @@ class PhiConfig:
 
 
 def distill(
-    tower: PseudoWordTower,
+    tower: PseudoTokenTower,
     image_features: Tensor,
     oti_tokens: Tensor,
     concepts: Sequence[Sequence[str]],
@@ -66,7 +66,7 @@ def distill(
 ) -> Distilled:
     """Train a φ on N images in float32, checkpointing into the folder `work`, from whose checkpoint it goes on.
 
-    The loss of a batch is the distance between inverted and φ's pseudo-words plus `config.lambda_gpt` times L_gpt: for
+    The loss of a batch is the distance between inverted and φ's pseudo-tokens plus `config.lambda_gpt` times L_gpt: for
     each image a concept is drawn from its first `config.concepts`, then one of that concept's phrases. An epoch is a
     permutation of the images; a last batch that would be smaller is left out.
 
@@ -110,10 +110,10 @@ def _distance(target: Tensor, words: Tensor, config: PhiConfig) -> Tensor:
     return distillation_loss(target, words, temperature=config.temperature)
 
 
-def _check(tower: PseudoWordTower, image: Tensor, tokens: Tensor, concepts: Sequence[Sequence[str]]) -> None:
+def _check(tower: PseudoTokenTower, image: Tensor, tokens: Tensor, concepts: Sequence[Sequence[str]]) -> None:
     if image.ndim != 2 or tuple(tokens.shape) != (len(image), tower.word_dim) or len(concepts) != len(image):
         raise ShapeError(
-            f"image features {tuple(image.shape)}, pseudo-words {tuple(tokens.shape)} and {len(concepts)} lists of "
+            f"image features {tuple(image.shape)}, pseudo-tokens {tuple(tokens.shape)} and {len(concepts)} lists of "
             f"concepts; they must be (N, D), (N, {tower.word_dim}) and N"
         )
     if not len(image):

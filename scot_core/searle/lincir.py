@@ -1,7 +1,7 @@
 """LinCIR (arXiv 2312.01998): φ learns from captions alone, by writing a caption's own feature in place of its keywords.
 
 Read beside github.com/navervision/lincir (1dec42d): train_phi.py and loader.py. As there: every run of keywords of a
-caption is replaced by the same pseudo-word, φ(caption feature + noise), noise being normal and times a number drawn
+caption is replaced by the same pseudo-token, φ(caption feature + noise), noise being normal and times a number drawn
 uniformly from [0, 1) for each caption; the loss is the mean squared difference between the features of the caption
 and of what stands in its place, neither normalised; a caption without keywords is "a photo of $". Departures:
 
@@ -30,7 +30,7 @@ from scot_core.errors import ConfigError, DataError
 from scot_core.searle.keywords import runs_of_keywords
 from scot_core.searle.phi import Phi
 from scot_core.searle.sentences import Sentence
-from scot_core.searle.towers import PseudoWordTower
+from scot_core.searle.towers import PseudoTokenTower
 from scot_core.searle.training import Distilled, Schedule, train_phi
 
 _AT_ONCE = 512
@@ -49,7 +49,7 @@ class LincirConfig:
 
 
 def without_keywords(caption: str) -> Sentence:
-    """A caption with the pseudo-word in the place of each run of keywords; "a photo of $" where it has none."""
+    """A caption with the pseudo-token in the place of each run of keywords; "a photo of $" where it has none."""
     runs = runs_of_keywords(caption)
     if not runs:
         return _EMPTY
@@ -60,7 +60,7 @@ def without_keywords(caption: str) -> Sentence:
 
 
 def train_lincir(
-    tower: PseudoWordTower,
+    tower: PseudoTokenTower,
     captions: Sequence[str],
     config: LincirConfig,
     schedule: Schedule,

@@ -1,4 +1,4 @@
-"""What SEARLE minimises: cosine distances, and NT-Xent between the two makers of pseudo-words.
+"""What SEARLE minimises: cosine distances, and NT-Xent between the two makers of pseudo-tokens.
 
 float64 stays float64; float32, float16 and bfloat16 are computed and returned in float32, under autocast too.
 """
@@ -13,7 +13,7 @@ from scot_core.errors import ConfigError, ShapeError
 
 
 def distillation_loss(oti_tokens: Tensor, phi_tokens: Tensor, *, temperature: float = 0.25) -> Tensor:
-    """Symmetric NT-Xent between the inverted pseudo-words and φ's, (B, W) each, rows belonging together.
+    """Symmetric NT-Xent between the inverted pseudo-tokens and φ's, (B, W) each, rows belonging together.
 
     Both are L2-normalised. Each of the 2B vectors is an anchor once: its positive is its partner, and the sum in the
     denominator goes over the other 2B - 1 vectors, that is the positive and everything of both kinds but the anchor.

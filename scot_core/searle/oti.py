@@ -1,4 +1,4 @@
-"""Optimisation-based textual inversion: a pseudo-word for each image, found by gradient descent."""
+"""Optimisation-based textual inversion: a pseudo-token for each image, found by gradient descent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scot_core.descent import REPORT_EVERY, StepListener
 from scot_core.errors import ConfigError, DataError, ShapeError
 from scot_core.searle.objectives import cosine_distances
 from scot_core.searle.sentences import TEMPLATES, Phrase
-from scot_core.searle.towers import PseudoWordTower
+from scot_core.searle.towers import PseudoTokenTower
 
 KEPT_FEATURES = 1 << 16  # of phrases; beyond that they are computed anew
 
@@ -45,14 +45,14 @@ class OtiConfig:
 
 @dataclass(frozen=True, slots=True)
 class Inverted:
-    """Pseudo-words (B, W) of images, and the mean of each one's loss over the last `REPORT_EVERY` steps, (B,)."""
+    """Pseudo-tokens (B, W) of images, and the mean of each one's loss over the last `REPORT_EVERY` steps, (B,)."""
 
     words: Tensor
     losses: Tensor
 
 
 def invert(
-    tower: PseudoWordTower,
+    tower: PseudoTokenTower,
     ids: Sequence[str],
     image_features: Tensor,
     concepts: Sequence[Sequence[str]],
@@ -61,15 +61,15 @@ def invert(
     seed: int,
     on_step: StepListener = lambda step, loss: None,
 ) -> Tensor:
-    """The pseudo-words (B, W) of `invert_all`. Raises what it raises, and DataError where one does not stay finite."""
+    """The pseudo-tokens (B, W) of `invert_all`. Raises what it raises, and DataError where one does not stay finite."""
     words = invert_all(tower, ids, image_features, concepts, phrases, config, seed, on_step).words
     if lost := torch.nonzero(~words.isfinite().all(dim=1)).flatten().tolist():
-        raise DataError(f"the pseudo-word of image {ids[lost[0]]} is not finite; look at the image's feature")
+        raise DataError(f"the pseudo-token of image {ids[lost[0]]} is not finite; look at the image's feature")
     return words
 
 
 def invert_all(
-    tower: PseudoWordTower,
+    tower: PseudoTokenTower,
     ids: Sequence[str],
     image_features: Tensor,
     concepts: Sequence[Sequence[str]],
@@ -79,16 +79,16 @@ def invert_all(
     on_step: StepListener = lambda step, loss: None,
     known: PhraseFeatures | None = None,
 ) -> Inverted:
-    """Pseudo-words for a batch of images: the moving average of each over the steps, on the tower's device.
+    """Pseudo-tokens for a batch of images: the moving average of each over the steps, on the tower's device.
 
     At each step an image meets one template, drawn at random, and one phrase, drawn from all phrases of its first
-    `config.concepts` concepts. L_cos is the cosine distance between image and template with the pseudo-word, L_gpt
-    that between the phrase and the phrase with the pseudo-word in the concept's place; the loss is their weighted mean.
-    The average begins at the initial pseudo-word, as SEARLE's does, and is what SEARLE keeps, distils and queries with.
+    `config.concepts` concepts. L_cos is the cosine distance between image and template with the pseudo-token, L_gpt
+    that between the phrase and the phrase with the pseudo-token for the concept; the loss is their weighted mean. The
+    average begins at the initial pseudo-token, as SEARLE's does, and is what SEARLE keeps, distils and queries with.
 
     What is drawn for an image depends on its id and the seed; losses are summed over the batch and not averaged, so
-    that AdamW's epsilon meets the same gradient whatever the batch. So an image has the same pseudo-word in any batch,
-    up to rounding; one whose feature is not finite gives a pseudo-word that is not.
+    that AdamW's epsilon meets the same gradient whatever the batch. So an image has the same pseudo-token in any batch,
+    up to rounding; one whose feature is not finite gives a pseudo-token that is not.
 
     Args:
         ids: of the images.
@@ -137,7 +137,7 @@ def invert_all(
 class PhraseFeatures:
     """L_gpt, with the features of phrases as they are computed once: they are the same at every step."""
 
-    def __init__(self, tower: PseudoWordTower) -> None:
+    def __init__(self, tower: PseudoTokenTower) -> None:
         self._tower = tower
         self._rows: dict[Phrase, int] = {}
         self._features: list[Tensor] = []
@@ -159,7 +159,7 @@ class PhraseFeatures:
 
 @dataclass(frozen=True, slots=True)
 class _Draw:
-    """All that is random about one image: its first pseudo-word (W,), and numbers of templates and phrases by step."""
+    """All that is random about one image: its first pseudo-token (W,), and numbers of templates and phrases by step."""
 
     first: Tensor
     templates: list[int]

@@ -1,4 +1,4 @@
-"""φ: from the image feature of a frozen encoder to a pseudo-word in the space of its word embeddings.
+"""φ: from the image feature of a frozen encoder to a pseudo-token in the space of its word embeddings.
 
 The network is that of SEARLE (arXiv 2303.15247), whose checkpoints load through `load_searle_state_dict`. On disk a
 φ is a folder of two files, `model.safetensors` and `config.json`.
@@ -54,7 +54,7 @@ class Phi(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """Image features (B, input_dim), not normalised, to pseudo-words (B, output_dim).
+        """Image features (B, input_dim), not normalised, to pseudo-tokens (B, output_dim).
 
         Raises ShapeError where the shape, dtype or device is not that of the weights (under autocast any float goes).
         """

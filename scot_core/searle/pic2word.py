@@ -24,7 +24,7 @@ from scot_core.descent import StepListener
 from scot_core.errors import ConfigError, DataError, ShapeError
 from scot_core.searle.phi import Phi
 from scot_core.searle.sentences import Sentence
-from scot_core.searle.towers import PseudoWordTower
+from scot_core.searle.towers import PseudoTokenTower
 from scot_core.searle.training import Distilled, Schedule, train_phi
 
 PROMPT = Sentence.parse("a photo of $")
@@ -39,7 +39,7 @@ def contrast(features: Tensor, images: Tensor, temperature: float = 1 / LOGIT_SC
 
 
 def train_pic2word(
-    tower: PseudoWordTower,
+    tower: PseudoTokenTower,
     image_features: Tensor,
     schedule: Schedule,
     seed: int,

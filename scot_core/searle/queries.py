@@ -1,4 +1,4 @@
-"""Composed queries: the pseudo-word of the reference image in a sentence with the modification."""
+"""Composed queries: the pseudo-token of the reference image in a sentence with the modification."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from scot_core.errors import ShapeError
 from scot_core.searle.sentences import Sentence, join_captions, query_sentence
-from scot_core.searle.towers import PseudoWordTower
+from scot_core.searle.towers import PseudoTokenTower
 
 Ask = Callable[[str], Sentence]
 """The sentence of a modification text."""
@@ -18,14 +18,14 @@ _AT_ONCE = 256
 
 
 def compose(
-    tower: PseudoWordTower, words: Tensor, modifications: Sequence[str], ask: Ask = query_sentence
+    tower: PseudoTokenTower, words: Tensor, modifications: Sequence[str], ask: Ask = query_sentence
 ) -> Tensor:  # fmt: skip
-    """Query vectors (B, D), L2-normalised, float32 or float64, of pseudo-words (B, W) and their modification texts.
+    """Query vectors (B, D), L2-normalised, float32 or float64, of pseudo-tokens (B, W) and their modification texts.
 
     Raises ShapeError where the two do not fit together.
     """
     if len(words) != len(modifications):
-        raise ShapeError(f"{len(words)} pseudo-words, but {len(modifications)} modifications; they must be pairs")
+        raise ShapeError(f"{len(words)} pseudo-tokens, but {len(modifications)} modifications; they must be pairs")
     sentences = [ask(text) for text in modifications]
     with torch.no_grad():
         chunks = [
@@ -37,7 +37,7 @@ def compose(
 
 
 def compose_both_orders(
-    tower: PseudoWordTower, words: Tensor, captions: Sequence[tuple[str, str]], ask: Ask = query_sentence
+    tower: PseudoTokenTower, words: Tensor, captions: Sequence[tuple[str, str]], ask: Ask = query_sentence
 ) -> Tensor:  # fmt: skip
     """FashionIQ's queries, (B, D): the mean of the two orders of a query's captions, each normalised before and the
     mean after. Raises what `compose` raises."""

@@ -1,4 +1,4 @@
-"""Sentences with a pseudo-word: built from parts, so that a `$` in somebody's text is text and nothing else."""
+"""Sentences with a pseudo-token: built from parts, so that a `$` in somebody's text is text and nothing else."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ PLACEHOLDER: Final = "$"
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """Plain text before and after one pseudo-word, each read as text by the tokenizer.
+    """Plain text before and after one pseudo-token, each read as text by the tokenizer.
 
-    Each of `more` follows the same pseudo-word once again: only LinCIR writes it more than once.
+    Each of `more` follows the same pseudo-token once again: only LinCIR writes it more than once.
     """
 
     before: str
@@ -25,22 +25,22 @@ class Sentence:
 
     @classmethod
     def parse(cls, text: str) -> Sentence:
-        """A sentence of our own making, whose one `$` is the pseudo-word. Raises DataError for none or several."""
+        """A sentence of our own making, whose one `$` is the pseudo-token. Raises DataError for none or several."""
         before, *rest = text.split(PLACEHOLDER)
         if len(rest) != 1:
             raise DataError(
-                f"the sentence {text!r} has {len(rest)} times {PLACEHOLDER!r}, which stands for the pseudo-word; "
+                f"the sentence {text!r} has {len(rest)} times {PLACEHOLDER!r}, which stands for the pseudo-token; "
                 "it must have it once"
             )
         return cls(before, rest[0])
 
     def with_word(self, word: str) -> str:
-        """The sentence with an ordinary word, or several, in the pseudo-word's place."""
+        """The sentence with an ordinary word, or several, in the pseudo-token's place."""
         return word.join(self.parts)
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The texts between which the pseudo-word stands."""
+        """The texts between which the pseudo-token stands."""
         return (self.before, self.after, *self.more)
 
 

@@ -1,6 +1,6 @@
-"""Text towers that read a pseudo-word, and those of CLIP and of the catalogue's encoder.
+"""Text towers that read a pseudo-token, and those of CLIP and of the catalogue's encoder.
 
-A pseudo-word is a vector in the space of a tower's word embeddings. It is put where a sentence has it by position,
+A pseudo-token is a vector in the space of a tower's word embeddings. It is put where a sentence has it by position,
 never by looking for a token: what a user writes cannot be taken for it.
 """
 
@@ -20,7 +20,7 @@ from scot_core.errors import ConfigError, DataError, ShapeError
 from scot_core.searle.sentences import Sentence
 
 
-class PseudoWordTower(Protocol):
+class PseudoTokenTower(Protocol):
     """A frozen text tower. Rows do not depend on the other rows of a call, up to floating-point rounding."""
 
     @property
@@ -34,7 +34,7 @@ class PseudoWordTower(Protocol):
     def features(self, sentences: Sequence[Sentence], words: Tensor) -> Tensor:
         """Sentence i with words[i] of (B, W) -> (B, D), not normalised, differentiable in `words`.
 
-        Sentences that are too long are cut. Raises DataError naming one whose pseudo-word would be cut off, and
+        Sentences that are too long are cut. Raises DataError naming one whose pseudo-token would be cut off, and
         ShapeError for words that do not fit.
         """
         ...
@@ -45,12 +45,12 @@ class PseudoWordTower(Protocol):
 
 
 def text_features(model: Any, input_ids: Tensor, pseudo_tokens: Tensor, placeholder_id: int) -> Tensor:
-    """Features (B, D), not normalised, of texts whose first `placeholder_id` is replaced by a pseudo-word.
+    """Features (B, D), not normalised, of texts whose first `placeholder_id` is replaced by a pseudo-token.
 
     `model` is transformers' CLIPTextModelWithProjection (or a CLIPModel), `input_ids` (B, T) int64, `pseudo_tokens`
     (B, W) of any float dtype; they take the dtype of the model's embeddings. The replacement comes before the
     positional embedding; the rest is the model's own, pooling at the end-of-text token included. With the embedding
-    of the placeholder itself as pseudo-words this is `model(input_ids).text_embeds`. Differentiable in
+    of the placeholder itself as pseudo-tokens this is `model(input_ids).text_embeds`. Differentiable in
     `pseudo_tokens`.
 
     Raises DataError naming the row that has no placeholder, ShapeError where shapes or dtypes do not fit.
@@ -65,7 +65,7 @@ def text_features(model: Any, input_ids: Tensor, pseudo_tokens: Tensor, placehol
 
 
 def _clip_features(model: Any, input_ids: Tensor, words: Tensor, places: Tensor) -> Tensor:
-    """`text_features` with the places of the pseudo-words given, (B, T) bool."""
+    """`text_features` with the places of the pseudo-tokens given, (B, T) bool."""
     from transformers.masking_utils import create_causal_mask  # seconds to import, and other towers do without
 
     text = model.text_model
@@ -106,8 +106,8 @@ class ClipTower:
         pieces = iter(self._pieces([part for sentence in sentences for part in sentence.parts]))
         rows = [[next(pieces) for _ in sentence.parts] for sentence in sentences]
         for sentence, (first, *_) in zip(sentences, rows, strict=True):
-            if len(first) + 3 > self._limit:  # start, pseudo-word, end
-                raise DataError(f"the pseudo-word is beyond the {self._limit} tokens that CLIP reads of {sentence}")
+            if len(first) + 3 > self._limit:  # start, pseudo-token, end
+                raise DataError(f"the pseudo-token is beyond the {self._limit} tokens that CLIP reads of {sentence}")
         joined = [[*first, *(token for piece in others for token in (slot, *piece))] for first, *others in rows]
         within = self._limit - 1  # where the end of a sentence that is cut stands
         places = [[place for place in _places([len(piece) for piece in row]) if place < within] for row in rows]
@@ -157,7 +157,7 @@ class CatalogueTower:
         embeddings, mask = self._text.embed_tokens(self._tokenise(texts))
         for sentence, (first, *_) in zip(sentences, places, strict=True):
             if first > MAX_WORDS:
-                raise DataError(f"the pseudo-word is beyond the words that the encoder reads of {sentence}")
+                raise DataError(f"the pseudo-token is beyond the words that the encoder reads of {sentence}")
         put = _put(words, _marked(places, embeddings.shape[1], self.device), embeddings)
         features: Tensor = self._text.forward_from_embeddings(put, mask)
         return features
@@ -168,7 +168,7 @@ class CatalogueTower:
         return features
 
 
-def tower_of(encoder: Encoder) -> PseudoWordTower:
+def tower_of(encoder: Encoder) -> PseudoTokenTower:
     """The text tower of an encoder as `scot_core.encoders.load` gives it.
 
     Raises ConfigError for an encoder whose text tower takes no word embeddings of a caller's.
@@ -179,19 +179,19 @@ def tower_of(encoder: Encoder) -> PseudoWordTower:
     if tokenizer is not None and getattr(getattr(model, "config", None), "model_type", None) == "clip":
         return ClipTower(model, tokenizer)
     raise ConfigError(
-        f"encoder {encoder.spec.name} does not give its text tower to pseudo-words, which this method writes into "
+        f"encoder {encoder.spec.name} does not give its text tower to pseudo-tokens, which this method writes into "
         "sentences: embed with clip-b32, clip-l14 or catalogue, or take a method that needs vectors alone"
     )
 
 
 @lru_cache(maxsize=1 << 16)
 def _laid_out(sentence: Sentence) -> tuple[str, list[int]]:
-    """A sentence as the catalogue's encoder takes it, and where its pseudo-word stands among its words."""
+    """A sentence as the catalogue's encoder takes it, and where its pseudo-token stands among its words."""
     return sentence.with_word(" $ "), _places([len(catalogue_words(part)) for part in sentence.parts])
 
 
 def _places(lengths: Sequence[int]) -> list[int]:
-    """Where a pseudo-word stands, behind a start token, between parts of these lengths."""
+    """Where a pseudo-token stands, behind a start token, between parts of these lengths."""
     return [1 + number + sum(lengths[: number + 1]) for number in range(len(lengths) - 1)]
 
 
@@ -210,4 +210,4 @@ def _put(words: Tensor, places: Tensor, embeddings: Tensor) -> Tensor:
 
 def _check_words(words: Tensor, rows: int, width: int) -> None:
     if tuple(words.shape) != (rows, width) or not words.is_floating_point():
-        raise ShapeError(f"pseudo-words must be floats ({rows}, {width}), but are {words.dtype} {tuple(words.shape)}")
+        raise ShapeError(f"pseudo-tokens must be floats ({rows}, {width}), but are {words.dtype} {tuple(words.shape)}")

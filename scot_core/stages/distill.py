@@ -1,4 +1,4 @@
-"""Stage distill: a φ that gives pseudo-words at once (SEARLE), or one that learns without them (Pic2Word, LinCIR)."""
+"""Stage distill: a φ that gives pseudo-tokens at once (SEARLE), or one that learns without them (Pic2Word, LinCIR)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from scot_core.searle import (
     LincirConfig,
     Phi,
     PhiConfig,
-    PseudoWordTower,
+    PseudoTokenTower,
     Schedule,
     concept_vectors,
     nearest_concepts,
@@ -51,7 +51,7 @@ def distill(
     """Returns the inverters. Images are embedded first where they are not yet; captions are read by `lincir` alone.
 
     Raises ConfigError for method searle without pseudo-tokens, and for an encoder whose text tower does not take
-    pseudo-words.
+    pseudo-tokens.
     """
     if config.method == "searle":
         if tokens is None:
@@ -181,7 +181,7 @@ class Distill(Step):
         )
 
     @cached_property
-    def _tower(self) -> PseudoWordTower:
+    def _tower(self) -> PseudoTokenTower:
         return tower_of(self._encoder)
 
     def _columns(self, seed: int, curve: Sequence[tuple[int, float]]) -> dict[str, Any]:
@@ -196,7 +196,7 @@ class Distill(Step):
 
 
 def _words(tokens: Dataset) -> tuple[list[str], Tensor]:
-    """Ids of inverted images, and their pseudo-words (N, W). Raises DataError where there are none."""
+    """Ids of inverted images, and their pseudo-tokens (N, W). Raises DataError where there are none."""
     ids: list[str] = []
     blocks = []
     for part in tokens.read_parts(["image_id", "vector"]):
@@ -204,7 +204,7 @@ def _words(tokens: Dataset) -> tuple[list[str], Tensor]:
         column = part["vector"].combine_chunks()
         blocks.append(torch.tensor(column.flatten().to_numpy(zero_copy_only=False).reshape(len(part), -1)))
     if not ids:
-        raise DataError(f"{tokens.name} holds no pseudo-words; look at the table `rejects`")
+        raise DataError(f"{tokens.name} holds no pseudo-tokens; look at the table `rejects`")
     return ids, torch.cat(blocks)
 
 

@@ -253,5 +253,5 @@ def test_stages_that_are_asked_for_bring_what_they_need() -> None:
         assert asked.invert is None and asked.distill is not None
     assert with_overrides(plain, ["distill.images=100"]).invert is not None
     assert last_stage(None, "paper-searle") == "distill" and last_stage("embed", "paper-searle") == "embed"
-    with pytest.raises(ConfigError, match="reads pseudo-words"):
+    with pytest.raises(ConfigError, match="reads pseudo-tokens"):
         with_overrides(plain, ["embed.encoder=fitted", "invert.steps=3"])

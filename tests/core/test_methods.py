@@ -26,7 +26,7 @@ from scot_core.searle import (
     OtiConfig,
     Phi,
     Phrase,
-    PseudoWordTower,
+    PseudoTokenTower,
     Sentence,
     concept_vectors,
     invert,
@@ -64,7 +64,7 @@ class Lake:
         }
 
     @property
-    def tower(self) -> PseudoWordTower:
+    def tower(self) -> PseudoTokenTower:
         return tower_of(ENCODER)
 
     @property
@@ -135,7 +135,7 @@ def sentence_features(sentences: Sequence[Sentence], words: torch.Tensor) -> tor
 
 
 @pytest.mark.parametrize(("name", "between"), [("searle", " that "), ("lincir", " that "), ("pic2word", " , ")])
-def test_the_reference_s_pseudo_word_stands_in_the_method_s_sentence(name: str, between: str) -> None:
+def test_the_reference_s_pseudo_token_stands_in_the_method_s_sentence(name: str, between: str) -> None:
     lake, asked = Lake(), queries()
     phi = lake.weights["inverters"][1]
     with torch.no_grad():
@@ -179,8 +179,8 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     environment.settings.cache_clear()
 
 
-def test_an_encoder_without_a_tower_for_pseudo_words_says_so(weights: None) -> None:
-    with pytest.raises(ConfigError, match="encoder blip does not give its text tower to pseudo-words"):
+def test_an_encoder_without_a_tower_for_pseudo_tokens_says_so(weights: None) -> None:
+    with pytest.raises(ConfigError, match="encoder blip does not give its text tower to pseudo-tokens"):
         tower_of(load("blip", device="cpu"))
     assert tower_of(load("clip-b32", device="cpu")).word_dim == 32
 

@@ -33,5 +33,8 @@ def test_what_is_said_of_the_papers_stands_in_the_evidence() -> None:
     assert len(differences) > 15
     for difference in differences:
         assert difference in evidence, f"no study found {difference}"
-    for value in re.findall(r"(?<![§\d.])\d+\.\d", said):
+    around = r"\d+\.\d \(\d+\.\d-\d+\.\d\)"
+    for interval in re.findall(around, said):
+        assert interval in evidence, f"no study found {interval}"
+    for value in re.findall(r"(?<![§\d.])\d+\.\d", re.sub(around, "", said)):
         assert f"{value} (" in evidence or value in " ".join(differences), f"no study found {value}"

@@ -63,7 +63,7 @@ def test_pic2word_learns_and_its_sentences_find_their_images(tmp_path: Path) -> 
 
 
 def test_lincir_learns_from_captions_and_its_sentences_find_images_it_never_saw(tmp_path: Path) -> None:
-    """On the shipped encoder: a random one gives a pseudo-word no meaning that outlives its sentence."""
+    """On the shipped encoder: a random one gives a pseudo-token no meaning that outlives its sentence."""
     encoder, rng = load("catalogue"), random.Random(0)
     texts = [caption(sample(rng), ATTRIBUTES, number) for number in range(200)]
     schedule = Schedule(steps=60, batch_size=64, learning_rate=2e-3, dropout=0.1)
@@ -123,7 +123,7 @@ def test_runs_of_keywords_are_replaced(text: str, expected: str) -> None:
     assert without_keywords(text).with_word("$") == expected
 
 
-def test_a_pseudo_word_may_stand_in_several_places() -> None:
+def test_a_pseudo_token_may_stand_in_several_places() -> None:
     """With the embedding of an ordinary word, the features are those of the sentence that says it."""
     model, words = tiny.model(), tiny.tokenizer()
     both = ClipTower(model, words)

@@ -33,7 +33,7 @@ def by_hand(oti: Tensor, phi: Tensor, temperature: float) -> float:
 
 @settings(max_examples=25, deadline=None)
 @given(rows=st.integers(1, 6), seed=st.integers(0, 99), temperature=st.sampled_from([0.05, 0.25, 1.0]))
-def test_it_is_nt_xent_over_both_kinds_of_pseudo_words(rows: int, seed: int, temperature: float) -> None:
+def test_it_is_nt_xent_over_both_kinds_of_pseudo_tokens(rows: int, seed: int, temperature: float) -> None:
     oti, phi = pair(rows, seed)
     loss = distillation_loss(oti, phi, temperature=temperature)
     assert loss.dtype == torch.float64

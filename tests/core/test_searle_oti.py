@@ -20,7 +20,7 @@ from scot_core.searle import (
     ClipTower,
     OtiConfig,
     Phrase,
-    PseudoWordTower,
+    PseudoTokenTower,
     Sentence,
     invert,
     phrases_of,
@@ -108,7 +108,7 @@ def test_it_begins_with_small_normal_words_of_each_images_own() -> None:
     assert not torch.isclose(first, run(config, ids=many, image=images(400), seed=1)).all(dim=1).any()
 
 
-def distance(tower: PseudoWordTower, words: Tensor, image: Tensor) -> Tensor:
+def distance(tower: PseudoTokenTower, words: Tensor, image: Tensor) -> Tensor:
     """L_cos of each image, the mean over all templates: that of a single step hangs on the template drawn."""
     each = [1 - torch.cosine_similarity(tower.features([t] * len(words), words), image) for t in TEMPLATES]
     return torch.stack(each).mean(dim=0)

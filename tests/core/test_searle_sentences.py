@@ -30,7 +30,7 @@ from scot_core.searle import (
 from tests import tiny_clip_text as tiny
 
 
-def test_a_sentence_has_exactly_one_pseudo_word() -> None:
+def test_a_sentence_has_exactly_one_pseudo_token() -> None:
     assert Sentence.parse("a $ photo") == Sentence("a ", " photo")
     for text in ("a photo", "", "$ and $"):
         with pytest.raises(DataError, match="once"):

@@ -1,4 +1,4 @@
-"""Pseudo-words in the text towers: as good as a word of the vocabulary, and never taken from a user's text."""
+"""Pseudo-tokens in the text towers: as good as a word of the vocabulary, and never taken from a user's text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from scot_core import encoders
 from scot_core.errors import DataError, ScotError, ShapeError
-from scot_core.searle import CatalogueTower, ClipTower, PseudoWordTower, Sentence, query_sentence, text_features
+from scot_core.searle import CatalogueTower, ClipTower, PseudoTokenTower, Sentence, query_sentence, text_features
 from tests import tiny_clip_text as tiny
 
 F64 = torch.float64
@@ -29,7 +29,7 @@ def words(rows: int = 3, dtype: torch.dtype = F64) -> Tensor:
 
 
 def as_vocabulary(model: Any, row: list[int], word: Tensor) -> Tensor:
-    """What the model itself says of a text in which the spare token is the pseudo-word."""
+    """What the model itself says of a text in which the spare token is the pseudo-token."""
     with torch.no_grad():
         model.get_input_embeddings().weight[tiny.SPARE] = word
         return torch.as_tensor(model(torch.tensor([row])).text_embeds[0])
@@ -37,7 +37,7 @@ def as_vocabulary(model: Any, row: list[int], word: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("eos", [2, tiny.END])
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_the_first_placeholder_of_each_row_becomes_the_pseudo_word(eos: int, attention: str) -> None:
+def test_the_first_placeholder_of_each_row_becomes_the_pseudo_token(eos: int, attention: str) -> None:
     model = tiny.model(eos, attention, F64)
     own = model.get_input_embeddings().weight[tiny.DOLLAR].expand(3, -1)
     torch.testing.assert_close(text_features(model, ids(), own, tiny.DOLLAR), model(ids()).text_embeds)
@@ -48,7 +48,7 @@ def test_the_first_placeholder_of_each_row_becomes_the_pseudo_word(eos: int, att
         torch.testing.assert_close(feature, as_vocabulary(model, row, word))
 
 
-def test_it_is_differentiable_in_the_pseudo_words() -> None:
+def test_it_is_differentiable_in_the_pseudo_tokens() -> None:
     model = tiny.model(dtype=F64).requires_grad_(False)
     pseudo = words().requires_grad_()
     assert torch.autograd.gradcheck(lambda w: text_features(model, ids(), w, tiny.DOLLAR), pseudo)
@@ -78,12 +78,12 @@ def test_a_whole_clip_serves_and_bfloat16_is_close() -> None:
 )
 def test_what_does_not_fit_is_refused(change: Any, error: type, match: str) -> None:
     with pytest.raises(error, match=match):
-        input_ids, pseudo_words = change(ids(), words(dtype=torch.float32))
-        text_features(tiny.model(), input_ids, pseudo_words, tiny.DOLLAR)
+        input_ids, pseudo_tokens = change(ids(), words(dtype=torch.float32))
+        text_features(tiny.model(), input_ids, pseudo_tokens, tiny.DOLLAR)
 
 
 def clip_ids(sentence: Sentence) -> list[int]:
-    """The tokens of a sentence with the spare token for its pseudo-word."""
+    """The tokens of a sentence with the spare token for its pseudo-token."""
     pieces = tiny.tokenizer()([sentence.before, sentence.after], add_special_tokens=False).input_ids
     return [tiny.START, *pieces[0], tiny.SPARE, *pieces[1], tiny.END]
 
@@ -114,7 +114,7 @@ def test_clip_reads_as_many_tokens_as_it_has_places_for() -> None:
 
 def test_clips_plain_texts_are_its_own() -> None:
     model = tiny.model()
-    tower: PseudoWordTower = ClipTower(model, tiny.tokenizer())
+    tower: PseudoTokenTower = ClipTower(model, tiny.tokenizer())
     texts = ["a red mug", "", "a very large and blue mug"]
     for text, feature in zip(texts, tower.texts(texts), strict=True):
         torch.testing.assert_close(
@@ -124,9 +124,9 @@ def test_clips_plain_texts_are_its_own() -> None:
     assert tower.texts([]).shape == tower.features([], words(0, torch.float32)).shape == (0, tiny.DIM)
 
 
-def test_the_catalogues_encoder_reads_pseudo_words() -> None:
+def test_the_catalogues_encoder_reads_pseudo_tokens() -> None:
     encoder: Any = encoders.load("catalogue")
-    tower: PseudoWordTower = CatalogueTower(encoder)
+    tower: PseudoTokenTower = CatalogueTower(encoder)
     mug = encoder.text.embed_tokens(encoder.tokenise(["mug"]))[0][0, 1]
     sentences = [Sentence("a photo of a ", " that costs $5"), Sentence("$ for a red ", ""), Sentence("", "")]
     features = tower.features(sentences, mug.expand(3, -1))
@@ -136,7 +136,7 @@ def test_the_catalogues_encoder_reads_pseudo_words() -> None:
     assert tower.features([Sentence("x " * 31, "")], mug[None]).shape == (1, encoder.spec.dim)
     with pytest.raises(DataError, match="beyond the words"):
         tower.features([Sentence("a ", ""), Sentence("x " * 32, "")], mug.expand(2, -1))
-    with pytest.raises(ShapeError, match="pseudo-words"):
+    with pytest.raises(ShapeError, match="pseudo-tokens"):
         tower.features(sentences, mug)
     word = mug[None].clone().requires_grad_()
     (gradient,) = torch.autograd.grad(tower.features(sentences[:1], word).sum(), word)

@@ -28,11 +28,14 @@ from scot_core.errors import ConfigError
 from tests.flows.conftest import ROOT, Served
 from tests.flows.test_service_schedules import ask
 
-DOCS = ("README.md", "docs/operate.md", "docs/paper.md", "docs/lake.md", "docs/methods.md", "docs/evidence.md")
+DOCS = (
+    "README.md", "CONTRIBUTING.md",
+    *(f"docs/{page}.md" for page in ("operate", "paper", "lake", "methods", "evidence", "emoji", "scale", "decisions")),
+)  # fmt: skip
 RUN, SCHEDULE = (f"00000000-0000-4000-8000-00000000000{digit}" for digit in (1, 2))
 MEANT = {  # what placeholders stand for
     "FALCON": "--set finetune.base=weights/falcon-7b-instruct", "COMMIT": "0" * 40, "BASE": "some/model",
-    "SQL": "'select 1'", "STAGE": "train", "URL": "./lake", "RUN_ID": RUN, "SCHEDULE_ID": SCHEDULE, "…": "x",
+    "N": "7", "SQL": "'select 1'", "STAGE": "train", "URL": "./lake", "RUN_ID": RUN, "SCHEDULE_ID": SCHEDULE, "…": "x",
 }  # fmt: skip
 # Programs whose options cannot be checked, because they are no part of the environment: it suffices to name them here.
 OUTSIDE = {"vllm", "sudo", "docker", "pg_dump", "duckdb", "rsync", "cp", "rm"}
@@ -149,9 +152,13 @@ def _export(words: tuple[str, ...]) -> None:
     assert all(re.match(r"\w+=", word) for word in words)
 
 
+def _gate(words: tuple[str, ...]) -> None:
+    assert not words and (ROOT / ".ci" / "run").is_file()
+
+
 CHECKS = {
     "scot": _scot, "prefect": _prefect, "make": _make, "python": _python, "pip": _pip, "git": _git, "hf": _hf,
-    "export": _export, "ray": _ray,
+    "export": _export, "ray": _ray, ".ci/run": _gate,
 }  # fmt: skip
 COMMANDS = sorted({str(command): command for command in _commands()}.values())
 
@@ -191,7 +198,11 @@ def test_what_does_not_exist_is_found_out(line: str) -> None:
 
 def test_variables_exist() -> None:
     code = "".join(
-        path.read_text() for path in (*ROOT.glob("scot*/**/*.py"), *ROOT.glob("deployments/*.py"), ROOT / "Makefile")
+        path.read_text()
+        for path in (
+            *(p for room in ("scot*", "deployments", "tests") for p in ROOT.glob(f"{room}/**/*.py")),
+            ROOT / "Makefile",
+        )
     )
     for where in DOCS:
         for name in set(re.findall(r"\b(?:PREFECT|SCOT)_[A-Z_]+\b", (ROOT / where).read_text())):

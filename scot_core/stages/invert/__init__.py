@@ -1,4 +1,4 @@
-"""Stage invert: phrases about concepts, and a pseudo-word for each image (SEARLE, arXiv 2303.15247)."""
+"""Stage invert: phrases about concepts, and a pseudo-token for each image (SEARLE, arXiv 2303.15247)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Inversion", "invert", "oti_of", "phrases_in"]
 
 @dataclass(frozen=True, slots=True)
 class Inversion:
-    """Pseudo-words of images, the vectors they were found for, and the phrases, where any were read."""
+    """Pseudo-tokens of images, the vectors they were found for, and the phrases, where any were read."""
 
     tokens: Dataset
     images: Dataset
@@ -32,7 +32,7 @@ def invert(
 ) -> Inversion:  # fmt: skip
     """Images are embedded first where they are not yet. Neither texts nor triplets are needed.
 
-    Raises ConfigError for an encoder whose text tower does not take pseudo-words.
+    Raises ConfigError for an encoder whose text tower does not take pseudo-tokens.
     """
     images = run(embed_images(lake, embed, captions))["embeddings"]
     phrases = None

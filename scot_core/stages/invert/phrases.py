@@ -1,4 +1,4 @@
-"""Phrases about each concept of a vocabulary, which L_gpt compares pseudo-words with.
+"""Phrases about each concept of a vocabulary, which L_gpt compares pseudo-tokens with.
 
 The paper has GPT-Neo 2.7B continue "a photo of {concept} that": 256 times a concept, at temperature 0.5, at most 35
 tokens with the prompt, without a bigram twice. Here any causal model writes, or a server, or captions stand in.

@@ -1,4 +1,4 @@
-"""Pseudo-words of images by gradient descent (SEARLE's OTI), in shards."""
+"""Pseudo-tokens of images by gradient descent (SEARLE's OTI), in shards."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from scot_core.stages.step import Step, Tick, identities, shard_sizes
 
 if TYPE_CHECKING:  # loads torch
     from scot_core.encoders import Encoder
-    from scot_core.searle import OtiConfig, Phrase, PhraseFeatures, PseudoWordTower
+    from scot_core.searle import OtiConfig, Phrase, PhraseFeatures, PseudoTokenTower
     from scot_core.vectors import Vectors
 
 _HELD = ("_encoder", "_tower", "_features", "_known", "_concept_vectors", "_table")
@@ -76,7 +76,7 @@ class InvertImages(Step):
     def _inverted(
         self, ids: Sequence[str], vectors: Vectors, concepts: Sequence[Sequence[str]], tick: Tick
     ) -> tuple[Vectors, Vectors]:
-        """Pseudo-words (n, W) and losses (n,)."""
+        """Pseudo-tokens (n, W) and losses (n,)."""
         import torch
 
         from scot_core.searle import invert_all
@@ -151,7 +151,7 @@ class InvertImages(Step):
         return encoder_of(self._images)
 
     @cached_property
-    def _tower(self) -> PseudoWordTower:
+    def _tower(self) -> PseudoTokenTower:
         from scot_core.searle import tower_of
 
         return tower_of(self._encoder)

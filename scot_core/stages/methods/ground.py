@@ -22,7 +22,7 @@ from scot_core.stages.embed.vectors import encoder_of, made_by
 from scot_core.stages.invert import phrases_in
 
 if TYPE_CHECKING:  # loads torch
-    from scot_core.searle import OtiConfig, Phrase, PseudoWordTower
+    from scot_core.searle import OtiConfig, Phrase, PseudoTokenTower
     from scot_core.vectors import Vectors
 
 T = TypeVar("T")
@@ -129,7 +129,7 @@ class LakeKnown:
         return encoder_of(self._ground.images)
 
     @cached_property
-    def tower(self) -> PseudoWordTower:
+    def tower(self) -> PseudoTokenTower:
         from scot_core.searle import tower_of
 
         return tower_of(self.encoder)
