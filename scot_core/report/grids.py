@@ -16,6 +16,7 @@ from scot_core.studies.findings import ALL, Findings, Row
 
 ACROSS = 3  # panels in a row
 OVER = 4  # lines, whose names would hide the points
+BESIDE = (("s", "--"), ("^", ":"), ("D", "-."))  # of methods beside the Combiner
 APART = 0.09  # of the way from one name to the next, between points of several lines
 
 
@@ -70,10 +71,11 @@ def _panel(panel: Any, rows: Sequence[Row], level: Sequence[Row]) -> None:
         values = [row.values[ALL] for row in of_line]
         around = [[v.value - v.low for v in values], [v.high - v.value for v in values]]
         own = of_line[0].own
+        mark, dash = ("o", "-") if own else BESIDE[number % len(BESIDE)]
         panel.errorbar(
-            xs, [v.value for v in values], yerr=around, label=line or None, marker="o", markersize=5, elinewidth=1.6,
+            xs, [v.value for v in values], yerr=around, label=line or ("Combiner" if lines[1:] else None), marker=mark, markersize=5, elinewidth=1.6,
             linewidth=1.4 if is_scale else 0, color=OWN_COLOURS[number % len(OWN_COLOURS)] if own else MUTED,
-            linestyle="-" if own else "--",
+            linestyle=dash,
         )  # fmt: skip
     for row in level:
         value = row.values[ALL]
