@@ -22,7 +22,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -69,7 +69,7 @@ def fetch(folder: Path) -> Path:
     if all((modules / name.rpartition("@")[0]).is_dir() for name in PACKAGES):
         return modules
     if shutil.which("npm") is None:
-        sys.exit("make emoji gets its pictures by npm, which is not here: install Node.js (nodejs.org), then again")
+        sys.exit("the emoji come by npm, which is not here: install Node.js (nodejs.org), then again")
     folder.mkdir(parents=True, exist_ok=True)
     command = ["npm", "install", "--prefix", str(folder), "--ignore-scripts", "--no-save", "--no-audit", "--no-fund"]
     subprocess.run([*command, *PACKAGES], check=True)
@@ -90,10 +90,22 @@ def read(modules: Path, folder: Path) -> list[Emoji]:
         if first.startswith("fluent/") and entry["group"] != "component" and not entry["group"].startswith("extras"):
             caption = _caption(entry["annotation"], entry["group"])
             for name, file in pictures[points].items():
-                if not (folder / name).exists():
-                    shutil.copyfile(file, folder / name)
+                put(folder / name, file.read_bytes)
             found.append(Emoji(points, caption, entry["group"], entry["subgroups"], tuple(pictures[points])))
     return found
+
+
+def put(file: Path, content: Callable[[], bytes]) -> None:
+    """Write a picture where there is none, whole or not at all."""
+    if not file.exists():
+        part = file.with_name(f"{file.name}.part")
+        part.write_bytes(content())
+        part.replace(file)
+
+
+def rows(emoji: Sequence[Emoji]) -> list[dict[str, str]]:
+    """Of a table of captioned pictures."""
+    return [{"image": picture, "caption": each.caption} for each in emoji for picture in each.pictures]
 
 
 def _points(code: str) -> tuple[str, ...]:
@@ -187,8 +199,7 @@ def about(emoji: Sequence[Emoji], asked: Sequence[Mapping[str, str]]) -> Iterato
 def main(folder: Path) -> int:
     emoji = read(fetch(folder / ".packages"), folder)
     asked = queries(emoji)
-    captions = [{"image": picture, "caption": each.caption} for each in emoji for picture in each.pictures]
-    write(folder / "captions.csv", captions, ("image", "caption"))
+    write(folder / "captions.csv", rows(emoji), ("image", "caption"))
     write(folder / "queries.csv", asked, ("reference", "text", "target", "kind"))
     print(*about(emoji, asked), sep="\n", flush=True)
     pictures, own = ["--captions", str(folder / "captions.csv")], ["--queries", str(folder / "queries.csv")]

@@ -13,17 +13,17 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from deployments.emoji import fetch, read, write
+from deployments.emoji import fetch, put, read, rows, write
 from scot_core.catalogue.drawing import draw_png
 from scot_core.catalogue.language import caption
 from scot_core.catalogue.world import sample
 
 WORLD: Final = "catalogue"  # its folder
-COUNT: Final = 6000  # about as many products as there are emoji
+COUNT: Final = 6000  # about as many as there are pictures of emoji
 SIZE: Final = 64
 SAID: Final = ("type", "colour", "pattern", "badge")
 ONE_STYLE: Final = 0
@@ -31,24 +31,18 @@ ONE_STYLE: Final = 0
 
 def draw(folder: Path, count: int) -> list[dict[str, str]]:
     """Rows of the table for products, which are drawn where they are not there yet."""
-    rng, rows = random.Random(0), []
+    rng, drawn = random.Random(0), []
     (folder / WORLD).mkdir(parents=True, exist_ok=True)
     for place in range(count):
         product, name = sample(rng, "seen"), f"{WORLD}/{place:06d}.png"
-        if not (folder / name).exists():
-            (folder / name).write_bytes(draw_png(product, SIZE, place))
-        rows.append({"image": name, "caption": caption(product, SAID, ONE_STYLE)})
-    return rows
-
-
-def emoji(folder: Path) -> list[Mapping[str, str]]:
-    """Rows of the table for emoji, which npm gets."""
-    found = read(fetch(folder / ".packages"), folder)
-    return [{"image": picture, "caption": each.caption} for each in found for picture in each.pictures]
+        put(folder / name, partial(draw_png, product, SIZE, place))
+        drawn.append({"image": name, "caption": caption(product, SAID, ONE_STYLE)})
+    return drawn
 
 
 def main(folder: Path) -> int:
-    drawn, got = draw(folder, COUNT), emoji(folder)
+    got = rows(read(fetch(folder / ".packages"), folder))  # first: npm may not be there
+    drawn = draw(folder, COUNT)
     write(folder / "captions.csv", [*drawn, *got], ("image", "caption"))
     print(f"{len(drawn):,} pictures of the catalogue, {len(got):,} of emoji", flush=True)
     command = ["study", "domain", "--captions", str(folder / "captions.csv")]

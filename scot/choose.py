@@ -39,7 +39,7 @@ def require_fit(chosen: Chosen, place: Lake, pipeline: Pipeline, to: Console, an
     show_parts(checked.parts, to)
     if checked.faults:
         if anyway is None:
-            raise ConfigError(f"{'; '.join(checked.faults)}. To go on all the same: scot run --anyway")
+            raise ConfigError(f"{'; '.join(checked.faults)}. To go on all the same, `scot run --anyway` first")
         for fault in checked.faults:
             say(anyway, ("going on anyway: ", "yellow"), fault)
     return checked.overrides

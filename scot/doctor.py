@@ -81,7 +81,9 @@ def _weights(name: str) -> Finding:
     folder = Path(scot_core.__file__).parent / "catalogue" / "weights" / name
     file = folder / "model.safetensors"
     if not file.exists():
-        return Finding(f"weights: {name}", False, f"missing at {folder}: python -m pretraining.{name} --help")
+        return Finding(
+            f"weights: {name}", False, f"missing at {folder}: python -m pretraining.{name.partition('-')[0]} --help"
+        )
     return Finding(f"weights: {name}", True, f"{file.stat().st_size / 1e6:.1f} MB")
 
 

@@ -161,13 +161,13 @@ def _generate(pipeline: Pipeline, caption: float, pairs: int, known: Known) -> S
     parameters = llm_parameters(pipeline.finetune.base)
     hours = None if parameters is None else rates.FORWARD * parameters * (prompt + written) / rates.PEAK_FLOPS / 3600
     small = parameters is not None and parameters < 1e8
-    wanted = f", {config.count:,} of which are wanted" if config.count else ""
+    wanted = f" ({config.count:,} are wanted)" if config.count else ""
     return StageWork(
         "generate", calls, "replies", math.ceil(pairs / config.shard_rows), calls, round(prompt), round(written),
         gpu_hours=None if small else hours,
         cpu_hours=calls / rates.CATALOGUE_PER_SECOND["write"] / 3600 if small else None,
         disk_gb=(calls * rates.REPLY_BYTES + pairs * rates.TRIPLET_BYTES) / 1e9, kept=kept,
-        note=f"{tries} {'try' if tries == 1 else 'tries'} for {kept:,} triplets{wanted}; {said} of a try",
+        note=f"{tries} {'try' if tries == 1 else 'tries'} for {kept:,} triplets{wanted}, of a try {said}",
     )  # fmt: skip
 
 

@@ -42,6 +42,7 @@ from scot_core.triplets import json_reply
 MODEL: Final = "catalogue-teacher-1"
 _TOKEN: Final = re.compile(r"\w+|[^\w\s]")
 _START_S: Final = 30.0
+_START_BESIDE_S: Final = 300.0  # a process of its own imports everything first
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,25 +118,29 @@ def serve_beside() -> Iterator[str]:
     context = multiprocessing.get_context("spawn")  # the process that runs flows has many threads
     ours, its = context.Pipe(duplex=False)
     process = context.Process(target=_run_beside, args=(its,), name="scot-teacher", daemon=True)
-    with starting_children():
-        process.start()
-    its.close()  # so that its end is seen here
     try:
+        with starting_children():
+            process.start()
+        its.close()  # so that its end is seen here
         yield _said(ours, process)
     finally:
-        process.kill()  # nobody waits for what is still in flight
-        process.join()
+        if process.pid is not None:
+            process.kill()  # nobody waits for what is still in flight
+            process.join()
 
 
 def _said(ours: Connection, process: SpawnProcess) -> str:
     """The address that a process says it is served at."""
     try:
-        if ours.poll(_START_S):
+        if ours.poll(_START_BESIDE_S):
             return str(ours.recv())
     except EOFError:
         process.join()
-        raise EndpointError(f"the teacher's process ended at its start, with status {process.exitcode}") from None
-    raise EndpointError(f"the teacher did not start in {_START_S:.0f} s")
+        raise EndpointError(
+            f"the teacher's process ended at its start, with status {process.exitcode}; what it said stands above. A "
+            'script that runs this has its work below `if __name__ == "__main__":`, or it is run again in the process'
+        ) from None
+    raise EndpointError(f"the teacher did not start in {_START_BESIDE_S:.0f} s")
 
 
 def _run_beside(its: Connection) -> None:

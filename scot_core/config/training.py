@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import posixpath
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from scot_core.config.base import Execution, Positive, Share, StageConfig
 
@@ -12,6 +13,11 @@ GROUNDED = frozenset({"gap", "start", "moved_captions", "rewordings", "lead", "k
 """Settings of loss `scot-grounded` alone."""
 LATER = frozenset({"count", "folders", "held_out", "targets", "corpus", "wrong", "precision"})
 """Settings that came after the first Combiners."""
+
+
+def _folders(given: tuple[str, ...]) -> tuple[str, ...]:
+    """As ids of images name them, and in one order: what chooses the same has the same key."""
+    return tuple(sorted({posixpath.normpath(folder) for folder in given}))
 
 
 class TrainConfig(StageConfig):
@@ -66,7 +72,7 @@ class TrainConfig(StageConfig):
     """Steps between checkpoints, which a killed run goes on from."""
     count: Positive | None = None
     """Triplets that are drawn to learn from; none for all."""
-    folders: tuple[str, ...] = ()
+    folders: Annotated[tuple[str, ...], AfterValidator(_folders)] = ()
     """Only triplets whose reference image is below one of these folders, as ids of images name them; none for all."""
     held_out: Share = 0.0
     """Share of the pairs of an attribute and a type, as the source knows them, that no triplet learned from shows."""

@@ -48,7 +48,7 @@ def grid_plot(found: Findings) -> str:
 
 def _along(found: Findings) -> list[Row]:
     """The rows with the splits of a breakdown as the axis, and a line for each setting."""
-    splits = [split for split in found.queries if split.startswith(f"{found.by}: ")]
+    splits = [split for split in found.queries if split.startswith(f"{found.by}: ") and found.tells(split)]
     named = [(row, split) for row in found.rows for split in splits]
     return [
         replace(row, panel=found.by, line=row.name, x=split.partition(": ")[2], values={ALL: row.values[split]})
@@ -73,7 +73,8 @@ def _panel(panel: Any, rows: Sequence[Row], level: Sequence[Row]) -> None:
         own = of_line[0].own
         mark, dash = ("o", "-") if own else BESIDE[number % len(BESIDE)]
         panel.errorbar(
-            xs, [v.value for v in values], yerr=around, label=line or ("Combiner" if lines[1:] else None), marker=mark, markersize=5, elinewidth=1.6,
+            xs, [v.value for v in values], yerr=around, label=line or ("Combiner" if lines[1:] else None),
+            marker=mark, markersize=5, elinewidth=1.6,
             linewidth=1.4 if is_scale else 0, color=OWN_COLOURS[number % len(OWN_COLOURS)] if own else MUTED,
             linestyle=dash,
         )  # fmt: skip

@@ -12,11 +12,10 @@ from scot_core.report.images import data_uri, svg_uri
 from scot_core.report.results import broken_down, main_splits
 from scot_core.report.templates import templates
 from scot_core.report.weighed import WEIGHTS, at_weights
-from scot_core.studies.findings import ALL, Findings, Row, kept
+from scot_core.studies.findings import Findings, Row, kept
 from scot_core.studies.spec import TEXT_WEIGHT
 
 PAGE = "studies.html"
-FEWEST = 20  # queries of a split that is shown
 
 
 def write_studies(lake: Lake) -> str:
@@ -36,7 +35,7 @@ def splits_of(found: Findings) -> list[str]:
     """Those that stand for themselves, and those of the plot's axis or other wordings of the same queries; none of so
     few queries that it tells nothing."""
     splits = [*main_splits(found.queries), *broken_down(found.queries).get(found.by or "wording", ())]
-    return [split for split in splits if split == ALL or found.queries[split] >= FEWEST]
+    return [split for split in splits if found.tells(split)]
 
 
 def markdown(found: Findings) -> str:

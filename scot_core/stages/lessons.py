@@ -82,7 +82,9 @@ def _chosen(every: TrainingSet, config: TrainConfig, triplets: Dataset, possible
     if config.folders:
         order = order[np.fromiter(_is_below(triplets, config.folders), bool)[order]]
     if len(order) < (config.count or 1):
-        asked = f"train.held_out={config.held_out} and train.folders={','.join(config.folders)}"
+        given = {"held_out": config.held_out, "folders": ",".join(config.folders), "targets": config.targets}
+        usual = {"held_out": 0.0, "folders": "", "targets": "text"}
+        asked = " and ".join(f"train.{name}={value}" for name, value in given.items() if value != usual[name])
         raise ConfigError(f"{asked} leave {len(order)} triplets of {triplets.name}; {config.count or 1} are needed")
     return every.of(torch.from_numpy(order[: config.count]))
 
@@ -98,7 +100,7 @@ def _shows_held(triplets: Dataset, share: float) -> Iterator[bool]:
 
 def _is_below(triplets: Dataset, folders: Sequence[str]) -> Iterator[bool]:
     """For each triplet whether its reference image is below one of the folders."""
-    below = tuple(f"{folder.rstrip('/')}/" for folder in folders)
+    below = tuple(f"{folder}/" for folder in folders)
     for part in triplets.read_parts(["image_id"]):
         yield from (image_id.startswith(below) for image_id in part["image_id"].to_pylist())
 

@@ -21,6 +21,7 @@ from scot_core.studies.spec import TEXT_WEIGHT, Cell, Study
 
 ALL = "all"
 KEPT = "findings"
+FEWEST = 20  # queries of a split that is shown
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,10 @@ class Findings:
     at: datetime
     """When the newest of it was measured."""
 
+    def tells(self, split: str) -> bool:
+        """Whether a split has queries enough to be shown."""
+        return split == ALL or self.queries[split] >= FEWEST
+
     @property
     def own(self) -> list[Row]:
         """The Combiners."""
@@ -105,7 +110,7 @@ class Findings:
             if found:
                 name = best(found, key=lambda name: found[name].difference)
                 parts.append(f"{_are(len(found), len(others))} {what}, most {name} ({_points(found[name])})")
-        along = [split for split in self.queries if self.by and split.startswith(f"{self.by}: ")]
+        along = [split for split in self.queries if self.by and split.startswith(f"{self.by}: ") and self.tells(split)]
         if along:
             ends = [end(along, key=lambda split: reference.values[split].value) for end in (max, min)]
             most, least = (f"{split} ({reference.values[split]})" for split in ends)

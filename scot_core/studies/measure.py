@@ -78,13 +78,15 @@ def measure(
     done: list[Done] = []
     left_out: list[LeftOut] = []
     failures: list[ScotError] = []
-    for cell, pipeline in plans(study, profile_name, overrides):
+    planned = list(plans(study, profile_name, overrides))
+    if "train.folders" in study.varied and left(lake, study, profile_name, overrides):
+        _require_folders(study, [pipeline for _, pipeline in planned])
+    for cell, pipeline in planned:
         cached = True
         try:
             try:
                 made = _measured(_Lent(reuse, lake, to, cell), to, study, cell, pipeline)
             except NotMeasuredError:
-                _require_folders(study, pipeline)
                 made = _measured(_Lent(run, lake, to, cell), to, study, cell, pipeline)
                 cached = False
         except (ConfigError, DataError, GateError, ModelError) as error:
@@ -98,17 +100,17 @@ def measure(
     return done, left_out
 
 
-def _require_folders(study: Study, pipeline: Pipeline) -> None:
+def _require_folders(study: Study, cells: Sequence[Pipeline]) -> None:
     """Raises ConfigError where a study of folders is asked of pictures that lie in none, or in others."""
-    if "train.folders" not in study.varied:
-        return
-    if pipeline.captions.source != "folder":
+    captions = cells[0].captions
+    if captions.source != "folder":
         raise ConfigError(
-            f"study {study.name} tells pictures of several folders apart, and those of captions.source="
-            f"{pipeline.captions.source} lie in none: `make worlds` writes a table of such pictures, then it is "
-            f"`scot study {study.name} --captions worlds/captions.csv`"
+            f"study {study.name} tells pictures of several folders apart, and captions.source={captions.source} is no "
+            f"table of one's own: `make worlds` writes one with such folders, then it is `scot study {study.name} "
+            "--captions worlds/captions.csv`"
         )
-    if faults := folders_fault(pipeline.train.folders, sample(pipeline.captions)):
+    folders = sorted({folder for cell in cells for folder in cell.train.folders})
+    if faults := folders_fault(folders, sample(captions)):
         raise ConfigError(faults[0])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,13 +11,22 @@ import pytest
 from flows.seed import seed
 from scot.own import check, of_captions
 from scot.plan import make_plan
-from scot_core.config import CaptionsConfig, EmbedConfig, FinetuneConfig, Pipeline, SeedConfig, profile, with_overrides
+from scot_core.config import (
+    CaptionsConfig,
+    EmbedConfig,
+    FinetuneConfig,
+    Pipeline,
+    SeedConfig,
+    TrainConfig,
+    profile,
+    with_overrides,
+)
 from scot_core.config.settings import settings
 from scot_core.encoders import load
 from scot_core.errors import ConfigError, DataError, ModelError
 from scot_core.lake import Lake
 from scot_core.stages import preflight, recipes
-from scot_core.stages.preflight.faults import Probe, counts, model_fault, probe
+from scot_core.stages.preflight.faults import Probe, counts, folders_fault, model_fault, probe
 from scot_core.stages.preflight.sample import sample
 from tests.captioned import coco
 from tests.running import run_here
@@ -170,6 +180,19 @@ def test_folders_that_hold_no_picture_are_said_before_any_work(table: Path, tmp_
     assert not any("train.folders" in fault for fault in check(lake, fine).faults)
     with pytest.raises(ConfigError, match=r"train\.folders names drawings, where no .*: its folders are pictures"):
         preflight.require(lake, wrong)
+
+
+def test_of_a_long_table_no_folder_is_said_to_be_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["scot_core.stages.preflight.sample"], "READ", 10)
+    rows = ["image,caption", ",nothing", *(f"a/{n}.png,a red mug {n}" for n in range(9)), "b/9.png,a blue mug"]
+    (tmp_path / "photos.csv").write_text("\n".join(rows))
+    found = sample(of_table(tmp_path / "photos.csv").captions)
+    assert found.images == [f"a/{n}.png" for n in range(9)] and folders_fault(["b"], found) == []
+
+
+def test_folders_that_choose_the_same_have_the_same_key() -> None:
+    first, other = (TrainConfig(folders=folders) for folders in (("a", "b/c"), ("./b//c/", "a/", "a")))
+    assert first.identity() == other.identity() and first.identity() != TrainConfig().identity()
 
 
 def test_counts_larger_than_the_data_are_cut(table: Path) -> None:

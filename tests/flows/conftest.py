@@ -21,9 +21,9 @@ from scot_core.lake import Lake
 
 ROOT = Path(__file__).resolve().parents[2]
 START_LIMIT_S = 600
-FEWER = (  # of profile smoke, where it does not matter how much there is
-    "captions.queries_per_split=20", "captions.gallery=360", "finetune.steps=24", "finetune.held_out=16",
-)  # fmt: skip
+# Of profile smoke, where it does not matter how long is tuned, nor how much there is.
+QUICK = ("finetune.steps=24", "finetune.held_out=16")
+FEWER = ("captions.queries_per_split=20", "captions.gallery=360", *QUICK)
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,13 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (home / "lock").open("w") as lock, pytest.MonkeyPatch.context() as patch:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (home / "made").exists():
+            for name in [name for name in os.environ if name.startswith(("PREFECT_", "SCOT_"))]:
+                patch.delenv(name)
             patch.setenv("PREFECT_HOME", str(home))
-            patch.delenv("PREFECT_API_URL", raising=False)
             with embedded_server() as server:
                 server.wait_until_ready()
             (home / "made").touch()
-    return home / "scot" / "0"
+    return next(home.glob("scot/*/prefect.db")).parent
 
 
 @pytest.fixture(scope="session")

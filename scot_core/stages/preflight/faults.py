@@ -58,11 +58,12 @@ class Probe:
 
 def folders_fault(folders: Sequence[str], found: Sample) -> list[str]:
     """Of folders in which no picture lies, where all pictures were looked at."""
-    empty = [name for name in folders if not any(image.startswith(f"{name.rstrip('/')}/") for image in found.images)]
+    empty = [name for name in folders if not any(image.startswith(f"{name}/") for image in found.images)]
     if not empty or not found.whole:
         return []
-    there = sorted({image.partition("/")[0] for image in found.images if "/" in image})[:FOLDERS]
-    has = f"its folders are {', '.join(there)}" if there else "it has no folders"
+    there = sorted({image.partition("/")[0] for image in found.images if "/" in image})
+    more = f" and {len(there) - FOLDERS} more" if len(there) > FOLDERS else ""
+    has = f"its folders are {', '.join(there[:FOLDERS])}{more}" if there else "it has no folders"
     return [f"train.folders names {', '.join(empty)}, where no picture of {found.place} lies: {has}"]
 
 

@@ -26,7 +26,8 @@ T = TypeVar("T")
 class Sample:
     """Different captions in the order of a digest, and how to get their pictures: (caption, bytes), those that are.
 
-    `pairs` were counted, of `images` with these ids; `whole` where these are all. `place` says where they lie.
+    `pairs` were counted, or are asked for; `images` are the ids that were seen; `whole` where there are no more.
+    `place` says where they lie.
     """
 
     place: str
@@ -40,7 +41,8 @@ class Sample:
 def sample(config: CaptionsConfig) -> Sample:
     """Of a source. Raises DataError where the captions are not to be had, or none of them is one."""
     reader = readers_of(config)[0]
-    entries = [entry for entry in islice(reader.entries(), READ) if isinstance(entry, Entry)]
+    read = list(islice(reader.entries(), READ))
+    entries = [entry for entry in read if isinstance(entry, Entry)]
     if not entries:
         raise DataError(f"no entry of {reader.place.root} names an image and a caption; look at {reader.place.setting}")
     drawn = _different({(entry.image_id, entry.caption): entry for entry in entries})
@@ -56,7 +58,7 @@ def sample(config: CaptionsConfig) -> Sample:
     pairs = min(len(entries), reader.count or len(entries))
     captions = [entry.caption for entry in drawn]
     images = [entry.image_id for entry in entries]
-    return Sample(reader.place.root, pairs, len(entries) < READ, images, captions, pictures)
+    return Sample(reader.place.root, pairs, len(read) < READ, images, captions, pictures)
 
 
 def sample_in(captions: Dataset) -> Sample:
