@@ -86,7 +86,8 @@ def test_bitsandbytes_sets_nothing_up_for_one_kind_of_cpu() -> None:
 
         sys.meta_path.insert(0, OnSuchACPU)
         import scot_core.llm.local.finetune
-                from bitsandbytes.nn import Linear4bit
+        from bitsandbytes.cextension import lib
+        from bitsandbytes.nn import Linear4bit
 
         assert lib.has_avx512bf16_cpu() == 1
         assert not Linear4bit(2, 2).support_avx512bf16_for_cpu
