@@ -32,7 +32,7 @@ def require_kept(
         return made
     reasons = Counter() if rejects is None else rejects.counts("reason")
     why = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common(3))
-    too_few = f", {kept / asked:.1%}, {_under(floor, setting)}" if kept else ""
+    too_few = f", {kept / asked:.1%}, {_under(floor, setting)}" if floor else ""
     raise GateError(
         f"{made.name} keeps {kept:,} of {asked:,} {what}{too_few} ({why}): {advice}; `scot query` shows table rejects"
     )

@@ -93,7 +93,7 @@ def test_a_workflow_runs_files_that_exist_on_pythons_that_are_supported(path: Pa
     assert all(("uses" in step) != ("run" in step) for step in steps)
     for command in [step["run"] for step in steps if step.get("run", "").startswith(".")]:
         assert os.access(ROOT / command, os.X_OK), command
-    versions = re.findall(r"python(?:-version)?: \"([\d.]+)\"", path.read_text())
+    versions = re.findall(r"\"(3\.\d+)\"", path.read_text())
     assert versions
     assert all(SpecifierSet(PROJECT["requires-python"]).contains(version) for version in versions)
 

@@ -55,8 +55,10 @@ def test_a_killed_worker_and_a_killed_server_are_replaced_and_a_run_completes(se
     worker, server = kept(served, "--pool scot-cpu"), kept(served, "scot.server")
     os.kill(worker, signal.SIGKILL)
     os.kill(server, signal.SIGKILL)
-    assert wait_for(lambda: "the worker of scot-cpu was killed by SIGKILL; starting it again" in served.log.read_text())
-    assert "the Prefect server was killed by SIGKILL; starting it again" in served.log.read_text()
+    said = [
+        f"{what} was killed by SIGKILL; starting it again" for what in ("the worker of scot-cpu", "the Prefect server")
+    ]
+    assert wait_for(lambda: all(line in served.log.read_text() for line in said)), served.log.read_text()
     run = submit(served, "captions", SMOKE)  # waits in the socket until the new server takes it
     assert wait_for(lambda: state(served, run) in OVER)
     assert state(served, run) == "COMPLETED"
