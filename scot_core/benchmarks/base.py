@@ -138,7 +138,8 @@ class Benchmark(ABC):
     def score(self, query_vectors: Any, gallery_vectors: Any) -> dict[str, float]:
         """Each metric over all queries, in percent. Raises as `per_query` does."""
         values = self.per_query(query_vectors, gallery_vectors)
-        return {metric: self._mean(column, "all") for metric, column in values.items()}
+        chosen, groups = self.splits["all"], self._groups("all")
+        return {metric: _mean(column[chosen], groups) for metric, column in values.items()}
 
     def evaluate(self, query_vectors: Any, gallery_vectors: Any) -> list[MetricRow]:
         """Every metric on every split with its interval. Raises as `per_query` does."""
@@ -156,7 +157,7 @@ class Benchmark(ABC):
                     column[chosen], groups=groups, confidence=confidence, resamples=resamples, seed=seed
                 )
                 defined = int((~np.isnan(column[chosen])).sum())
-                rows.append(MetricRow(split, metric, self._mean(column, split), low, high, defined))
+                rows.append(MetricRow(split, metric, _mean(column[chosen], groups), low, high, defined))
         return rows
 
     def submission(self, query_vectors: Any, gallery_vectors: Any) -> dict[str, Any]:
@@ -177,12 +178,6 @@ class Benchmark(ABC):
     @abstractmethod
     def _measure(self, queries: Any, gallery: Any) -> dict[str, Floats]:
         """Each metric of each query as a fraction, from unit vectors."""
-
-    def _mean(self, column: Floats, split: str) -> float:
-        chosen, groups = self.splits[split], self._groups(split)
-        if groups is None:
-            return _nanmean(column[chosen])
-        return float(np.mean([_nanmean(column[chosen][groups == group]) for group in np.unique(groups)]))
 
     def _groups(self, split: str) -> NDArray[Any] | None:
         """Labels (Q,) whose plain mean makes the value of a split; None for the mean over its queries."""
@@ -253,6 +248,13 @@ class Benchmark(ABC):
 def numpy_of(table: Any) -> Any:
     """A numpy table or torch tensor as numpy."""
     return table if isinstance(table, np.ndarray) else table.cpu().numpy()
+
+
+def _mean(values: Floats, groups: NDArray[Any] | None) -> float:
+    """Of the queries of a split, or of the means of its groups."""
+    if groups is None:
+        return _nanmean(values)
+    return float(np.mean([_nanmean(values[groups == group]) for group in np.unique(groups)]))
 
 
 def _nanmean(values: Floats) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,12 @@ class Measure(Step):
                 measured.append((benchmark, method, values))
             tick(1)
         alone = [values for _, method, values in measured if method.name in ALONE]
-        rows = [row for each in measured for row in self._rows(*each, alone)]
+        with ThreadPoolExecutor() as pool:  # numpy draws resamples without the interpreter's lock
+            rows = [
+                row
+                for of_one in pool.map(lambda one: self._rows(one[0], one[1], one[2], alone), measured)
+                for row in of_one
+            ]
         columns = {name: [row[name] for row in rows] for name in COLUMNS}
         self.drafts["benchmarks"].write_part(shard, columns, submissions)
 
