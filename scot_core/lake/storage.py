@@ -216,7 +216,7 @@ class Storage:
 
 
 class Journal(Protocol):
-    """Records that must outlive a kill the moment they are appended."""
+    """Records that outlive a kill the moment they are appended, and the machine's once the journal is closed."""
 
     def append(self, record: Mapping[str, Any]) -> None: ...
 
@@ -228,19 +228,36 @@ class Journal(Protocol):
 
 
 class LocalJournal(Journal):
-    """One line of JSON a record; each is flushed and fsynced before `append` returns."""
+    """One line of JSON a record, with the kernel when `append` returns. A thread brings what came meanwhile to the
+    disk, so that whoever appends many replies a second does not wait for it each time; `close` does.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "journal.jsonl"
         self._file: BufferedWriter | None = None
+        self._appended = self._on_disk = 0
+        self._failed: OSError | None = None
 
     def append(self, record: Mapping[str, Any]) -> None:
         with _writing(str(self._path)):
             if self._file is None:
-                self._file = self._open()
+                self._file, self._thread = self._open(), ThreadPoolExecutor(1, "scot-journal")
+            if self._failed is not None:
+                raise self._failed
             self._file.write(json.dumps(record).encode() + b"\n")
             self._file.flush()
-            os.fsync(self._file.fileno())
+            self._appended += 1
+            self._thread.submit(self._sync, self._file.fileno(), self._appended)
+
+    def _sync(self, descriptor: int, record: int) -> None:
+        """Nothing, where an earlier call has brought this record to the disk with others."""
+        appended = self._appended
+        if self._on_disk < record and self._failed is None:
+            try:
+                os.fsync(descriptor)
+                self._on_disk = appended
+            except OSError as error:  # told by `append`, or by `close`
+                self._failed = error
 
     def _open(self) -> BufferedWriter:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -288,8 +305,12 @@ class LocalJournal(Journal):
     def close(self) -> None:
         file, self._file = self._file, None
         if file is not None:
+            self._thread.shutdown()
+            failed, self._failed = self._failed, None
             with _writing(str(self._path)):
                 file.close()
+                if failed is not None:
+                    raise failed
 
 
 class ObjectJournal(Journal):

@@ -291,6 +291,34 @@ def test_a_torn_last_line_is_skipped_and_does_not_swallow_the_next(tmp_path: Pat
     assert list(storage.journal("j").records()) == [*whole, {"id": 3}, {"id": 4}]
 
 
+def test_a_journal_is_on_the_disk_when_it_is_closed_and_says_where_it_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, fsync, path = list[int](), os.fsync, tmp_path / "j" / "journal.jsonl"
+
+    def slow(descriptor: int) -> None:
+        time.sleep(0.02)
+        fsync(descriptor)
+        synced.append(path.stat().st_size)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    journal = Storage(str(tmp_path)).journal("j")
+    for number in range(50):
+        journal.append({"number": number})
+        assert len(path.read_bytes().splitlines()) == number + 1, "with the kernel at once"
+    journal.close()
+    assert synced[-1] == path.stat().st_size and len(synced) < 50, "many at once"
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    journal.append({"number": 50})
+    with pytest.raises(LakeError, match=r"cannot write .*No space left on device"):
+        journal.close()
+    journal.close()
+
+
 APPEND_FOREVER = """
 import itertools, sys
 from scot_core.lake.storage import Storage
