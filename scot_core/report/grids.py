@@ -22,7 +22,7 @@ APART = 0.09  # of the way from one name to the next, between points of several 
 
 def grid_plot(found: Findings) -> str:
     """Recall over all queries against what is varied; what no setting moves is a level line."""
-    rows = _along(found) if found.by else found.rows
+    rows = _along(found) or found.rows
     panels = list(dict.fromkeys(row.panel for row in rows if row.panel))
     across = min(ACROSS, len(panels))
     level = [row for row in rows if not row.panel]
@@ -47,7 +47,7 @@ def grid_plot(found: Findings) -> str:
 
 
 def _along(found: Findings) -> list[Row]:
-    """The rows with the splits of a breakdown as the axis, and a line for each setting."""
+    """The rows with the splits of a breakdown as the axis, and a line for each setting; none without such splits."""
     splits = [split for split in found.queries if split.startswith(f"{found.by}: ") and found.tells(split)]
     named = [(row, split) for row in found.rows for split in splits]
     return [

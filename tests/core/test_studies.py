@@ -18,6 +18,7 @@ from scot_core.config import GenerateConfig, TrainConfig, profile, with_override
 from scot_core.errors import ConfigError
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.lending import lend
+from scot_core.report.grids import grid_plot
 from scot_core.report.studies import markdown, put_into, splits_of, write_studies
 from scot_core.report.weighed import WEIGHTS, at_weights
 from scot_core.stages.captions.catalogue import captioned
@@ -120,6 +121,7 @@ def test_findings_are_kept_and_their_table_takes_the_place_of_the_one_before(sto
     page = Path(write_studies(lake)).read_text()
     assert "studies" in page and "Of what <code>make worlds</code> &amp; others put there." in page
     few = replace(found[0], queries=dict.fromkeys(found[0].queries, 19))
+    assert "<svg" in grid_plot(replace(few, by="kind")), "no split is left for the axis"
     assert splits_of(few) == ["all"] and len(splits_of(replace(few, queries=dict.fromkeys(few.queries, 20)))) > 3
     once = put_into("# Evidence\n", found[0])
     assert put_into(once, found[0]) == once
