@@ -25,6 +25,7 @@ from scot_core.lake.fingerprint import digest
 from scot_core.lake.manifest import MANIFEST
 from scot_core.lake.names import Reference, part_name
 from scot_core.lake.schema import TABLES
+from scot_core.lake.storage import cache
 
 if TYPE_CHECKING:
     from scot_core.lake import Lake
@@ -135,8 +136,7 @@ def _mark(folder: str) -> _Mark | None:
 
 
 def _file(url: str) -> Path:
-    cache = os.environ.get("SCOT_CACHE") or "~/.cache/scot"  # as in scot_core.config.settings
-    return Path(cache).expanduser() / "manifests" / f"{digest(os.path.realpath(url).encode())}.json"
+    return cache() / "manifests" / f"{digest(os.path.realpath(url).encode())}.json"
 
 
 def _load(url: str) -> Mapping[str, tuple[_Mark, Shown]]:

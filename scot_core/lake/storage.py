@@ -37,6 +37,11 @@ PLACE = "; SCOT_LAKE must name a folder or an object store"
 Mark = tuple[int, int, int]  # of a file: bytes, inode, nanosecond of its last change
 
 
+def cache() -> Path:
+    """The folder of this machine for what may be removed at any time."""
+    return Path(os.environ.get("SCOT_CACHE") or "~/.cache/scot").expanduser()  # as in scot_core.config.settings
+
+
 class Storage:
     """Files under one root URL; every name is relative to the root, with forward slashes."""
 

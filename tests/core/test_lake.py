@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -258,7 +257,7 @@ def test_what_is_committed_stays_as_it_is(lake: Lake, triplets: Rows, identify: 
 def test_a_commit_clears_what_only_the_run_needed(
     lake: Lake, triplets: Rows, identify: Identify, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    monkeypatch.setenv("SCOT_CACHE", str(tmp_path / "scratch"))
     draft = lake.draft(identify())
     lake.storage.write(f"{draft.folder}/.part-00000.parquet.0a1b2c3d.tmp", b"left by a kill")
     draft.journal(0).append({"id": 1})
@@ -270,6 +269,19 @@ def test_a_commit_clears_what_only_the_run_needed(
     dataset = draft.commit(1, rows_in=1)
     assert lake.storage.names(dataset.name) == ["_manifest.json", "part-00000.parquet"]
     assert not work.exists()
+
+
+def test_another_lake_that_commits_the_same_leaves_the_work_of_this_one(
+    lake: Lake, triplets: Rows, identify: Identify
+) -> None:
+    other = Lake(f"{lake.url}/other")
+    work = lake.draft(identify()).work_folder()
+    (work / "checkpoint").write_text("x")
+    draft = other.draft(identify())
+    assert draft.work_folder() != work
+    draft.write_part(0, triplets(1))
+    draft.commit(1, rows_in=1)
+    assert (work / "checkpoint").exists()
 
 
 def test_a_step_that_is_stopped_is_taken_up_where_it_was(lake: Lake) -> None:
