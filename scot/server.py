@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.request import ProxyHandler, build_opener
 
@@ -19,15 +20,20 @@ if TYPE_CHECKING:  # whoever keeps a server has no use for it
     from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
 
 GRACE_S = 5
+MEMORY = ":memory:"
 
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """What is imported here is imported a fifth faster: nobody looks for garbage, of which imports make none."""
+    """What is imported here is imported a fifth faster: nobody looks for garbage, of which imports make none.
+
+    Nor is what is there then ever looked through again, whenever garbage is looked for.
+    """
     gc.disable()
     try:
         yield
     finally:
+        gc.freeze()
         gc.enable()
 
 
@@ -59,7 +65,10 @@ def main(descriptor: int) -> None:
         from prefect.server.api.server import create_app
         from prefect.server.database.configurations import AioSqliteConfiguration
         from prefect.server.database.dependencies import temporary_database_config
-        from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL
+        from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL, PREFECT_API_DATABASE_MIGRATE_ON_START
+        from sqlalchemy import make_url
+
+        from scot.first_database import create
 
     class OneWriter(AioSqliteConfiguration):
         """Transactions that write take SQLite's only write lock when they begin, and wait for it in line.
@@ -76,7 +85,10 @@ def main(descriptor: int) -> None:
                 yield transaction
 
     url = PREFECT_API_DATABASE_CONNECTION_URL.value()
-    database = temporary_database_config(OneWriter(url)) if url.startswith("sqlite") else nullcontext()
+    is_sqlite, file = url.startswith("sqlite"), make_url(url).database or MEMORY
+    if is_sqlite and not file.startswith((MEMORY, "file:")) and PREFECT_API_DATABASE_MIGRATE_ON_START.value():
+        create(Path(file))
+    database = temporary_database_config(OneWriter(url)) if is_sqlite else nullcontext()
     with database:
         with loading():
             app = create_app(final=True)

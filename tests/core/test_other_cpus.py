@@ -74,9 +74,10 @@ def test_another_cpu_passes_the_tests_of_what_computes(machine: dict[str, str]) 
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
 
 
-def test_bitsandbytes_sets_nothing_up_for_one_kind_of_cpu() -> None:
+def test_bitsandbytes_sets_nothing_up_for_one_kind_of_cpu_and_no_compiler() -> None:
     """With AVX512-BF16 it would ask a hub for code while it is imported, and warn where there is none."""
     code = """if True:
+        import os
         import sys
 
         class OnSuchACPU:
@@ -91,6 +92,8 @@ def test_bitsandbytes_sets_nothing_up_for_one_kind_of_cpu() -> None:
 
         assert lib.has_avx512bf16_cpu() == 1
         assert not Linear4bit(2, 2).support_avx512bf16_for_cpu
+        assert "bitsandbytes.backends.default.ops" in sys.modules, "another place for what asks for a compiler"
+        assert "torch._inductor.codecache" not in sys.modules and "TORCHDYNAMO_DISABLE" not in os.environ
     """
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
