@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from functools import lru_cache
 from typing import Final
 
 
@@ -101,8 +102,8 @@ class Word:
 
 def content(text: str) -> list[Word]:
     """Words of content in order: lower case, without function words; negations count as content."""
-    words = (Word(word, place) for place, word in enumerate(_WORD_OR_MARK.findall(text.lower())))
-    return [word for word in words if word.text[0].isalnum() and word.text not in _FUNCTION]
+    words = enumerate(_WORD_OR_MARK.findall(text.lower()))
+    return [Word(word, place) for place, word in words if word[0].isalnum() and word not in _FUNCTION]
 
 
 def related(a: str, b: str) -> bool:
@@ -116,6 +117,7 @@ def related(a: str, b: str) -> bool:
     return shared >= 4 and shared >= 0.7 * max(len(stem_a), len(stem_b))
 
 
+@lru_cache(maxsize=10_000)  # captions say the same words over and over
 def _stem(word: str) -> str:
     for suffix in _SUFFIXES:
         if word.endswith(suffix) and len(word) - len(suffix) >= 3:
