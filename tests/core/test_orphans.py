@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
@@ -15,7 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from scot_core.config import CaptionsConfig
+from scot_core.lake import Lake
 from scot_core.orphans import starting_children
+from scot_core.stages.captions.catalogue import draw_captions
+from scot_core.stages.progress import Stopped
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,7 +38,7 @@ def busy():
 if __name__ == "__main__":
     step = draw_captions(Lake("memory://orphans"), CaptionsConfig())
     with step:
-        step._pool.submit(busy).result()
+        step._open().submit(busy).result()
 """
 
 WRITER = """
@@ -107,3 +112,28 @@ def test_ctrl_c_is_for_the_process_that_started_the_others() -> None:
         with starting_children():
             answers = [pool.submit(deaf_to_ctrl_c) for _ in range(2)]
         assert all(answer.result() for answer in answers) and not deaf_to_ctrl_c()
+
+
+def test_a_drawing_that_is_stopped_leaves_no_child_behind_and_begins_none() -> None:
+    """Whoever ends a process waits for its children: for ever, where they were not told in time."""
+    before = set(multiprocessing.active_children())
+    step = draw_captions(Lake("memory://stopped"), CaptionsConfig())
+    stopped: list[BaseException] = []
+
+    def draw() -> None:
+        try:
+            step.run(0, lambda _: None)
+        except BaseException as error:
+            stopped.append(error)
+
+    with pytest.raises(KeyboardInterrupt), step:
+        thread = threading.Thread(target=draw)
+        thread.start()
+        while not set(multiprocessing.active_children()) - before:
+            time.sleep(0.001)
+        raise KeyboardInterrupt  # while they start
+    assert set(multiprocessing.active_children()) <= before
+    thread.join()
+    assert stopped
+    with pytest.raises(Stopped, match="draw the catalogue"):
+        step.run(1, lambda _: None)

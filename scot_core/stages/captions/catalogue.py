@@ -21,6 +21,7 @@ from scot_core.lake import Identity, Lake
 from scot_core.lake.fingerprint import digest
 from scot_core.lake.schema import pair_id
 from scot_core.orphans import leave_with_parent, starting_children
+from scot_core.stages.progress import Stopped
 from scot_core.stages.step import Step, Tick, identities, shard_sizes
 
 IMAGE_SEED = 10_000_000  # images of the benchmark have digests of their names: no picture occurs in both
@@ -78,6 +79,8 @@ class Draw(Step):
     ) -> None:  # fmt: skip
         super().__init__(lake)
         self.config, self._table, self.name, self._count, self._pictures_of = config, table, name, count, pictures
+        self._pool: ProcessPoolExecutor | None = None
+        self._over = False
 
     @property
     def outputs(self) -> Mapping[str, Identity]:
@@ -109,7 +112,7 @@ class Draw(Step):
         products, seeds = zip(*pictures, strict=True)
         images: list[bytes] = []
         with starting_children():  # when there is something to do
-            drawn = self._pool.map(draw_png, products, [self.config.image_size] * len(seeds), seeds, chunksize=CHUNK)
+            drawn = self._open().map(draw_png, products, [self.config.image_size] * len(seeds), seeds, chunksize=CHUNK)
         for data in drawn:
             images.append(data)
             if len(images) % CHUNK == 0:
@@ -117,12 +120,19 @@ class Draw(Step):
         tick(len(images) % CHUNK)
         return images
 
-    @cached_property
-    def _pool(self) -> ProcessPoolExecutor:
-        # drawing holds the interpreter's lock; spawn, because the process that runs flows has many threads
-        context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(os.cpu_count() or 1, mp_context=context, initializer=leave_with_parent)
+    def _open(self) -> ProcessPoolExecutor:
+        with self._lock:
+            if self._over:  # a shard that was begun while the run was stopped
+                raise Stopped(f"{self.name}: stopped")
+            if self._pool is None:
+                # drawing holds the interpreter's lock; spawn, because the process that runs flows has many threads
+                context = multiprocessing.get_context("spawn")
+                self._pool = ProcessPoolExecutor(os.cpu_count() or 1, mp_context=context, initializer=leave_with_parent)
+            return self._pool
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if "_pool" in self.__dict__:
-            self._pool.shutdown(wait=error is None, cancel_futures=True)
+        with self._lock:
+            self._over, pool = True, self._pool
+        if pool is not None:
+            # also where it failed: the end of this process waits for its children, who then may never be told
+            pool.shutdown(cancel_futures=True)
