@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy.engine import Engine
@@ -31,10 +30,18 @@ def create(file: Path) -> None:
         _migrate(create_engine(f"sqlite:///{part}", poolclass=NullPool))
         with part.open("rb") as written:
             os.fsync(written.fileno())
-        with suppress(FileExistsError):  # another server was first
-            os.link(part, file)
+        _put(part, file)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _put(part: Path, file: Path) -> None:
+    try:
+        os.link(part, file)
+    except FileExistsError:  # another server was first
+        return
+    except OSError:  # a disk without hard links
+        part.rename(file)
 
 
 def _migrate(engine: Engine) -> None:

@@ -54,3 +54,23 @@ def test_one_that_cannot_be_made_whole_is_not_made(tmp_path: Path, monkeypatch: 
     with pytest.raises(sqlite3.OperationalError, match="full"):
         create(tmp_path / "prefect.db")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_may_have_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(source: Path, target: Path) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(first_database, "_migrate", lambda engine: Path(str(engine.url.database)).write_bytes(b"whole"))
+    monkeypatch.setattr(os, "link", link)
+    create(tmp_path / "prefect.db")
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("prefect.db", b"whole")]
+
+
+def test_another_server_may_be_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slowly(engine: Engine) -> None:
+        Path(str(engine.url.database)).write_bytes(b"second")
+        (tmp_path / "prefect.db").write_bytes(b"first")
+
+    monkeypatch.setattr(first_database, "_migrate", slowly)
+    create(tmp_path / "prefect.db")
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("prefect.db", b"first")]
