@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from io import FileIO
 from itertools import count
 from typing import Any, ClassVar, Final
 
@@ -94,6 +95,7 @@ class CommittedFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec is unt
         super().__init__()
         self._storage = storage
         self._names = {part: size for d in datasets for part, size in zip(d.parts, d.sizes, strict=True)}
+        self._inside: set[str] = set()
         self.refused = ""
 
     def glob(self, path: str, **_: Any) -> list[str]:
@@ -114,7 +116,7 @@ class CommittedFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec is unt
         if mode != "rb" or name not in self._names:
             self.refused = f"the query would write {name}: the lake is only read here"
             raise PermissionError(self.refused)
-        return SharedFile(lambda: self._storage.open(name))
+        return SharedFile(lambda: self._storage.open(name, self._inside))
 
     def modified(self, path: str) -> datetime:
         """What is committed stays as it is."""
@@ -153,8 +155,11 @@ class SharedFile:
     def read(self, size: int = -1) -> bytes:
         with self._lock:
             file = self._file
-            file.seek(self.tell())
-            data = bytes(file.read(size))
+            if not isinstance(file, FileIO):
+                file.seek(self.tell())
+                data = bytes(file.read(size))
+        if isinstance(file, FileIO):  # each call lets another of DuckDB's threads run, which takes long
+            data = os.pread(file.fileno(), size if size >= 0 else os.fstat(file.fileno()).st_size, self.tell())
         self._mine.place = self.tell() + len(data)
         return data
 
