@@ -54,10 +54,11 @@ class EmbeddedServer:
         self._log.write_bytes(b"")
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/api"
         given = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
-        own = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder / 'prefect.db'}"}
+        database = folder / "prefect.db"
+        own = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}"}
         self._kept = Kept(
             "the embedded Prefect server",
-            [sys.executable, "-m", "scot.server", str(self._socket.fileno())],
+            [sys.executable, "-m", "scot.server", str(self._socket.fileno()), str(database)],
             {**SETTINGS, **given, **own},
             say=_say,
             log=self._log,

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Engine
 
 
 def create(file: Path) -> None:
-    """Make it, whole or not at all; where the file is there, it stays as it is.
+    """Make it, whole or not at all, in a folder that is this process's alone; a file that is there stays as it is.
 
     Raises OSError where it cannot be written, what alembic and SQLite raise where a migration fails.
     """
@@ -23,25 +23,17 @@ def create(file: Path) -> None:
 
     if file.exists():
         return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.{os.getpid()}")
-    part.unlink(missing_ok=True)
+    part = file.with_name(f".{file.name}.new")
+    # A kill left the first; a server whose database somebody removed, the others, which SQLite would apply to this one.
+    for left in (part, file.with_name(f"{file.name}-wal"), file.with_name(f"{file.name}-shm")):
+        left.unlink(missing_ok=True)
     try:
         _migrate(create_engine(f"sqlite:///{part}", poolclass=NullPool))
         with part.open("rb") as written:
             os.fsync(written.fileno())
-        _put(part, file)
+        part.rename(file)
     finally:
         part.unlink(missing_ok=True)
-
-
-def _put(part: Path, file: Path) -> None:
-    try:
-        os.link(part, file)
-    except FileExistsError:  # another server was first
-        return
-    except OSError:  # a disk without hard links
-        part.rename(file)
 
 
 def _migrate(engine: Engine) -> None:

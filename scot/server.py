@@ -1,4 +1,6 @@
-"""A Prefect server on a socket that whoever keeps it holds open: `python -m scot.server DESCRIPTOR`.
+"""A Prefect server on a socket that whoever keeps it holds open: `python -m scot.server DESCRIPTOR [DATABASE]`.
+
+The database is named by who keeps a folder for this server alone: where it is not there yet, it is made at once.
 
 While the server is down, connections wait in the socket instead of being refused, and nobody else takes its port.
 """
@@ -20,7 +22,6 @@ if TYPE_CHECKING:  # whoever keeps a server has no use for it
     from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
 
 GRACE_S = 5
-MEMORY = ":memory:"
 
 
 @contextmanager
@@ -57,7 +58,19 @@ def answers(url: str, limit_s: float = 5) -> bool:
         return False
 
 
-def main(descriptor: int) -> None:
+def made_first(database: Path) -> bool:
+    """Whether it is there; where this Prefect is set up otherwise than those that are known, it is left to Prefect."""
+    try:
+        from scot.first_database import create
+
+        create(database)
+    except (ImportError, AttributeError) as error:
+        print(f"the first database is left to Prefect: {error!r}", file=sys.stderr)
+        return False
+    return True
+
+
+def main(descriptor: int, own: Path | None = None) -> None:
     """Serve Prefect's API, its interface and its services, as the environment sets them, until SIGTERM."""
     leave_with_keeper()
     with loading():
@@ -65,10 +78,7 @@ def main(descriptor: int) -> None:
         from prefect.server.api.server import create_app
         from prefect.server.database.configurations import AioSqliteConfiguration
         from prefect.server.database.dependencies import temporary_database_config
-        from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL, PREFECT_API_DATABASE_MIGRATE_ON_START
-        from sqlalchemy import make_url
-
-        from scot.first_database import create
+        from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL
 
     class OneWriter(AioSqliteConfiguration):
         """Transactions that write take SQLite's only write lock when they begin, and wait for it in line.
@@ -85,10 +95,9 @@ def main(descriptor: int) -> None:
                 yield transaction
 
     url = PREFECT_API_DATABASE_CONNECTION_URL.value()
-    is_sqlite, file = url.startswith("sqlite"), make_url(url).database or MEMORY
-    if is_sqlite and not file.startswith((MEMORY, "file:")) and PREFECT_API_DATABASE_MIGRATE_ON_START.value():
-        create(Path(file))
-    database = temporary_database_config(OneWriter(url)) if is_sqlite else nullcontext()
+    if own is not None:
+        made_first(own)
+    database = temporary_database_config(OneWriter(url)) if url.startswith("sqlite") else nullcontext()
     with database:
         with loading():
             app = create_app(final=True)
@@ -97,4 +106,4 @@ def main(descriptor: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), *map(Path, sys.argv[2:]))

@@ -159,13 +159,22 @@ class SharedFile:
                 file.seek(self.tell())
                 data = bytes(file.read(size))
         if isinstance(file, FileIO):  # each call lets another of DuckDB's threads run, which takes long
-            data = os.pread(file.fileno(), size if size >= 0 else os.fstat(file.fileno()).st_size, self.tell())
+            data = _read_at(file.fileno(), self.tell(), size)
         self._mine.place = self.tell() + len(data)
         return data
 
     def close(self) -> None:
         if self._opened is not None:
             self._opened.close()
+
+
+def _read_at(descriptor: int, place: int, size: int) -> bytes:
+    """So many bytes, or all that there are; the system gives at most 2 GiB at once."""
+    left, found = size if size >= 0 else max(0, os.fstat(descriptor).st_size - place), list[bytes]()
+    while left and (data := os.pread(descriptor, left, place)):
+        found.append(data)
+        left, place = left - len(data), place + len(data)
+    return found[0] if len(found) == 1 else b"".join(found)
 
 
 class SharedFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec is untyped

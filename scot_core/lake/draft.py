@@ -110,7 +110,8 @@ class Draft:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise LakeError(f"cannot make the folder {folder}: {error.strerror}") from error
+            elsewhere = "" if self.storage.is_local else "; set SCOT_CACHE to a folder that can be written"
+            raise LakeError(f"cannot make the folder {folder}: {error.strerror}{elsewhere}") from error
         return folder
 
     def commit(self, count: int, *, rows_in: int | None, rejected: int = 0, usage: Usage | None = None) -> Dataset:

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import stat
+import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -38,8 +39,11 @@ Mark = tuple[int, int, int]  # of a file: bytes, inode, nanosecond of its last c
 
 
 def cache() -> Path:
-    """The folder of this machine for what may be removed at any time."""
-    return Path(os.environ.get("SCOT_CACHE") or "~/.cache/scot").expanduser()  # as in scot_core.config.settings
+    """The folder of this machine for what can be made again."""
+    try:
+        return Path(os.environ.get("SCOT_CACHE") or "~/.cache/scot").expanduser()  # as in scot_core.config.settings
+    except RuntimeError:  # nobody's home: a user without a name
+        return Path(tempfile.gettempdir()) / f"scot-{os.getuid()}"
 
 
 class Storage:
@@ -178,8 +182,10 @@ class Storage:
     def open(self, name: str, inside: set[str] | None = None) -> AbstractContextManager[Any]:
         """A file to read from anywhere in it. Raises LakeError where there is none.
 
-        Who opens many at a time hands over the folders that were looked at meanwhile, none at first.
+        Who opens many at a time, to read them a little at a place, hands over the folders that were looked at
+        meanwhile, none at first; of a local disk it gets a `FileIO`.
         """
+        as_it_is = inside is not None
         if self.is_local:
             inside, folder = set() if inside is None else inside, _folder(name)
             if folder not in inside:
@@ -187,7 +193,7 @@ class Storage:
                 inside.add(folder)
             self._require_file(name)
         with _failing_as(f"read {self.path(name)}"):
-            if self.is_local:
+            if self.is_local and as_it_is:
                 return FileIO(self.path(name))
             opened: AbstractContextManager[Any] = self.fs.open(self.path(name), "rb")
             return opened

@@ -129,7 +129,7 @@ def test_a_drawing_that_is_stopped_leaves_no_child_behind_and_begins_none() -> N
     with pytest.raises(KeyboardInterrupt), step:
         thread = threading.Thread(target=draw)
         thread.start()
-        while not set(multiprocessing.active_children()) - before:
+        while not set(multiprocessing.active_children()) - before and thread.is_alive():
             time.sleep(0.001)
         raise KeyboardInterrupt  # while they start
     assert set(multiprocessing.active_children()) <= before

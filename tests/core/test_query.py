@@ -223,10 +223,16 @@ def test_plain_duckdb_reads_the_files_and_the_views(
         assert plain.sql("select * from rejects").fetchall() == []
 
 
-def test_threads_that_read_one_file_do_not_move_each_other() -> None:
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_threads_that_read_one_file_do_not_move_each_other(
+    on_disk: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As DuckDB does: it goes to a place and reads there in two calls."""
     data = bytes(range(251)) * 400
-    file = SharedFile(lambda: io.BytesIO(data))
+    (tmp_path / "file").write_bytes(data)
+    read_some = os.pread
+    monkeypatch.setattr(os, "pread", lambda file, size, place: read_some(file, min(size, 1000), place))  # a system may
+    file = SharedFile(lambda: io.FileIO(tmp_path / "file") if on_disk else io.BytesIO(data))
 
     def read(seed: int) -> bool:
         rng = random.Random(seed)
@@ -243,6 +249,11 @@ def test_threads_that_read_one_file_do_not_move_each_other() -> None:
     assert file.seek(-5, os.SEEK_END) == len(data) - 5 and file.read() == data[-5:]
     file.seek(3)
     assert file.seek(4, os.SEEK_CUR) == 7 and file.read(1) == data[7:8]
+    file.seek(0)
+    assert file.read() == data and file.read(5) == b""
+    file.seek(9)
+    assert file.read(5000) == data[9:5009]
+    file.close()
 
 
 def test_a_connection_is_for_more_than_one_question(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from sqlalchemy.engine import Engine
 
 from scot import first_database
 from scot.first_database import create
+from scot.server import made_first
 
 
 def schema(file: Path) -> dict[tuple[str, str], list[str]]:
@@ -33,6 +35,7 @@ def prefect_s(folder: Path) -> Path:
 
 
 def test_it_is_the_one_that_prefect_makes(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
     create(tmp_path / "new" / "ours.db")
     ours = schema(tmp_path / "new" / "ours.db")
     assert ours == schema(prefect_s(tmp_path)) and len(ours) > 100
@@ -56,21 +59,30 @@ def test_one_that_cannot_be_made_whole_is_not_made(tmp_path: Path, monkeypatch: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disk_may_have_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def link(source: Path, target: Path) -> None:
-        raise PermissionError(1, "Operation not permitted")
-
-    monkeypatch.setattr(first_database, "_migrate", lambda engine: Path(str(engine.url.database)).write_bytes(b"whole"))
-    monkeypatch.setattr(os, "link", link)
+def test_what_a_server_left_whose_database_was_removed_is_not_applied(tmp_path: Path) -> None:
+    database = sqlite3.connect(tmp_path / "prefect.db")
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("CREATE TABLE theirs (id)")
+    database.commit()
+    shutil.copy(tmp_path / "prefect.db-wal", tmp_path / "kept")  # as a kill leaves it
+    database.close()
+    (tmp_path / "prefect.db").unlink()
+    (tmp_path / "kept").rename(tmp_path / "prefect.db-wal")
+    (tmp_path / ".prefect.db.new").write_bytes(b"half")
     create(tmp_path / "prefect.db")
-    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("prefect.db", b"whole")]
+    with sqlite3.connect(tmp_path / "prefect.db") as ours:
+        assert ours.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert ("table", "flow_run") in schema(tmp_path / "prefect.db")
+    assert [file.name for file in tmp_path.iterdir()] == ["prefect.db"]
 
 
-def test_another_server_may_be_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def slowly(engine: Engine) -> None:
-        Path(str(engine.url.database)).write_bytes(b"second")
-        (tmp_path / "prefect.db").write_bytes(b"first")
+def test_a_prefect_that_is_made_otherwise_makes_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def moved(engine: Engine) -> None:
+        raise AttributeError("no versions_dir")
 
-    monkeypatch.setattr(first_database, "_migrate", slowly)
-    create(tmp_path / "prefect.db")
-    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("prefect.db", b"first")]
+    monkeypatch.setattr(first_database, "_migrate", moved)
+    assert not made_first(tmp_path / "prefect.db")
+    assert list(tmp_path.iterdir()) == []
+    assert "left to Prefect" in capsys.readouterr().err

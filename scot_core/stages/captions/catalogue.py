@@ -130,6 +130,9 @@ class Draw(Step):
                 self._pool = ProcessPoolExecutor(os.cpu_count() or 1, mp_context=context, initializer=leave_with_parent)
             return self._pool
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_pool": None}
+
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         with self._lock:
             self._over, pool = True, self._pool
