@@ -229,6 +229,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_nothing_is_lost(
     kind: str, share: float, environment: dict[str, str], port: int, reference: Path, home: Path, tmp_path: Path
 ) -> None:
+    if kind == "ray":
+        pytest.importorskip("ray", reason="needs the extra ray")
     mark, rng, teacher = uuid.uuid4().hex, random.Random(kind), Teacher(port)
     nodes = Nodes() if kind == "ray" else None
     env = {**environment, "PREFECT_HOME": str(home), "OMP_NUM_THREADS": "1", "SCOT_CHAOS": mark}
