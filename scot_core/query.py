@@ -116,7 +116,7 @@ class CommittedFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec is unt
         if mode != "rb" or name not in self._names:
             self.refused = f"the query would write {name}: the lake is only read here"
             raise PermissionError(self.refused)
-        return SharedFile(lambda: self._storage.open(name, self._inside))
+        return SharedFile(lambda: self._storage.open_one_of_many(name, self._inside))
 
     def modified(self, path: str) -> datetime:
         """What is committed stays as it is."""
@@ -155,11 +155,12 @@ class SharedFile:
     def read(self, size: int = -1) -> bytes:
         with self._lock:
             file = self._file
-            if not isinstance(file, FileIO):
-                file.seek(self.tell())
-                data = bytes(file.read(size))
         if isinstance(file, FileIO):  # each call lets another of DuckDB's threads run, which takes long
             data = _read_at(file.fileno(), self.tell(), size)
+        else:
+            with self._lock:
+                file.seek(self.tell())
+                data = bytes(file.read(size))
         self._mine.place = self.tell() + len(data)
         return data
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import Phase, settings
 
-from scot_core.config.settings import settings as environment
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.fingerprint import fingerprint
 
@@ -43,7 +42,6 @@ settings.register_profile(
 def _cache_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Vectors of folders are kept where the tests' are, not in the home of whoever runs them."""
     os.environ["SCOT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-    environment.cache_clear()
 
 
 @pytest.fixture(params=["local", "memory"])

@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """Environment variables `SCOT_LAKE`, `SCOT_WEIGHTS`, `SCOT_DATA`, `SCOT_CACHE`, `SCOT_RAY`, `SCOT_RAY_GPUS`,
+    """Environment variables `SCOT_LAKE`, `SCOT_WEIGHTS`, `SCOT_DATA`, `SCOT_RAY`, `SCOT_RAY_GPUS`,
     `SCOT_API_KEY`."""
 
     model_config = SettingsConfigDict(env_prefix="SCOT_", extra="ignore")
@@ -17,7 +17,6 @@ class Settings(BaseSettings):
     lake: str = "./lake"
     weights: str = "./weights"  # encoders of one's own, in folders of their names
     data: str = "./data"  # published benchmarks, in folders of their names
-    cache: str = "~/.cache/scot"  # what can be made again; see scot_core.lake.storage.cache
     ray: str = ""  # address of a Ray cluster that does the shards of captions, generate and embed: auto, or HOST:PORT
     ray_gpus: dict[str, float] = Field(default_factory=dict)  # of each of its actors, by stage: {"embed": 0.5}
     api_key: SecretStr = SecretStr("")

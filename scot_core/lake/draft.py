@@ -21,7 +21,7 @@ from scot_core.lake.fingerprint import digest
 from scot_core.lake.manifest import MANIFEST, File, Manifest, Part, Rows, Usage, library_versions, problems
 from scot_core.lake.names import file_name, part_name
 from scot_core.lake.schema import TABLES, schema_of
-from scot_core.lake.storage import TEMPORARY, Journal, Mark, Storage, cache
+from scot_core.lake.storage import TEMPORARY, Journal, Mark, Storage, cache_folder
 from scot_core.lake.table import Table
 
 
@@ -180,7 +180,7 @@ class Draft:
         if self.storage.is_local:
             return Path(self.storage.path(f"{self.folder}/_work"))
         # of this lake and this user: another lake may want the same dataset at the same time
-        return cache() / "work" / digest(f"{self.storage.url}\n{self.identity.fingerprint}".encode())
+        return cache_folder() / "work" / digest(f"{self.storage.url}\n{self.identity.fingerprint}".encode())
 
     def _write(self, name: str, data: bytes) -> Mark | None:
         if self.storage.read_if_there(f"{self.folder}/{MANIFEST}") is not None:  # another run was first

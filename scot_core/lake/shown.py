@@ -25,7 +25,7 @@ from scot_core.lake.fingerprint import digest
 from scot_core.lake.manifest import MANIFEST
 from scot_core.lake.names import Reference, part_name
 from scot_core.lake.schema import TABLES
-from scot_core.lake.storage import cache
+from scot_core.lake.storage import cache_folder
 
 if TYPE_CHECKING:
     from scot_core.lake import Lake
@@ -136,7 +136,7 @@ def _mark(folder: str) -> _Mark | None:
 
 
 def _file(url: str) -> Path:
-    return cache() / "manifests" / f"{digest(os.path.realpath(url).encode())}.json"
+    return cache_folder() / "manifests" / f"{digest(os.path.realpath(url).encode())}.json"
 
 
 def _load(url: str) -> Mapping[str, tuple[_Mark, Shown]]:

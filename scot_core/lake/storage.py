@@ -38,10 +38,10 @@ PLACE = "; SCOT_LAKE must name a folder or an object store"
 Mark = tuple[int, int, int]  # of a file: bytes, inode, nanosecond of its last change
 
 
-def cache() -> Path:
-    """The folder of this machine for what can be made again."""
+def cache_folder() -> Path:
+    """SCOT_CACHE: the folder of this machine for what can be made again."""
     try:
-        return Path(os.environ.get("SCOT_CACHE") or "~/.cache/scot").expanduser()  # as in scot_core.config.settings
+        return Path(os.environ.get("SCOT_CACHE") or "~/.cache/scot").expanduser()
     except RuntimeError:  # nobody's home: a user without a name
         return Path(tempfile.gettempdir()) / f"scot-{os.getuid()}"
 
@@ -179,24 +179,27 @@ class Storage:
         limits: dict[str, int] = self._whole if last is None else {"start": -last}
         return bytes(self.fs.cat_file(self.path(name), **limits))
 
-    def open(self, name: str, inside: set[str] | None = None) -> AbstractContextManager[Any]:
-        """A file to read from anywhere in it. Raises LakeError where there is none.
-
-        Who opens many at a time, to read them a little at a place, hands over the folders that were looked at
-        meanwhile, none at first; of a local disk it gets a `FileIO`.
-        """
-        as_it_is = inside is not None
-        if self.is_local:
-            inside, folder = set() if inside is None else inside, _folder(name)
-            if folder not in inside:
-                self.require_inside(folder)
-                inside.add(folder)
-            self._require_file(name)
+    def open(self, name: str) -> AbstractContextManager[Any]:
+        """A file to read from anywhere in it. Raises LakeError where there is none."""
+        self.require_plain(name)
         with _failing_as(f"read {self.path(name)}"):
-            if self.is_local and as_it_is:
-                return FileIO(self.path(name))
             opened: AbstractContextManager[Any] = self.fs.open(self.path(name), "rb")
             return opened
+
+    def open_one_of_many(self, name: str, inside: set[str]) -> AbstractContextManager[Any]:
+        """`open` with few questions to a local disk, of which it is a `FileIO`: for who reads a little of each.
+
+        `inside` are the folders that were looked at meanwhile, none at first.
+        """
+        if not self.is_local:
+            return self.open(name)
+        folder = _folder(name)
+        if folder not in inside:
+            self.require_inside(folder)
+            inside.add(folder)
+        self._require_file(name)
+        with _failing_as(f"read {self.path(name)}"):
+            return FileIO(self.path(name))
 
     def write(self, name: str, data: bytes) -> Mark | None:
         """Put a whole file in place, atomically; returns its `mark`. Raises LakeError where that cannot be done."""
@@ -233,7 +236,7 @@ class Storage:
     def move(self, name: str, target: str) -> None:
         """Give a file another place. Raises LakeError where there is none, or it cannot be moved."""
         self.require_inside(_folder(name))
-        self.require_inside(target.rpartition("/")[0])
+        self.require_inside(_folder(target))
         with _writing(self.path(target)):
             if self.is_local:
                 Path(self.path(target)).parent.mkdir(parents=True, exist_ok=True)

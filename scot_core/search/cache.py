@@ -20,11 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scot_core.benchmarks.own import gallery_of
-from scot_core.config.settings import settings
 from scot_core.encoders import Encoder
 from scot_core.encoders.decoding import embed_pictures, open_file
 from scot_core.errors import DataError
 from scot_core.lake.fingerprint import canonical_json, digest, key_of, stream_digest
+from scot_core.lake.storage import cache_folder
 from scot_core.vectors import Vectors
 
 AT_ONCE: Final = 256  # images that are embedded in a batch
@@ -91,7 +91,7 @@ def embed_folder(folder: Path, encoder: Encoder) -> Embedded:
 
 def _cache_of(folder: Path, encoder: Encoder) -> Path:
     made_of = digest(canonical_json({"folder": str(folder), "encoder": encoder.spec.model_dump(mode="json")}))
-    return Path(settings().cache).expanduser() / "galleries" / f"{key_of(folder.name, made_of)}.parquet"
+    return cache_folder() / "galleries" / f"{key_of(folder.name, made_of)}.parquet"
 
 
 def _look(path: Path, known: _File | None) -> _File:

@@ -83,8 +83,10 @@ def _chosen(every: TrainingSet, config: TrainConfig, triplets: Dataset, possible
         order = order[np.fromiter(_is_below(triplets, config.folders), bool)[order]]
     if len(order) < (config.count or 1):
         given = {"held_out": config.held_out, "folders": ",".join(config.folders), "targets": config.targets}
-        usual = {"held_out": 0.0, "folders": "", "targets": "text"}
-        asked = " and ".join(f"train.{name}={value}" for name, value in given.items() if value != usual[name])
+        usual = type(config).model_fields
+        asked = " and ".join(
+            f"train.{n}={value}" for n, value in given.items() if getattr(config, n) != usual[n].default
+        )
         raise ConfigError(f"{asked} leave {len(order)} triplets of {triplets.name}; {config.count or 1} are needed")
     return every.of(torch.from_numpy(order[: config.count]))
 

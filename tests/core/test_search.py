@@ -13,7 +13,6 @@ from PIL import Image
 
 from scot_core.combiner import Combiner
 from scot_core.config import CaptionsConfig, EmbedConfig
-from scot_core.config.settings import settings
 from scot_core.encoders.catalogue import CatalogueEncoder
 from scot_core.encoders.preprocessing import Pixels
 from scot_core.errors import ConfigError, DataError, LakeError, ModelError
@@ -56,7 +55,7 @@ def photos(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where vectors of folders are kept."""
-    monkeypatch.setattr(settings(), "cache", str(tmp_path / "cache"))
+    monkeypatch.setenv("SCOT_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 

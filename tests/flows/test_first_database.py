@@ -9,13 +9,16 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy.engine import Engine
 
 from scot import first_database
 from scot.first_database import create
 from scot.server import made_first
+
+if TYPE_CHECKING:  # loads slowly, and the tests are many processes
+    from sqlalchemy.engine import Engine
 
 
 def schema(file: Path) -> dict[tuple[str, str], list[str]]:
