@@ -12,6 +12,7 @@ from scot_core.config import GenerateConfig, validated
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.stages import recipes
 from scot_core.stages.generate.local import Write
+from scot_core.stages.replies import reading
 from scot_core.stages.replies.read import reply_columns
 from scot_core.stages.step import Committed, Work
 from scot_core.triplets import local_completion
@@ -63,3 +64,13 @@ def test_what_was_tried_is_tried_no_second_time_and_the_count_is_in_no_key_of_re
     lake, more = made(tmp_path, count=24, attempts=6)
     assert len(lake.table("replies").datasets()) == 3 and few.inputs[0] == more.inputs[0]
     assert made(tmp_path, count=24, attempts=3)[1].record == more.record
+
+
+@pytest.mark.parametrize("count", [None, 24])
+def test_a_reply_is_judged_once_however_many_tries_follow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int | None
+) -> None:
+    judged, judge = [], reading.read_reply
+    monkeypatch.setattr(reading, "read_reply", lambda *given: judged.append(given[1]) or judge(*given))
+    lake, _ = made(tmp_path, count=count, attempts=3)
+    assert len(judged) == sum(dataset.rows for dataset in lake.table("replies").datasets())

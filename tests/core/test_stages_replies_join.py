@@ -45,10 +45,10 @@ def _at_once(captions: Sequence[Row], attempts: Sequence[Sequence[Row]], read: R
     by_id = {row["pair_id"]: row for row in captions}
     readings: dict[str, Reading] = {}
     accepted: set[tuple[str, str]] = set()
-    for number, replies in enumerate({row["pair_id"]: row for row in rows} for rows in attempts):
-        for pair in list(readings) if number else replies:
-            if pair in replies and (number == 0 or readings[pair].reason is not None):
-                reading = read(by_id[pair], replies[pair], readings.get(pair))
+    for number, replies in enumerate(({row["pair_id"]: row for row in rows} for rows in attempts), 1):
+        for pair in list(readings) if number > 1 else replies:
+            if pair in replies and (number == 1 or readings[pair].reason is not None):
+                reading = read(by_id[pair], replies[pair], number)
                 request = (reading.caption["caption"], normalise(reading.modification or ""))
                 readings[pair] = (
                     reading.rejected("duplicate") if not reading.reason and request in accepted else reading
@@ -59,28 +59,29 @@ def _at_once(captions: Sequence[Row], attempts: Sequence[Sequence[Row]], read: R
 
 @settings(max_examples=20, deadline=None)
 @given(
-    asked=st.lists(st.tuples(st.integers(0, 4), SAID, SAID), min_size=1, max_size=12),
+    asked=st.lists(st.tuples(st.integers(0, 4), SAID, SAID, SAID), min_size=1, max_size=12),
     sizes=st.tuples(*[st.integers(1, 5)] * 5),
     backwards=st.booleans(),
 )
 def test_part_by_part_they_are_read_as_at_once(
-    tmp_path_factory: Any, asked: list[tuple[int, str, str]], sizes: tuple[int, int, int, int, int], backwards: bool
+    tmp_path_factory: Any, asked: list[tuple[Any, ...]], sizes: tuple[int, int, int, int, int], backwards: bool
 ) -> None:
-    """Captions of which some are the same, in parts of any sizes, and replies in the same order or the other."""
+    """Captions of which some are the same, in parts of any sizes; replies of up to three tries, the first in the same
+    order or the other.
+    """
     lake, read = Lake(tmp_path_factory.mktemp("lake")), Reader("lines", "off")
-    texts = [TEXTS[n] if n < len(TEXTS) else f"a mug of pattern {i}" for i, (n, _, _) in enumerate(asked)]
+    texts = [TEXTS[n] if n < len(TEXTS) else f"a mug of pattern {i}" for i, (n, *_) in enumerate(asked)]
     rows = [
         {"pair_id": f"{i:032x}", "source": "shop", "image_id": f"{i}", "caption": text} for i, text in enumerate(texts)
     ]
-    first = [_reply(row, said) for row, (_, said, _) in zip(rows, asked, strict=True)]
-    first = first[::-1] if backwards else first
-    second_said = {row["pair_id"]: said for row, (_, _, said) in zip(rows, asked, strict=True)}
-    rejected = [r.caption for r in _at_once(rows, [first], read) if r.reason is not None]
-    second = [_reply(dict(row), second_said[row["pair_id"]]) for row in rejected]
+    said = {row["pair_id"]: each for row, (_, *each) in zip(rows, asked, strict=True)}
+    tries: list[list[dict[str, Any]]] = []
+    waiting: list[Row] = list(rows[::-1] if backwards else rows)
+    while waiting and len(tries) < 3:
+        tries.append([_reply(dict(row), said[row["pair_id"]][len(tries)]) for row in waiting])
+        waiting = [reading.caption for reading in _at_once(rows, tries, read) if reading.reason is not None]
     captions = _commit(lake, "captions", "captions", rows, sizes[0], 1)
-    attempts = [_commit(lake, "replies", "one", first, sizes[1], 1)]
-    if second:
-        attempts.append(_commit(lake, "replies", "two", second, sizes[2], 2))
+    attempts = [_commit(lake, "replies", str(n), each, sizes[1 + n % 2], n) for n, each in enumerate(tries, 2)]
     at_once = _at_once(rows, [attempt.read(REPLY_COLUMNS).to_pylist() for attempt in attempts], read)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(twins, "AT_ONCE", sizes[4])

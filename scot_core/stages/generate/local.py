@@ -18,8 +18,16 @@ from scot_core.lake import Dataset, Identity, Lake, Usage
 from scot_core.llm.local.devices import devices as devices_here
 from scot_core.llm.local.writers import Job, Weights, Writers
 from scot_core.llm.plain import plain
-from scot_core.stages.replies.join import Row, Rows
-from scot_core.stages.replies.read import CAPTION_COLUMNS, READ_ROWS, Readings, parsing, reply_columns, usage_of
+from scot_core.stages.replies.join import Places, Row, Rows, places
+from scot_core.stages.replies.read import (
+    CAPTION_COLUMNS,
+    READ_ROWS,
+    Readings,
+    ReadReplies,
+    parsing,
+    reply_columns,
+    usage_of,
+)
 from scot_core.stages.replies.reading import Reader
 from scot_core.stages.step import Step, Tick, identities, shard_sizes
 from scot_core.triplets import Style, local_prompt
@@ -72,14 +80,19 @@ class Write(Step):
         return f"{self._adapters.config['base']}+{self._adapters.key}"
 
     @cached_property
-    def _places(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def _places(self) -> Places:
         """Where those lie, among all that were asked first, that every earlier try was rejected for."""
+        known = ReadReplies(
+            self.lake, "generate", "generated", self.style, self._captions, self._earlier, self.config.filter
+        ).committed()
+        if known is not None:  # generate.count asks how many triplets there are after every try
+            return places(known["rejects"], self._earlier[0])
         read, work = Reader(self.style, self.config.filter), self.drafts["replies"].work_folder()
-        readings, places = Readings(self._captions, self._earlier, read, work), []
+        readings, rejected = Readings(self._captions, self._earlier, read, work), [np.empty(0, np.int64)]
         for start in range(0, len(readings), READ_ROWS):
-            rejected = [r.reason is not None for r in readings.between(start, start + READ_ROWS)]
-            places.append(start + np.flatnonzero(rejected))
-        return np.concatenate(places) if places else np.empty(0, np.int64)
+            refused = [r.reason is not None for r in readings.between(start, start + READ_ROWS)]
+            rejected.append(start + np.flatnonzero(refused))
+        return np.concatenate(rejected)
 
     @cached_property
     def _rows(self) -> Rows:

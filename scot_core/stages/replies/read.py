@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 
 from scot_core.lake import Dataset, Identity, Lake, Usage
 from scot_core.sources import keyed
-from scot_core.stages.replies.join import Rows, require_all
+from scot_core.stages.replies.join import Rows, Tries, require_all
 from scot_core.stages.replies.reading import Reader, Reading
 from scot_core.stages.replies.twins import Twins, repeated
 from scot_core.stages.step import Step, Tick, identities, shard_sizes
@@ -25,38 +26,34 @@ READ_ROWS = 50_000  # replies of one part of triplets
 class Readings:
     """What became of every caption that was asked, over datasets of any size, some rows at a time.
 
-    `attempts` holds the replies of each try; the first acceptable one counts. What `Twins` says of captions that stand
-    in several rows waits in a folder in `work`.
+    `attempts` holds the replies of each try. Of a caption the last try counts: what one accepts is not tried again, so
+    only replies of the last are judged here. What `Twins` says of captions that stand in several rows waits in a folder
+    in `work`.
     """
 
     def __init__(self, captions: Dataset, attempts: Sequence[Dataset], read: Reader, work: Path) -> None:
         self._captions, self._attempts, self._read, self._work = captions, attempts, read, work
-        self._rows = Rows(captions, CAPTION_COLUMNS)
-        self._replies = [Rows(attempt, REPLY_COLUMNS) for attempt in attempts]
+        self._rows, self._tries = Rows(captions, CAPTION_COLUMNS), Tries(attempts, REPLY_COLUMNS)
 
     def __len__(self) -> int:
-        return len(self._replies[0])
+        return len(self._tries)
 
     def between(self, start: int, end: int) -> list[Reading]:
         """Of the captions that were asked at these places."""
-        asked = {row["pair_id"]: row for row in self._replies[0].between(start, end)}
+        known, last = self._twins.between(start, end), self._tries.last(start, end)
+        asked = [reply["pair_id"] for _, _, reply in last]
         captions = self._rows.of(asked)
         require_all(captions, asked, self._captions, self._attempts[0])
-        known = self._twins.between(start, end)
-        found = {
-            pair: Reading(captions[pair], *known[place]) if place in known else self._read(captions[pair], reply)
-            for place, (pair, reply) in enumerate(asked.items(), start)
-        }
-        alone = [pair for place, pair in enumerate(asked, start) if place not in known]
-        for attempt in self._replies[1:]:
-            again = attempt.of([pair for pair in alone if found[pair].reason is not None])
-            for pair, reply in again.items():
-                found[pair] = self._read(captions[pair], reply, found[pair])
-        return list(found.values())
+        return [
+            Reading(captions[pair], *known[place])
+            if place in known
+            else self._read(captions[pair], reply, tries, accepted=accepted)
+            for place, pair, (tries, accepted, reply) in zip(count(start), asked, last)
+        ]
 
     @cached_property
     def _twins(self) -> Twins:
-        return Twins(self._rows, self._replies, repeated(self._captions), self._read, self._work)
+        return Twins(self._rows, self._tries, repeated(self._captions), self._read, self._work)
 
 
 def parsing(strength: Filter, source: str) -> dict[str, Any]:
