@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -15,7 +16,7 @@ from scot_core.stages.generate.local import Write
 from scot_core.stages.replies import reading
 from scot_core.stages.replies.read import reply_columns
 from scot_core.stages.step import Committed, Work
-from scot_core.triplets import local_completion
+from scot_core.triplets import local_completion, read_reply
 from tests.catalogue_rows import commit_captions
 from tests.running import run_here
 
@@ -70,7 +71,7 @@ def test_what_was_tried_is_tried_no_second_time_and_the_count_is_in_no_key_of_re
 def test_a_reply_is_judged_once_however_many_tries_follow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int | None
 ) -> None:
-    judged, judge = [], reading.read_reply
-    monkeypatch.setattr(reading, "read_reply", lambda *given: judged.append(given[1]) or judge(*given))
+    judge = Mock(wraps=read_reply)
+    monkeypatch.setattr(reading, "read_reply", judge)
     lake, _ = made(tmp_path, count=count, attempts=3)
-    assert len(judged) == sum(dataset.rows for dataset in lake.table("replies").datasets())
+    assert judge.call_count == sum(dataset.rows for dataset in lake.table("replies").datasets())

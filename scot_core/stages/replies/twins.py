@@ -85,7 +85,7 @@ class Twins:
             batches = pa.ipc.open_file(file)
             found = range(start // AT_ONCE, min(-(-end // AT_ONCE), batches.num_record_batches))
             rows = (row for index in found for row in self._rows(index, batches.get_batch(index)))
-            return {place: fields for place, *fields in rows if start <= place < end}
+            return {row[0]: row[1:] for row in rows if start <= row[0] < end}
 
     def _rows(self, index: int, batch: pa.RecordBatch) -> Iterator[tuple[Any, ...]]:
         rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
