@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any, Literal, Self
 
@@ -202,10 +203,12 @@ def _unlike(manifest: Manifest, folder: str, data: bytes) -> str:
 
 def library_versions() -> dict[str, str]:
     """Versions of the libraries whose change could change a result."""
-    versions = {}
-    for name in LIBRARIES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "absent"
-    return versions
+    return {name: _version(name) for name in LIBRARIES}
+
+
+@cache  # a library's whole description is parsed for it
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "absent"

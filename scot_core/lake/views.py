@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cache
 from operator import attrgetter
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -39,6 +40,10 @@ RUNS_COLUMNS = (
     ("inputs", "VARCHAR[]"),
 )
 
+_SQL_TYPES: Final = {
+    pa.string(): "VARCHAR", pa.binary(): "BLOB", pa.int8(): "TINYINT", pa.int32(): "INTEGER",
+    pa.int64(): "BIGINT", pa.float32(): "FLOAT", pa.float64(): "DOUBLE",
+}  # fmt: skip
 _WILD = re.compile(r"([*?[])")
 
 GROWN = ("galleries",)
@@ -88,8 +93,7 @@ def _select(table: str, datasets: Sequence[Shown], root: str) -> str:
     datasets = [dataset for dataset in datasets if dataset.sizes]
     sets = [[f"{root}{part}" for part in dataset.parts] for dataset in datasets]
     if not sets:
-        nothing = ", ".join(f'CAST(NULL AS {_sql_type(f.type)}) AS "{f.name}"' for f in SCHEMAS[table])
-        return f"SELECT {nothing} WHERE false"
+        return _nothing((field.name, _sql_type(field.type)) for field in SCHEMAS[table])
     if table in VECTORS:  # widths differ from encoder to encoder: read as lists of any length
         names = SCHEMAS[table].names
         fields = ", ".join('"vector"::FLOAT[] AS "vector"' if name == "vector" else f'"{name}"' for name in names)
@@ -109,8 +113,7 @@ def _runs(
     datasets: Sequence[Shown], newest: Mapping[tuple[str, str, str], str], promoted: Collection[Reference] | None
 ) -> str:
     if not datasets:
-        nothing = ", ".join(f'CAST(NULL AS {kind}) AS "{name}"' for name, kind in RUNS_COLUMNS)
-        return f"SELECT {nothing} WHERE false"
+        return _nothing(RUNS_COLUMNS)
     columns: dict[str, Iterable[Any]] = {
         "newest": (newest[d.table, d.source, d.stage] == d.key for d in datasets),
         "promoted": (None if promoted is None else bool(promoted) and d.reference in promoted for d in datasets),
@@ -131,13 +134,15 @@ def _text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
+def _nothing(columns: Iterable[tuple[str, str]]) -> str:
+    """A SELECT of columns, by name and type, that has no rows."""
+    return "SELECT " + ", ".join(f'CAST(NULL AS {kind}) AS "{name}"' for name, kind in columns) + " WHERE false"
+
+
+@cache
 def _sql_type(kind: pa.DataType) -> str:
     if pa.types.is_struct(kind):
         return "STRUCT(" + ", ".join(f'"{f.name}" {_sql_type(f.type)}' for f in kind) + ")"
     if pa.types.is_fixed_size_list(kind):
         return f"{_sql_type(kind.value_type)}[]"
-    names = {
-        pa.string(): "VARCHAR", pa.binary(): "BLOB", pa.int8(): "TINYINT", pa.int32(): "INTEGER",
-        pa.int64(): "BIGINT", pa.float32(): "FLOAT", pa.float64(): "DOUBLE",
-    }  # fmt: skip
-    return names[kind]
+    return _SQL_TYPES[kind]
