@@ -125,7 +125,7 @@ def written(lake: Lake, captions: Dataset) -> Dataset:
     lines = {pair: local_completion(*taught[pair]) for pair in pairs}
     first = replies(lake, "generate", 1, lines | dict.fromkeys(pairs[:6], HOSTILE), [captions, tuned])
     second = replies(
-        lake, "generate-try2", 2, {pair: lines[pair] for pair in pairs[2:6]} | dict.fromkeys(pairs[:2], HOSTILE),
+        lake, "generate-try2", 2, dict.fromkeys(pairs[:2], HOSTILE) | {pair: lines[pair] for pair in pairs[2:6]},
         [captions, tuned, first],
     )  # fmt: skip
     return run_here(ReadReplies(lake, "generate", "generated", "lines", captions, [first, second]))["triplets"]
