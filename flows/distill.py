@@ -8,7 +8,7 @@ from prefect.client.schemas.objects import State
 from flows.common import Recorder, ended, open_lake
 from flows.inputs import for_distill
 from scot_core.config import DistillConfig, EmbedConfig
-from scot_core.stages.distill import distill as recipe
+from scot_core.stages.recipes import distill as recipe
 from tasks.states import in_words
 
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:  # Prefect is imported while its server starts
     from prefect.client.schemas.objects import State
 
 
+ASKING = ("captions", "seed")  # the last stages that need no torch, nor does one before them
+
+
 class Measured:
     """A listener that keeps the Combiners, and the rows of the last benchmark, that a run made or found: they need not
     be the lake's newest. A benchmark with hidden targets has no rows.
@@ -59,7 +62,7 @@ def run_inline(
             profile, list(overrides), until=until, lake=lake, promote=promote, anyway=True, return_state=True
         )
 
-    state = _run(load, listeners)
+    state = _run(load, listeners, computes=until not in ASKING)
     from tasks.states import is_cached
 
     return is_cached(state)
@@ -111,8 +114,10 @@ def study_inline(
     _run(load, listeners)
 
 
-def _run(load: Callable[[], Callable[[], State]], listeners: Sequence[Listener]) -> State:
-    """Load a flow, with torch and Prefect, while the server starts; then run it, and raise what it raised."""
+def _run(load: Callable[[], Callable[[], State]], listeners: Sequence[Listener], *, computes: bool = True) -> State:
+    """Load a flow, with Prefect, and torch where it computes, while the server starts; then run it, and raise what it
+    raised.
+    """
     # what a stage raises is raised here too; Prefect's own copy of it would only say it twice
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")  # an event that was not sent
@@ -126,6 +131,8 @@ def _run(load: Callable[[], Callable[[], State]], listeners: Sequence[Listener])
             from tasks.states import failure_of
 
             flow = load()
+            if computes:
+                import torch  # noqa: F401 - a stage would load it when the server waits for nobody
         if server is not None:
             server.wait_until_ready()
             stack.enter_context(_without_heartbeats())

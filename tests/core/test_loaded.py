@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from scot.cli import COMMANDS
-from tests.loaded import loaded_by
+from tests.loaded import ROOT, loaded_by
 
 MODELS = {"torch", "transformers", "peft", "bitsandbytes", "tokenizers"}
 SERVERS = {"openai", "prefect", "fastapi", "starlette", "uvicorn", "stamina"}
@@ -38,6 +40,12 @@ def test_the_list_of_commands_loads_no_command() -> None:
 def test_looking_loads_no_model_and_no_server(words: tuple[str, ...], tmp_path: Path) -> None:
     lake = () if words[0] in ("settings", "run") else ("--lake", str(tmp_path / "lake"))
     assert not HEAVY & loaded_by(*words, *lake)
+
+
+def test_the_flows_are_imported_without_what_their_stages_load() -> None:
+    code = "import sys, flows.regenerate; print(*{name.partition('.')[0] for name in sys.modules})"
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "prefect" in said.split() and not (MODELS | {"openai", "matplotlib", "duckdb"}) & set(said.split())
 
 
 def test_the_list_of_commands_says_what_each_says_itself() -> None:
