@@ -22,7 +22,7 @@ from scot_core.lake import Lake
 ROOT = Path(__file__).resolve().parents[2]
 START_LIMIT_S = 600
 # Of profile smoke, where it does not matter how long is tuned, nor how much there is.
-QUICK = ("finetune.steps=24", "finetune.held_out=16")
+QUICK = ("finetune.steps=24", "finetune.batch_size=12", "finetune.held_out=16")
 FEWER = ("captions.queries_per_split=20", "captions.gallery=360", *QUICK)
 
 
