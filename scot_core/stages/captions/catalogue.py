@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +26,7 @@ from scot_core.stages.step import Step, Tick, identities, shard_sizes
 
 IMAGE_SEED = 10_000_000  # images of the benchmark have digests of their names: no picture occurs in both
 CHUNK = 50
+FEW = 300  # are drawn here sooner than processes for them are there
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ def benchmark_pictures(config: CaptionsConfig) -> list[Picture]:
 
 
 class Draw(Step):
-    """Rows of one table with their images, drawn by processes of its own."""
+    """Rows of one table with their images, drawn by processes of its own where they are many."""
 
     stage, unit = "captions", "images"
 
@@ -110,9 +111,12 @@ class Draw(Step):
 
     def _draw(self, pictures: Sequence[tuple[Product, int]], tick: Tick) -> list[bytes]:
         products, seeds = zip(*pictures, strict=True)
-        images: list[bytes] = []
-        with starting_children():  # when there is something to do
-            drawn = self._open().map(draw_png, products, [self.config.image_size] * len(seeds), seeds, chunksize=CHUNK)
+        drawing, images = (products, [self.config.image_size] * len(seeds), seeds), list[bytes]()
+        if self._count <= FEW:
+            drawn: Iterable[bytes] = map(draw_png, *drawing)
+        else:
+            with starting_children():  # when there is something to do
+                drawn = self._open().map(draw_png, *drawing, chunksize=CHUNK)
         for data in drawn:
             images.append(data)
             if len(images) % CHUNK == 0:
