@@ -6,12 +6,16 @@ import fcntl
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from pathlib import Path
+from typing import Any
+
+_STARTING = threading.Lock()  # one thread at a time does without a main module
 
 
 @contextmanager
@@ -20,13 +24,21 @@ def starting_children() -> Iterator[None]:
 
     They end with their parent, once it has seen to what is under way. The signal is blocked, and a child inherits
     that, so that there is no moment at its start in which it would be told.
+
+    Nor do they import the parent's main module, as those that are spawned do else: what they run lies in modules, and
+    the main one may be all of Prefect, or a script that would run again.
     """
-    resource_tracker.ensure_running()  # else the first child starts it, and that unblocks the signal
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with _STARTING:
+        resource_tracker.ensure_running()  # else the first child starts it, and that unblocks the signal
+        main = vars(sys.modules["__main__"])
+        known: dict[str, Any] = {name: main[name] for name in ("__spec__", "__file__") if name in main}
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            main.update(dict.fromkeys(known))
+            yield
+        finally:
+            main.update(known)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def leave_with_parent() -> None:

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
+from hashlib import blake2b
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any, Final, Protocol
@@ -35,7 +36,6 @@ from starlette.types import ASGIApp
 from scot_core.catalogue import grammar
 from scot_core.catalogue.teacher_batches import Batches, Fate
 from scot_core.errors import DataError, EndpointError
-from scot_core.lake.fingerprint import digest
 from scot_core.orphans import leave_with_parent, starting_children
 from scot_core.triplets import json_reply
 
@@ -137,8 +137,7 @@ def _said(ours: Connection, process: SpawnProcess) -> str:
     except EOFError:
         process.join()
         raise EndpointError(
-            f"the teacher's process ended at its start, with status {process.exitcode}; what it said stands above. A "
-            'script that runs this has its work below `if __name__ == "__main__":`, or it is run again in the process'
+            f"the teacher's process ended at its start, with status {process.exitcode}; what it said stands above"
         ) from None
     raise EndpointError(f"the teacher did not start in {_START_BESIDE_S:.0f} s")
 
@@ -234,7 +233,7 @@ def _caption_and_system(messages: list[dict[str, str]]) -> tuple[str, str]:
 
 
 def _digest(*parts: object) -> str:
-    return digest(json.dumps(parts).encode())
+    return blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()  # the lake's, without loading Parquet for it
 
 
 def _within(text: str, max_tokens: int | None) -> tuple[str, str]:

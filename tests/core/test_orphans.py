@@ -41,18 +41,36 @@ if __name__ == "__main__":
         step._open().submit(busy).result()
 """
 
-WRITER = """
-import time
-from scot_core.llm.local import writers
+SLOW = """
+import os, time
 
 class Slow:
     def load(self, device):
-        print("pid", __import__("os").getpid(), flush=True)
+        print("pid", os.getpid(), flush=True)
         time.sleep(600)
+"""
 
-if __name__ == "__main__":
-    with writers.Writers(Slow(), ["cpu", "cpu"]) as both:
-        both.write(writers.Job([], [], 1.0, 1, 1), print)
+WRITER = """
+from scot_core.llm.local import writers
+from slow import Slow
+
+with writers.Writers(Slow(), ["cpu", "cpu"]) as both:
+    both.write(writers.Job([], [], 1.0, 1, 1), print)
+"""
+
+UNGUARDED = """
+import multiprocessing
+from scot_core.catalogue.teacher import serve_beside
+from scot_core.config import CaptionsConfig
+from scot_core.lake import Lake
+from scot_core.stages.captions.catalogue import FEW, draw_captions
+
+print(__name__, __file__)
+step = draw_captions(Lake("memory://unguarded"), CaptionsConfig(count=FEW + 1, image_size=16))
+with step, serve_beside() as url:
+    step.run(0, lambda _: None)
+    assert len(multiprocessing.active_children()) > 1, "the teacher, and who draws"
+print(__name__, __file__)
 """
 
 
@@ -67,7 +85,8 @@ def gone(pid: int) -> bool:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
 @pytest.mark.parametrize("script", [POOL, WRITER], ids=["pool", "writer"])
 def test_children_are_gone_when_their_parent_was_killed(script: str, tmp_path: Path) -> None:
-    (tmp_path / "parent.py").write_text(script)  # spawn imports the main module again, so it must be a file
+    (tmp_path / "parent.py").write_text(script)  # spawn may import the main module again, so it must be a file
+    (tmp_path / "slow.py").write_text(SLOW)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     parent = subprocess.Popen(
         [sys.executable, str(tmp_path / "parent.py")], env=environment, stdout=subprocess.PIPE, text=True
@@ -84,6 +103,14 @@ def test_children_are_gone_when_their_parent_was_killed(script: str, tmp_path: P
     finally:
         with suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
+
+
+def test_a_script_that_starts_processes_is_run_once(tmp_path: Path) -> None:
+    script = tmp_path / "unguarded.py"
+    script.write_text(UNGUARDED)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, f"__main__ {script}\n" * 2), done.stderr
 
 
 def test_a_process_is_gone_when_nobody_holds_the_lock_it_watches(tmp_path: Path) -> None:
