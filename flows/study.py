@@ -7,7 +7,6 @@ from prefect.client.schemas.objects import State
 
 from flows.common import Recorder, ended, open_lake
 from scot_core.config import ProfileName
-from scot_core.report.studies import write_studies
 from scot_core.studies import Cell, StudyName
 from scot_core.studies import study as known
 from scot_core.studies.findings import findings, keep
@@ -35,6 +34,10 @@ def study(
         overrides: settings of every cell, such as train.seeds=0,1; not those that the study varies.
         lake: path or URL of the lake, by default SCOT_LAKE of the worker.
     """
+    from scot_core.report.studies import (
+        write_studies,
+    )  # loads torch and matplotlib, and who deploys flows draws nothing
+
     place, run, chosen = open_lake(lake), Recorder(), known(name)
     profile, settings = profile_name or chosen.profile, overrides or []
 
