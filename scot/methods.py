@@ -83,12 +83,15 @@ def measure_published(
     from scot.inline import benchmark_inline
     from scot_core.stages import recipes
     from scot_core.stages.embed.benchmarks import open_published
-    from scot_core.stages.methods.cached import reuse
+    from scot_core.stages.methods.cached import NotMeasuredError, reuse
 
     chosen = asked(names)
-    with progress_on(err if json_ else out) as bars:
-        benchmark_inline(config, combiner, encoder, chosen, lake=place.url, listeners=[bars])
-    sitting = recipes.published_methods(reuse, place, config, combiner, encoder, chosen)
+    try:
+        sitting = recipes.published_methods(reuse, place, config, combiner, encoder, chosen)
+    except NotMeasuredError:
+        with progress_on(err if json_ else out) as bars:
+            benchmark_inline(config, combiner, encoder, chosen, lake=place.url, listeners=[bars])
+        sitting = recipes.published_methods(reuse, place, config, combiner, encoder, chosen)
     for row in open_published(config).bad:
         say(err, (f"no query ({row.reason}): ", "yellow"), row.raw[:200])
     if config.variant.split == VALIDATION:

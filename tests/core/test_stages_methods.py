@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from scot.methods import measure_published
 from scot.methods import methods as command
 from scot.plan.methods import methods_left
 from scot_core.combiner import Combiner
@@ -173,7 +174,9 @@ def test_a_plan_says_how_far_the_comparison_is(lake: Lake) -> None:
     assert measured == "on catalogue, measured: text-only" and "text-only" not in to_do
 
 
-def test_a_published_benchmark_is_measured_by_any_method(lake: Lake, tmp_path: Path) -> None:
+def test_a_published_benchmark_is_measured_by_any_method(
+    lake: Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = write_fashioniq(tmp_path / "fashioniq")
     config = PublishedConfig(name="fashioniq", root=str(root), shard_rows=10)
     sitting = recipes.published_methods(run_here, lake, config, None, None, ALL)
@@ -190,6 +193,12 @@ def test_a_published_benchmark_is_measured_by_any_method(lake: Lake, tmp_path: P
     hidden = PublishedConfig(name="cirr-test1", root=str(write_cirr(tmp_path / "cirr")), shard_rows=10)
     files = recipes.published_methods(run_here, lake, hidden, None, None, ALL).scores["scot"].files
     assert any(file.name.startswith("scot/seed-1/") for file in files)
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")  # all is measured, so no server is asked
+    measure_published(config, None, None, lake, ["all"], "tuned-sum", None, json_=True)
+    (said,) = json.loads(capsys.readouterr().out)
+    assert said["benchmark"] == "fashioniq" and said["against"].startswith("image+text, weight")
+    measure_published(hidden, None, None, lake, ["all"], "tuned-sum", tmp_path / "out", json_=False)
+    assert "for the evaluation server" in capsys.readouterr().out and any((tmp_path / "out").rglob("*.json"))
 
 
 def test_pictures_are_searched_by_any_method(lake: Lake, tmp_path: Path) -> None:
