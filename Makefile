@@ -32,7 +32,7 @@ worlds: env towers ## study domain over two worlds in one table, the drawn catal
 	$(BIN)/python -m deployments.worlds worlds
 
 test: env ## all tests that can run on this machine
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(TRACED)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder $(TRACED)
 
 coverage: ## the same, slower, and the share of lines they run
 	$(MAKE) test TRACED='--cov --cov-report='

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from scot_core.llm import Reply
+
+MIDST_S = 2.0  # it is in the midst of its work so long
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,7 @@ class Echo:
     def generate(
         self, prompts: Sequence[str], seeds: Sequence[int], *, progress: Callable[[int], object], **settings: object
     ) -> list[Reply]:
-        for _ in prompts:
+        for number in range(len(prompts)):
             progress(1)
+            time.sleep(0 if number else MIDST_S)
         return [Reply(prompt, "stop", 1, 1) for prompt in prompts]
