@@ -28,7 +28,10 @@ NO_COMPARISON = {"machine", "table"}
 
 
 class Row(TypedDict):
-    """A line of the table; without a ratio, `note` says why nothing was measured."""
+    """A line of the table; without a ratio, `note` says why nothing was measured.
+
+    `bound` is the ratio that there would be if nothing but what `by` names were done, measured in the same run.
+    """
 
     what: str
     against: str
@@ -36,18 +39,27 @@ class Row(TypedDict):
     goal: float | None
     machine: str
     note: str
+    bound: float | None
+    by: str
 
 
-def row(what: str, against: str, ratio: float, goal: float | None = None, *, machine: str | None = None) -> None:
+def row(
+    what: str, against: str, ratio: float, goal: float | None = None, *, machine: str | None = None,
+    bound: float | None = None, by: str = "",
+) -> None:  # fmt: skip
     """A comparison that was made; without a goal it is there to be known."""
     _write(
-        {"what": what, "against": against, "ratio": ratio, "goal": goal, "machine": machine or short_name(), "note": ""}
-    )
+        {"what": what, "against": against, "ratio": ratio, "goal": goal, "machine": machine or short_name(), "note": "",
+         "bound": bound, "by": by}
+    )  # fmt: skip
 
 
 def not_measured(what: str, against: str, why: str, goal: float | None = None) -> None:
     """A comparison that this machine does not allow."""
-    _write({"what": what, "against": against, "ratio": None, "goal": goal, "machine": short_name(), "note": why})
+    _write(
+        {"what": what, "against": against, "ratio": None, "goal": goal, "machine": short_name(), "note": why,
+         "bound": None, "by": ""}
+    )  # fmt: skip
 
 
 def _write(line: Row) -> None:
@@ -69,7 +81,9 @@ def shown(rows: Iterable[Row]) -> list[str]:
 def _verdict(one: Row) -> str:
     if one["ratio"] is None or one["goal"] is None:
         return ""
-    return "reached" if one["ratio"] >= one["goal"] else "missed"
+    if one["ratio"] >= one["goal"]:
+        return "reached"
+    return "missed" if one["bound"] is None else f"missed; {one['bound']:.2f} x by {one['by']} alone"
 
 
 def main() -> int:

@@ -20,17 +20,19 @@ def test_rows_are_written_down_and_shown_with_what_was_not_measured(
     monkeypatch.setenv(table.ROWS, str(tmp_path / "rows"))
     table.row("a step", "a loop", 1.5, 1.4, machine="here")
     table.row("a slow step", "a loop", 0.5, 1.0, machine="here")
+    table.row("a command", "1 s", 0.7, 1.0, machine="here", bound=0.75, by="`import it`")
     table.row("something", "to be known", 3.0, machine="here")
     table.not_measured("a step on a GPU", "a loop", "no CUDA device", 2.0)
     rows = [json.loads(line) for line in (tmp_path / "rows").read_text().splitlines()]
     head, *lines = table.shown(rows)
     assert head.split() == ["what", "against", "ratio", "goal", "machine"]
-    assert [" ".join(line.split()) for line in lines[:3]] == [
+    assert [" ".join(line.split()) for line in lines[:4]] == [
         "a step a loop 1.50 x 1.40 x reached here",
         "a slow step a loop 0.50 x 1.00 x missed here",
+        "a command 1 s 0.70 x 1.00 x missed; 0.75 x by `import it` alone here",
         "something to be known 3.00 x - here",
     ]
-    assert " ".join(lines[3].split()).startswith("a step on a GPU a loop - 2.00 x no CUDA device ")
+    assert " ".join(lines[4].split()).startswith("a step on a GPU a loop - 2.00 x no CUDA device ")
 
 
 def test_every_way_of_a_step_runs_and_its_products_are_counted() -> None:
@@ -42,6 +44,11 @@ def test_every_way_of_a_step_runs_and_its_products_are_counted() -> None:
     products = [(8, 16), (8, 16), (32, 12), (32, 12), (12, 8), (12, 1)]
     expected = sum(2 * 4 * a * b * (2 if (a, b) == (8, 16) else 3) for a, b in products)
     assert sizes.flop == expected
+    loss = 4 * 4 * 8 * 4  # scores of the batch's modified captions and captions, and what passes back
+    assert sum(2 * a * b * c for a, b, c in sizes.products) == expected + 2 * loss
+    assert {"AdamW", "4 32 12"} <= training.alone(sizes).keys()
+    for part in training.alone(sizes).values():
+        part()
 
 
 def test_the_questions_of_the_readme_are_answered_over_a_lake_made_of_links(tmp_path: Path) -> None:
