@@ -29,7 +29,7 @@ DATA = "import cyclopts, duckdb, fsspec, pyarrow.parquet, pydantic_settings, ric
 
 
 class Asked(NamedTuple):
-    """A command, the seconds that it may take, and the imports that it cannot do without."""
+    """A command, the seconds that it may take, and imports that it cannot do without."""
 
     words: list[str]
     allowed: float
@@ -50,7 +50,8 @@ COMMANDS: Final = {
 
 def seconds(words: list[str], folder: Path) -> float:
     """Of a Python process in a folder; it must end well."""
-    environment = {**os.environ, "PYTHONPATH": str(HOME), "PREFECT_HOME": str(folder / "prefect")}
+    known = {name: value for name, value in os.environ.items() if not name.startswith(("SCOT_", "PREFECT_"))}
+    environment = {**known, "PYTHONPATH": str(HOME), "PREFECT_HOME": str(folder / "prefect")}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     start = time.perf_counter()
     done = subprocess.run([sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True)
@@ -70,7 +71,7 @@ def main() -> int:
             times = [(seconds([*scot, *asked.words], folder), seconds(["-c", asked.imports], folder))
                      for _ in range(turns)]  # fmt: skip
             took, imports = (min(column) for column in zip(*times, strict=True))
-            by = f"`{asked.imports}`" if len(asked.imports) < 20 else "its libraries' imports"
+            by = f"`{asked.imports}`" if len(asked.imports) < 20 else "importing its libraries"
             row(what, f"{asked.allowed:.1f} s", asked.allowed / took, 1.0, bound=asked.allowed / imports, by=by)
             print(f"{what:18} {took:.2f} s, of {asked.allowed:.1f}; {asked.imports}: {imports:.2f} s", flush=True)
     return 0

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # Prefect is imported while its server starts
     from prefect.client.schemas.objects import State
 
 
-ASKING = ("captions", "seed")  # the last stages that need no torch, nor does one before them
+ASKING = ("captions", "seed")  # a run that ends with one of them needs no torch, or (SEARLE's stages) not at once
 
 
 class Measured:

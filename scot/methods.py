@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,9 +60,10 @@ def methods(
     from scot_core.stages import recipes
     from scot_core.stages.methods.cached import NotMeasuredError, reuse
 
-    try:
+    sittings = None
+    with suppress(NotMeasuredError):
         sittings = recipes.methods(reuse, place, config)
-    except NotMeasuredError:
+    if sittings is None:  # and no encoder that was loaded to look stays in memory
         require_prefect()
         from scot.inline import methods_inline
 
@@ -85,10 +87,10 @@ def measure_published(
     from scot_core.stages.embed.benchmarks import open_published
     from scot_core.stages.methods.cached import NotMeasuredError, reuse
 
-    chosen = asked(names)
-    try:
+    chosen, sitting = asked(names), None
+    with suppress(NotMeasuredError):
         sitting = recipes.published_methods(reuse, place, config, combiner, encoder, chosen)
-    except NotMeasuredError:
+    if sitting is None:
         with progress_on(err if json_ else out) as bars:
             benchmark_inline(config, combiner, encoder, chosen, lake=place.url, listeners=[bars])
         sitting = recipes.published_methods(reuse, place, config, combiner, encoder, chosen)

@@ -26,7 +26,8 @@ def starting_children() -> Iterator[None]:
     that, so that there is no moment at its start in which it would be told.
 
     Nor do they import the parent's main module, as those that are spawned do else: what they run lies in modules, and
-    the main one may be all of Prefect, or a script that would run again.
+    the main one may be all of Prefect, or a script that would run again. So what they are handed must not be of a class
+    of the main module. The same goes for processes that other threads spawn at that very moment.
     """
     with _STARTING:
         resource_tracker.ensure_running()  # else the first child starts it, and that unblocks the signal

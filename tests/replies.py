@@ -19,8 +19,9 @@ from scot_core.triplets import Filter, Style
 class _Held:
     """As much of a dataset as is read here, in one part."""
 
-    def __init__(self, rows: Iterable[Any]) -> None:
+    def __init__(self, rows: Iterable[Any], made: int = 0) -> None:
         self._rows = [dict(row) for row in rows]
+        self.manifest = SimpleNamespace(created_at=made)
         self.name, self.rows, self.parts = "held", len(self._rows), [SimpleNamespace(rows=len(self._rows))]
 
     def read_part(self, index: int, columns: Sequence[str]) -> pa.Table:
@@ -36,6 +37,6 @@ def read_replies(
 ) -> list[Reading]:
     """One reading for every caption that was asked, in the order of the first attempt."""
     with tempfile.TemporaryDirectory() as work:
-        given, *tries = (cast(Dataset, _Held(rows)) for rows in (captions, *attempts))
+        given, *tries = (cast(Dataset, _Held(rows, number)) for number, rows in enumerate((captions, *attempts)))
         readings = Readings(given, tries, Reader(style, strength), Path(work))
         return readings.between(0, len(readings))

@@ -45,10 +45,10 @@ def _at_once(captions: Sequence[Row], attempts: Sequence[Sequence[Row]], read: R
     by_id = {row["pair_id"]: row for row in captions}
     readings: dict[str, Reading] = {}
     accepted: set[tuple[str, str]] = set()
-    for number, replies in enumerate(({row["pair_id"]: row for row in rows} for rows in attempts), 1):
-        for pair in list(readings) if number > 1 else replies:
-            if pair in replies and (number == 1 or readings[pair].reason is not None):
-                reading = read(by_id[pair], replies[pair], number)
+    for number, replies in enumerate({row["pair_id"]: row for row in rows} for rows in attempts):
+        for pair in list(readings) if number else replies:
+            if pair in replies and (number == 0 or readings[pair].reason is not None):
+                reading = read(by_id[pair], replies[pair], readings.get(pair))
                 request = (reading.caption["caption"], normalise(reading.modification or ""))
                 readings[pair] = (
                     reading.rejected("duplicate") if not reading.reason and request in accepted else reading
@@ -62,12 +62,14 @@ def _at_once(captions: Sequence[Row], attempts: Sequence[Sequence[Row]], read: R
     asked=st.lists(st.tuples(st.integers(0, 4), SAID, SAID, SAID), min_size=1, max_size=12),
     sizes=st.tuples(*[st.integers(1, 5)] * 5),
     backwards=st.booleans(),
+    redone=st.booleans(),
 )
 def test_part_by_part_they_are_read_as_at_once(
-    tmp_path_factory: Any, asked: list[tuple[Any, ...]], sizes: tuple[int, int, int, int, int], backwards: bool
-) -> None:
+    tmp_path_factory: Any, asked: list[tuple[Any, ...]], sizes: tuple[int, int, int, int, int], backwards: bool,
+    redone: bool,
+) -> None:  # fmt: skip
     """Captions of which some are the same, in parts of any sizes; replies of up to three tries, the first in the same
-    order or the other.
+    order or the other, and perhaps made anew with other words when the others had asked again.
     """
     lake, read = Lake(tmp_path_factory.mktemp("lake")), Reader("lines", "off")
     texts = [TEXTS[n] if n < len(TEXTS) else f"a mug of pattern {i}" for i, (n, *_) in enumerate(asked)]
@@ -81,7 +83,11 @@ def test_part_by_part_they_are_read_as_at_once(
         tries.append([_reply(dict(row), said[row["pair_id"]][len(tries)]) for row in waiting])
         waiting = [reading.caption for reading in _at_once(rows, tries, read) if reading.reason is not None]
     captions = _commit(lake, "captions", "captions", rows, sizes[0], 1)
-    attempts = [_commit(lake, "replies", str(n), each, sizes[1 + n % 2], n) for n, each in enumerate(tries, 2)]
+    if redone:
+        tries[0] = [_reply(row, said[row["pair_id"]][-1]) for row in tries[0]]
+    numbered = list(enumerate(tries, 2))
+    made = [_commit(lake, "replies", str(n), each, sizes[1 + n % 2], n) for n, each in numbered[:: -1 if redone else 1]]
+    attempts = made[:: -1 if redone else 1]
     at_once = _at_once(rows, [attempt.read(REPLY_COLUMNS).to_pylist() for attempt in attempts], read)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(twins, "AT_ONCE", sizes[4])

@@ -18,7 +18,7 @@ from scot_core.lake import Dataset, Identity, Lake, Usage
 from scot_core.llm.local.devices import devices as devices_here
 from scot_core.llm.local.writers import Job, Weights, Writers
 from scot_core.llm.plain import plain
-from scot_core.stages.replies.join import Places, Row, Rows, places
+from scot_core.stages.replies.join import Places, Row, Rows, asked_again
 from scot_core.stages.replies.read import (
     CAPTION_COLUMNS,
     READ_ROWS,
@@ -85,14 +85,15 @@ class Write(Step):
         known = ReadReplies(
             self.lake, "generate", "generated", self.style, self._captions, self._earlier, self.config.filter
         ).committed()
-        if known is not None:  # generate.count asks how many triplets there are after every try
-            return places(known["rejects"], self._earlier[0])
+        rejected = None if known is None else asked_again(known["rejects"], self._earlier)
+        if rejected is not None:  # generate.count asks how many triplets there are after every try
+            return rejected
         read, work = Reader(self.style, self.config.filter), self.drafts["replies"].work_folder()
-        readings, rejected = Readings(self._captions, self._earlier, read, work), [np.empty(0, np.int64)]
+        readings, places = Readings(self._captions, self._earlier, read, work), [np.empty(0, np.int64)]
         for start in range(0, len(readings), READ_ROWS):
             refused = [r.reason is not None for r in readings.between(start, start + READ_ROWS)]
-            rejected.append(start + np.flatnonzero(refused))
-        return np.concatenate(rejected)
+            places.append(start + np.flatnonzero(refused))
+        return np.concatenate(places)
 
     @cached_property
     def _rows(self) -> Rows:

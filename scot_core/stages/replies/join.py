@@ -61,48 +61,40 @@ class Rows:
         return self._kept[1]
 
 
-class Tries:
-    """The replies of one try or several, by the places of their captions among all that were asked first.
+class Verdicts:
+    """What became of the replies of earlier tries, as the next try tells it: what it asked again was rejected, and the
+    rest accepted.
 
-    A later try asks again about what was rejected until then, and about nothing else, in the same order. Eight bytes
-    for each of its replies are in memory.
+    Only where every try is newer than those before it: one that was made anew since, to repair it, may say something
+    else than what the next went by. Eight bytes for each reply of a later try are in memory.
     """
 
-    def __init__(self, attempts: Sequence[Dataset], columns: Sequence[str]) -> None:
-        self._first, *later = (Rows(attempt, columns) for attempt in attempts)
-        self._later = [(rows, places(attempt, attempts[0])) for rows, attempt in zip(later, attempts[1:], strict=True)]
+    def __init__(self, attempts: Sequence[Dataset]) -> None:
+        self._again = [asked_again(later, attempts[: number + 1]) for number, later in enumerate(attempts[1:])]
 
-    def __len__(self) -> int:
-        return len(self._first)
-
-    def last(self, start: int, end: int) -> list[tuple[int, bool, Row]]:
-        """Of these places: the number of the last try, from 1, whether it is known that its reply was accepted, since
-        nobody asked again, and that reply.
-        """
-        last = [(1, bool(self._later), row) for row in self._first.between(start, end)]
-        for tries, (rows, places) in enumerate(self._later, 2):
-            low, high = np.searchsorted(places, (start, end)).tolist()
-            for place, row in zip(places[low:high].tolist(), rows.between(low, high), strict=True):
-                last[place - start] = tries, tries <= len(self._later), row
-        return last
+    def of(self, attempt: int, places: Sequence[int]) -> list[bool | None]:
+        """Whether the replies of a try, counted from 0, at these places were accepted; None where nobody knows."""
+        again = self._again[attempt] if attempt < len(self._again) else None
+        if again is None:
+            return [None] * len(places)
+        found = np.searchsorted(again, places)
+        return [not there for there in (np.append(again, -1)[found] == places).tolist()]
 
 
-def places(some: Dataset, of: Dataset) -> Places:
-    """Where the pair ids of the one lie in the other, which has them in the same order.
+def asked_again(later: Dataset, earlier: Sequence[Dataset]) -> Places | None:
+    """Where the rows of a dataset that was made from tries lie among all that were asked first, in their order.
 
-    Raises LakeError where one is not there.
+    None where one of the tries is newer, or the rows are not there in this order.
     """
-    every = enumerate(_pairs(of))
-
-    def place(wanted: str) -> int:
-        found = next((number for number, pair in every if pair == wanted), None)
-        if found is None:
-            raise LakeError(
-                f"{some.name} has the row {wanted}, which {of.name} lacks there: restore it, or make it anew"
-            )
-        return found
-
-    return np.fromiter(map(place, _pairs(some)), np.int64)
+    if any(attempt.manifest.created_at >= later.manifest.created_at for attempt in earlier):
+        return None
+    every, found = enumerate(_pairs(earlier[0])), np.empty(later.rows, np.int64)
+    for number, wanted in enumerate(_pairs(later)):
+        place = next((place for place, pair in every if pair == wanted), None)
+        if place is None:
+            return None
+        found[number] = place
+    return found
 
 
 def _pairs(dataset: Dataset) -> Iterator[str]:

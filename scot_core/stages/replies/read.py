@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +11,7 @@ import pyarrow as pa
 
 from scot_core.lake import Dataset, Identity, Lake, Usage
 from scot_core.sources import keyed
-from scot_core.stages.replies.join import Rows, Tries, require_all
+from scot_core.stages.replies.join import Rows, Verdicts, require_all
 from scot_core.stages.replies.reading import Reader, Reading
 from scot_core.stages.replies.twins import Twins, repeated
 from scot_core.stages.step import Step, Tick, identities, shard_sizes
@@ -26,34 +25,41 @@ READ_ROWS = 50_000  # replies of one part of triplets
 class Readings:
     """What became of every caption that was asked, over datasets of any size, some rows at a time.
 
-    `attempts` holds the replies of each try. Of a caption the last try counts: what one accepts is not tried again, so
-    only replies of the last are judged here. What `Twins` says of captions that stand in several rows waits in a folder
-    in `work`.
+    `attempts` holds the replies of each try; the first acceptable one counts. Those that were judged to know what to
+    try again are not judged again. What `Twins` says of captions that stand in several rows waits in a folder in
+    `work`.
     """
 
     def __init__(self, captions: Dataset, attempts: Sequence[Dataset], read: Reader, work: Path) -> None:
         self._captions, self._attempts, self._read, self._work = captions, attempts, read, work
-        self._rows, self._tries = Rows(captions, CAPTION_COLUMNS), Tries(attempts, REPLY_COLUMNS)
+        self._rows = Rows(captions, CAPTION_COLUMNS)
+        self._replies = [Rows(attempt, REPLY_COLUMNS) for attempt in attempts]
+        self._verdicts = Verdicts(attempts)
 
     def __len__(self) -> int:
-        return len(self._tries)
+        return len(self._replies[0])
 
     def between(self, start: int, end: int) -> list[Reading]:
         """Of the captions that were asked at these places."""
-        known, last = self._twins.between(start, end), self._tries.last(start, end)
-        asked = [reply["pair_id"] for _, _, reply in last]
+        asked = {row["pair_id"]: row for row in self._replies[0].between(start, end)}
         captions = self._rows.of(asked)
         require_all(captions, asked, self._captions, self._attempts[0])
-        return [
-            Reading(captions[pair], *known[place])
-            if place in known
-            else self._read(captions[pair], reply, tries, accepted=accepted)
-            for place, pair, (tries, accepted, reply) in zip(count(start), asked, last)
-        ]
+        known = self._twins.between(start, end)
+        found = {pair: Reading(captions[pair], *known[at]) for at, pair in enumerate(asked, start) if at in known}
+        waiting, replies = {pair: at for at, pair in enumerate(asked, start) if at not in known}, asked
+        for attempt, rows in enumerate(self._replies):
+            if attempt:
+                waiting = {pair: at for pair, at in waiting.items() if found[pair].reason is not None}
+                replies = rows.of(waiting)
+            tried = [pair for pair in waiting if pair in replies]
+            verdicts = self._verdicts.of(attempt, [waiting[pair] for pair in tried])
+            for pair, accepted in zip(tried, verdicts, strict=True):
+                found[pair] = self._read(captions[pair], replies[pair], found.get(pair), accepted)
+        return [found[pair] for pair in asked]
 
     @cached_property
     def _twins(self) -> Twins:
-        return Twins(self._rows, self._tries, repeated(self._captions), self._read, self._work)
+        return Twins(self._rows, self._replies, self._verdicts, repeated(self._captions), self._read, self._work)
 
 
 def parsing(strength: Filter, source: str) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from scot_core.sources import held_out_of
-from scot_core.triplets import Filter, Rejection, Style, parse, read_reply
+from scot_core.triplets import Filter, Rejection, Style, read_reply
 
 HELD_OUT = "held_out"  # reason of a triplet that shows what the benchmark of its source holds out; no filter's
+ASKED_AGAIN = "asked_again"  # stands for the reason until the next try is read, and in no table
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +37,20 @@ class Reader:
     strength: Filter
 
     def __call__(
-        self, caption: Mapping[str, Any], reply: Mapping[str, Any], tries: int = 1, *, accepted: bool = False
-    ) -> Reading:
-        """The reply of a try to a caption, which is not judged again where it was `accepted` before."""
-        if accepted:
-            result = parse(reply["text"], self.style)
-        else:
-            result = read_reply(caption["caption"], reply["text"], reply["finish_reason"], self.style, self.strength)
+        self, caption: Mapping[str, Any], reply: Mapping[str, Any], before: Reading | None = None,
+        accepted: bool | None = None,
+    ) -> Reading:  # fmt: skip
+        """A reply to a caption, of which `before` is what became of it until now.
+
+        `accepted` says what became of the reply when it was judged before: then it is not judged by the filter again.
+        """
+        tries = 1 if before is None else before.tries + 1
+        if accepted is False:
+            return Reading(caption, reply["model"], tries, reply["text"], None, None, ASKED_AGAIN)
+        strength = "off" if accepted else self.strength
+        result = read_reply(caption["caption"], reply["text"], reply["finish_reason"], self.style, strength)
         if isinstance(result, Rejection):
             return Reading(caption, reply["model"], tries, reply["text"], None, None, result.reason)
         parts, held = (result.modification, result.modified_caption), held_out_of(caption["source"])
         read = Reading(caption, reply["model"], tries, reply["text"], *parts, None)
-        return read.rejected(HELD_OUT) if held and not accepted and held.shows(caption["caption"], *parts) else read
+        return read.rejected(HELD_OUT) if held and held.shows(caption["caption"], *parts) else read
