@@ -51,19 +51,21 @@ class Sizes:
     @property
     def flop(self) -> float:
         """Of its matrix products, without gradients of what comes in, and without the loss."""
-        first, second = 2 * self.dim * self.projection, 2 * 2 * self.projection * self.hidden
-        weights = first + second + self.hidden * self.dim + self.hidden
-        return 2.0 * self.batch * (3 * weights - first)
+        return 2.0 * sum(rows * inner * columns for rows, inner, columns in self._of_layers)
 
     @property
     def products(self) -> list[tuple[int, int, int]]:
         """Its matrix products (rows, inner, columns): of each layer, of its gradients, and those of the loss."""
+        return self._of_layers + [(self.batch, self.dim, self.batch), (self.batch, self.batch, self.dim)] * 2
+
+    @property
+    def _of_layers(self) -> list[tuple[int, int, int]]:
         layers = [(self.dim, self.projection)] * 2 + [(2 * self.projection, self.hidden)] * 2
         layers += [(self.hidden, self.dim), (self.hidden, 1)]
         forward = [(self.batch, a, b) for a, b in layers]
         weights = [(b, self.batch, a) for a, b in layers]
         back = [(self.batch, b, a) for a, b in layers[2:]]
-        return forward + weights + back + [(self.batch, self.dim, self.batch), (self.batch, self.batch, self.dim)] * 2
+        return forward + weights + back
 
 
 DEMO, PAPER = Sizes(128, 512, 512, 256), Sizes(256, PROJECTION_DIM, HIDDEN_DIM, 1024)

@@ -34,9 +34,8 @@ def study(
         overrides: settings of every cell, such as train.seeds=0,1; not those that the study varies.
         lake: path or URL of the lake, by default SCOT_LAKE of the worker.
     """
-    from scot_core.report.studies import (
-        write_studies,
-    )  # loads torch and matplotlib, and who deploys flows draws nothing
+    # loads torch and matplotlib, and who deploys flows draws nothing
+    from scot_core.report.studies import write_studies
 
     place, run, chosen = open_lake(lake), Recorder(), known(name)
     profile, settings = profile_name or chosen.profile, overrides or []

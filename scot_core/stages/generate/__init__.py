@@ -14,7 +14,6 @@ from scot_core.stages.gates import require_kept
 from scot_core.stages.generate.joined import joined
 from scot_core.stages.generate.mined import MineTriplets
 from scot_core.stages.generate.remote import write_by
-from scot_core.stages.replies.read import ReadReplies
 from scot_core.stages.step import Run
 
 logger = logging.getLogger(__name__)
@@ -56,8 +55,7 @@ def _written(
         attempts.append(run(write)["replies"])
         if config.count is None and attempt < config.attempts:
             continue
-        reading = ReadReplies(lake, "generate", "generated", write.style, captions, attempts, config.filter)
-        triplets = _kept(lake, run(reading)["triplets"], config)
+        triplets = _kept(lake, run(write.reading(attempts))["triplets"], config)
         if triplets.rows >= (config.count or 0):
             return triplets
     logger.warning("generate.count is %d, and %d captions have a triplet", config.count, triplets.rows)

@@ -82,9 +82,7 @@ class Write(Step):
     @cached_property
     def _places(self) -> Places:
         """Where those lie, among all that were asked first, that every earlier try was rejected for."""
-        known = ReadReplies(
-            self.lake, "generate", "generated", self.style, self._captions, self._earlier, self.config.filter
-        ).committed()
+        known = self.reading(self._earlier).committed()
         rejected = None if known is None else asked_again(known["rejects"], self._earlier)
         if rejected is not None:  # generate.count asks how many triplets there are after every try
             return rejected
@@ -94,6 +92,10 @@ class Write(Step):
             refused = [r.reason is not None for r in readings.between(start, start + READ_ROWS)]
             places.append(start + np.flatnonzero(refused))
         return np.concatenate(places)
+
+    def reading(self, attempts: Sequence[Dataset]) -> ReadReplies:
+        """What makes triplets of the replies of tries, of which this is one or the next."""
+        return ReadReplies(self.lake, "generate", "generated", self.style, self._captions, attempts, self.config.filter)
 
     @cached_property
     def _rows(self) -> Rows:

@@ -77,8 +77,13 @@ class Verdicts:
         again = self._again[attempt] if attempt < len(self._again) else None
         if again is None:
             return [None] * len(places)
-        found = np.searchsorted(again, places)
-        return [not there for there in (np.append(again, -1)[found] == places).tolist()]
+        return [not there for there in are_in(np.asarray(places, np.int64), again).tolist()]
+
+
+def are_in(some: npt.NDArray[Any], every: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Which of these are among others, which are in order."""
+    there: npt.NDArray[np.bool_] = np.searchsorted(every, some, "right") > np.searchsorted(every, some)
+    return there
 
 
 def asked_again(later: Dataset, earlier: Sequence[Dataset]) -> Places | None:

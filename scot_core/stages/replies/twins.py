@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from scot_core.lake import Dataset
-from scot_core.stages.replies.join import Row, Rows, Verdicts
+from scot_core.stages.replies.join import Row, Rows, Verdicts, are_in
 from scot_core.stages.replies.reading import Reader, Reading
 from scot_core.triplets.reading import normalise
 
@@ -54,9 +54,7 @@ def repeated(captions: Dataset) -> Hashes:
 
 def are_among(captions: Sequence[Row], every: Hashes) -> Flags:
     """Which of these captions are among those of `repeated`."""
-    some = _hashes([row["caption"] for row in captions])
-    among: Flags = np.searchsorted(every, some, "right") > np.searchsorted(every, some)
-    return among
+    return are_in(_hashes([row["caption"] for row in captions]), every)
 
 
 def _hashes(texts: Sequence[str]) -> Hashes:
