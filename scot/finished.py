@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
+from typing import TypeVar
 
-from scot.plan.state import NotThereError, stages_to
+from scot.plan.state import stages_to
 from scot_core.config import Pipeline, last_stage
 from scot_core.errors import ScotError
 from scot_core.lake import Lake
 from scot_core.lake.generations import record
 from scot_core.stages import recipes
+from scot_core.stages.methods.cached import NotMeasuredError, reuse
 from scot_core.stages.progress import Listener
-from scot_core.stages.step import Committed, Work
+from scot_core.stages.step import Committed, Run, Work
+
+Made = TypeVar("Made")
 
 
 def is_finished(
@@ -23,26 +27,44 @@ def is_finished(
 
     What cannot be looked up is for the run itself to say.
     """
-    met: list[Work] = []
-    keys: list[str] = []
-
-    def run(step: Work) -> Committed:
-        found = step.committed()
-        if found is None:
-            raise NotThereError(step)
-        met.append(step)
-        keys.extend(dataset.key for dataset in found.values())
-        return found
-
     last = last_stage(until, profile)
     stages = stages_to(pipeline, "benchmark" if last == "train" else last)  # the flow `train` measures, too
-    try:
-        for _ in islice(recipes.walk(run, lake, pipeline), len(stages)):
+
+    def walked(run: Run) -> list[str]:
+        keys: list[str] = []
+
+        def keeping(step: Work) -> Committed:
+            found = run(step)
+            keys.extend(dataset.key for dataset in found.values())
+            return found
+
+        for _ in islice(recipes.walk(keeping, lake, pipeline), len(stages)):
             pass
-    except (NotThereError, ScotError):
+        return keys
+
+    try:
+        keys = looked_up(walked, listeners)
+    except ScotError:
         return False
+    if keys is None:
+        return False
+    record(lake, keys, recipes.settings_of(profile, overrides, until, pipeline))
+    return True
+
+
+def looked_up(recipe: Callable[[Run], Made], listeners: Sequence[Listener]) -> Made | None:
+    """What a recipe ends in where all of it is in the lake already; then each step is told as cached. Else None."""
+    met: list[Work] = []
+
+    def run(step: Work) -> Committed:
+        met.append(step)
+        return reuse(step)
+
+    try:
+        made = recipe(run)
+    except NotMeasuredError:  # what was loaded to look goes with it
+        return None
     for step in met:
         for listener in listeners:
             listener.end(step, cached=True)
-    record(lake, keys, recipes.settings_of(profile, overrides, until, pipeline))
-    return True
+    return made

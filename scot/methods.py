@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -57,13 +56,12 @@ def methods(
         Open the page with all of it, methods.html of the lake, in the browser.
     """
     config, place = asked(method, development), lake_at(lake, to_write=True)
+    from scot.finished import looked_up
     from scot_core.stages import recipes
-    from scot_core.stages.methods.cached import NotMeasuredError, reuse
+    from scot_core.stages.methods.cached import reuse
 
-    sittings = None
-    with suppress(NotMeasuredError):
-        sittings = recipes.methods(reuse, place, config)
-    if sittings is None:  # and no encoder that was loaded to look stays in memory
+    sittings = looked_up(lambda run: recipes.methods(run, place, config), [])
+    if sittings is None:
         require_prefect()
         from scot.inline import methods_inline
 
@@ -82,14 +80,14 @@ def measure_published(
     against: str, submission: Path | None, *, json_: bool,
 ) -> None:  # fmt: skip
     """Measure methods on a published benchmark, or write what its evaluation server takes of each."""
+    from scot.finished import looked_up
     from scot.inline import benchmark_inline
     from scot_core.stages import recipes
     from scot_core.stages.embed.benchmarks import open_published
-    from scot_core.stages.methods.cached import NotMeasuredError, reuse
+    from scot_core.stages.methods.cached import reuse
 
-    chosen, sitting = asked(names), None
-    with suppress(NotMeasuredError):
-        sitting = recipes.published_methods(reuse, place, config, combiner, encoder, chosen)
+    chosen = asked(names)
+    sitting = looked_up(lambda run: recipes.published_methods(run, place, config, combiner, encoder, chosen), [])
     if sitting is None:
         with progress_on(err if json_ else out) as bars:
             benchmark_inline(config, combiner, encoder, chosen, lake=place.url, listeners=[bars])

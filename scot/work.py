@@ -33,8 +33,6 @@ from scot_core.errors import ConfigError, ScotError
 from scot_core.lake import Lake
 from scot_core.paper import VALIDATION
 from scot_core.report.pictures import leave_pictures
-from scot_core.stages.progress import Listener
-from scot_core.stages.step import Committed, Work
 
 ProfileOption = Annotated[
     str, Parameter(name="--profile", help=f"{', '.join(PROFILES)}: in a minute, the demo, the two papers.")
@@ -202,11 +200,16 @@ def benchmark(
     if method is not None:
         measure_published(config, combiner, embed, place, method, against, submission, json_=json_)
         return
+    from scot.finished import looked_up
     from scot.inline import benchmark_inline
+    from scot_core.stages import recipes
 
     with progress_on(err if json_ else out) as bars:
-        known = _known(place, config, combiner, embed, bars)
-        key = known or benchmark_inline(config, combiner, embed, lake=place.url, listeners=[bars])["benchmarks"]
+        rows = looked_up(lambda run: recipes.published(run, place, config, combiner, embed), [bars])
+        if rows is None:
+            key = benchmark_inline(config, combiner, embed, lake=place.url, listeners=[bars])["benchmarks"]
+        else:
+            key = rows.key
     measured = place.table("benchmarks").latest(key=key)
     if measured.config["combiner"] is None:
         say(err, f"no Combiner in {place.url} was trained on this encoder: baselines alone")
@@ -223,28 +226,6 @@ def benchmark(
     where = submission or f"{place.url}/{measured.name}"
     for file in files:
         say(out, f"for the evaluation server: {where}/{file}")
-
-
-def _known(
-    place: Lake, config: PublishedConfig, combiner: str | None, encoder: EmbedConfig | None, told: Listener
-) -> str | None:
-    """The key of what is measured already, seen without Prefect and its server; each step is told as cached."""
-    from scot_core.stages import recipes
-    from scot_core.stages.methods.cached import NotMeasuredError, reuse
-
-    met: list[Work] = []
-
-    def run(step: Work) -> Committed:
-        met.append(step)
-        return reuse(step)
-
-    try:
-        rows = recipes.published(run, place, config, combiner, encoder)
-    except NotMeasuredError:
-        return None
-    for step in met:
-        told.end(step, cached=True)
-    return rows.key
 
 
 def merge(folder: Path, /, *, adapter: str | None = None, lake: LakeOption = None) -> None:
