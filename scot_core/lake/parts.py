@@ -86,12 +86,12 @@ def read_footer(data: bytes) -> Footer | None:
         footer = pq.read_metadata(pa.BufferReader(data))
         metadata = footer.metadata or {}
         files = tuple(file_name(str(name)) for name in json.loads(metadata.get(FILES_KEY, b"[]")))
-        columns = tuple(footer.schema.to_arrow_schema().names)
+        schema = footer.schema.to_arrow_schema()
         place = int(metadata[PLACE_KEY]) if PLACE_KEY in metadata else None
         body = metadata[BODY_KEY].decode() if BODY_KEY in metadata else None
         seal = metadata.get(FOOTER_KEY, b"").decode()
-        texts = _counts(metadata[CHARACTERS_KEY]) if CHARACTERS_KEY in metadata else None
-        return Footer(seal, footer.num_rows, _footer_size(data), columns, files, place, body, texts)
+        texts = _counts(metadata[CHARACTERS_KEY], schema) if CHARACTERS_KEY in metadata else None
+        return Footer(seal, footer.num_rows, _footer_size(data), tuple(schema.names), files, place, body, texts)
     except UNREADABLE:
         return None
 
@@ -166,8 +166,12 @@ def read_columns(storage: Storage, path: str, part: Part, columns: Sequence[str]
         return None
 
 
-def _counts(value: bytes) -> dict[str, int]:
-    return {str(name): int(count) for name, count in dict(json.loads(value)).items()}
+def _counts(value: bytes, schema: pa.Schema) -> dict[str, int]:
+    """Raises ValueError where they are not one for each column of text."""
+    counts = {str(name): int(count) for name, count in dict(json.loads(value)).items()}
+    if counts.keys() != set(texts_of(schema)) or min(counts.values(), default=0) < 0:
+        raise ValueError(f"{counts} are no counts of characters of {schema.names}")
+    return counts
 
 
 def _footer_size(end: bytes) -> int:

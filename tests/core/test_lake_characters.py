@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from scot_core.lake import Dataset, Identity, Lake, parts
 from scot_core.lake.check import check
 from scot_core.lake.manifest import MANIFEST
-from scot_core.lake.schema import SCHEMAS
+from scot_core.lake.schema import SCHEMAS, texts_of
 from scot_core.lake.sealed import sealed
 from scot_core.query import query
 
@@ -66,7 +66,13 @@ def test_a_manifest_without_the_figure_is_read_as_before(
     assert check(local_lake).damages == ()
 
 
-@pytest.mark.parametrize("said", [None, b"{", b"[1]", b'{"caption": "many"}', b"null"])
+LESS_THAN_NONE = json.dumps(dict.fromkeys(texts_of(SCHEMAS["triplets"]), -1)).encode()
+OF_ANOTHER = LESS_THAN_NONE.replace(b"-1", b"7").replace(b"modification", b"}odification", 1)
+
+
+@pytest.mark.parametrize(
+    "said", [None, b"{", b"[1]", b'{"caption": "many"}', b"null", b"{}", LESS_THAN_NONE, OF_ANOTHER]
+)
 def test_parts_of_the_first_scots_and_those_that_say_nonsense(
     local_lake: Lake, triplets: Rows, identify: Identify, said: bytes | None
 ) -> None:
