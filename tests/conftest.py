@@ -110,7 +110,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """What was imported is no garbage: whoever looks for some, as models do before they load, need not look there."""
-    gc.collect()
     gc.freeze()
     atexit.register(gc.unfreeze)  # nanobind calls a leak what is there at the very end
     gc.enable()

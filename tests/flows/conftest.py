@@ -21,9 +21,12 @@ from scot_core.lake import Lake
 
 ROOT = Path(__file__).resolve().parents[2]
 START_LIMIT_S = 600
-# Of profile smoke, where it does not matter how long is tuned, nor how much there is.
-QUICK = ("finetune.steps=24", "finetune.batch_size=12", "finetune.held_out=16")
-FEWER = ("captions.queries_per_split=20", "captions.gallery=360", *QUICK)
+# Of profile smoke, where it does not matter how much there is, nor how long is tuned and trained.
+FEWER = (
+    "captions.count=300", "captions.queries_per_split=20", "captions.gallery=360", "finetune.steps=24",
+    "finetune.batch_size=12", "finetune.held_out=16", "train.steps=30", "train.batch_size=64",
+    "benchmark.resamples=100",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
