@@ -9,7 +9,10 @@ import pytest
 import torch
 
 from bench import lake, table, training
+from bench.unrolled import unrolled
+from scot_core.combiner import Combiner
 from scot_core.lake import Lake
+from scot_core.losses import scot_loss
 from scot_core.query import query
 
 
@@ -46,9 +49,27 @@ def test_every_way_of_a_step_runs_and_its_products_are_counted() -> None:
     assert sizes.flop == expected
     loss = 4 * 4 * 8 * 4  # scores of the batch's modified captions and captions, and what passes back
     assert sum(2 * a * b * c for a, b, c in sizes.products) == expected + 2 * loss
-    assert {"AdamW", "4 32 12"} <= training.alone(sizes).keys()
-    for part in training.alone(sizes).values():
-        part()
+    training.bare(sizes)()
+
+
+def test_the_step_called_by_hand_computes_what_the_combiner_does() -> None:
+    torch.manual_seed(0)
+    sizes = training.Sizes(dim=8, projection=16, hidden=12, batch=4)
+    model = Combiner(sizes.dim, sizes.projection, sizes.hidden, dropout=0.0)
+    data = training.vectors(9, sizes.dim, "cpu")
+    torch.manual_seed(1)
+    loss = unrolled(model, data, sizes.batch, dropped=0, step=False)()
+    found = [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
+    torch.manual_seed(1)
+    rows = torch.randint(9, (sizes.batch,))
+    image, text, target, caption = (table[rows] for table in data)
+    expected = scot_loss(model(image, text), target, caption)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(found, list(torch.autograd.grad(expected, list(model.parameters()))))
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    training.by_hand(sizes)()
+    unrolled(model, data, sizes.batch)()
+    assert not any(torch.equal(one, other) for one, other in zip(before, model.parameters(), strict=True))
 
 
 def test_the_questions_of_the_readme_are_answered_over_a_lake_made_of_links(tmp_path: Path) -> None:
