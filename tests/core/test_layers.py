@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
+from scot_core import layers
 from scot_core.layers import activated
 
 
@@ -37,6 +38,18 @@ def test_values_and_gradients_are_those_of_torch_with_the_same_mask(
         _gradients(layer, x, result, arriving), _gradients(layer, x, expected, arriving), strict=True
     ):
         torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("dropped", [0, 0.5])
+def test_without_onednn_the_same_comes_out(monkeypatch: pytest.MonkeyPatch, dropped: float) -> None:
+    layer, x = _inputs(7, 9, 5)
+    found = []
+    for product in (layers._ONEDNN, None):
+        monkeypatch.setattr(layers, "_ONEDNN", product)
+        torch.manual_seed(1)
+        result = activated(layer, x, dropped, training=True)
+        found.append((result, *_gradients(layer, x, result, torch.ones(7, 5))))
+    torch.testing.assert_close(*found)
 
 
 def test_a_batch_that_needs_no_gradient_of_its_own_gives_those_of_the_weights() -> None:
