@@ -21,9 +21,11 @@ from scot_core.errors import BudgetReached, ConfigError, EndpointError
 from scot_core.lake import Lake
 from scot_core.lake.manifest import Rows
 from scot_core.stages import recipes
+from scot_core.stages.replies import reading
 from scot_core.stages.replies.read import ReadReplies
 from scot_core.stages.seed.ask import AskForSeeds, choose
 from scot_core.stages.step import Committed, Tick, Work
+from scot_core.triplets import Parsed, Rejection, read_reply
 from tests.running import run_here
 from tests.seeding import CAPTIONS, SEEDS, answered, captions_of, commit_captions, seed, seed_config, texts
 from tests.teacher_faults import Fault, Faults
@@ -129,6 +131,24 @@ def test_more_are_asked_until_as_many_triplets_are_kept_as_are_wanted(lake: Lake
     first, last = dict(texts(min(rounds, key=lambda d: d.rows))), dict(texts(replies))
     assert len(first) == SEEDS and first.items() <= last.items()
     assert replies.usage.usd == pytest.approx(sum(replies.read()["usd"].to_pylist()))
+
+
+def test_a_reply_is_judged_once_however_many_rounds_there_are(
+    local_lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: list[tuple[str, str]] = []
+
+    def counted(caption: str, text: str, *of: Any) -> Parsed | Rejection:
+        judged.append((caption, text))
+        return read_reply(caption, text, *of)
+
+    monkeypatch.setattr(reading, "read_reply", counted)
+    reading._judged.cache_clear()
+    with serve(faults=SPOILED) as url:
+        seed(local_lake, seed_config(url))
+    replies = local_lake.table("replies").latest()
+    assert len(local_lake.table("replies").datasets()) > 1
+    assert len(judged) == len(set(judged)) and {text for _, text in judged} == set(replies.read()["text"].to_pylist())
 
 
 def test_captions_may_run_out_first_and_money_too(local_lake: Lake, caplog: pytest.LogCaptureFixture) -> None:

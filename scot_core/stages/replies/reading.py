@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from scot_core.sources import held_out_of
-from scot_core.triplets import Filter, Rejection, Style, read_reply
+from scot_core.triplets import Filter, Parsed, Rejection, Style, read_reply
 
 HELD_OUT = "held_out"  # reason of a triplet that shows what the benchmark of its source holds out; no filter's
 ASKED_AGAIN = "asked_again"  # stands for the reason until the next try is read, and in no table
+KEPT = 1 << 14  # replies whose judgement is kept: where more seeds are asked for, those there were are read once more
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +50,14 @@ class Reader:
         if accepted is False:
             return Reading(caption, reply["model"], tries, reply["text"], None, None, ASKED_AGAIN)
         strength = "off" if accepted else self.strength
-        result = read_reply(caption["caption"], reply["text"], reply["finish_reason"], self.style, strength)
+        result = _judged(caption["caption"], reply["text"], reply["finish_reason"], self.style, strength)
         if isinstance(result, Rejection):
             return Reading(caption, reply["model"], tries, reply["text"], None, None, result.reason)
         parts, held = (result.modification, result.modified_caption), held_out_of(caption["source"])
         read = Reading(caption, reply["model"], tries, reply["text"], *parts, None)
         return read.rejected(HELD_OUT) if held and held.shows(caption["caption"], *parts) else read
+
+
+@lru_cache(maxsize=KEPT)
+def _judged(caption: str, text: str, finish_reason: str, style: Style, strength: Filter) -> Parsed | Rejection:
+    return read_reply(caption, text, finish_reason, style, strength)
