@@ -95,11 +95,24 @@ def _only_one(path: Path) -> int:
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, str(os.getpid()).encode(), 0)
             return lock
         except BlockingIOError:  # runs of one that was killed have it for a moment
-            if time.monotonic() > end:
+            if _is_served(lock) or time.monotonic() > end:
                 raise SystemExit(f"another `make serve` has locked {path}; PREFECT_HOME names another place") from None
             time.sleep(0.2)
+
+
+def _is_served(lock: int) -> bool:
+    """Whether the process that wrote itself down in a locked file is alive."""
+    try:
+        os.kill(int(os.pread(lock, 20, 0)), 0)
+    except (ValueError, OverflowError, ProcessLookupError):
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def _mark_crashed(env: dict[str, str]) -> None:

@@ -125,7 +125,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
     def scope(nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return "served" if "served:" in (config.rootpath / file).read_text() else file
+        return "served" if "served: Served" in (config.rootpath / file).read_text() else file
 
     scheduler = LoadScopeScheduling(config, log)
     scheduler._split_scope = scope

@@ -7,11 +7,13 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from deployments.serve import _only_one
 from scot_core.lake import Lake
 from tests.core.test_orphans import gone
 from tests.flows.conftest import ROOT, Served, free_port
@@ -79,6 +81,19 @@ def test_a_second_one_on_the_same_database_is_refused(served: Served) -> None:
         [sys.executable, "-m", "deployments.serve"], env=other, cwd=ROOT, capture_output=True, text=True, timeout=240
     )
     assert second.returncode == 1 and "another `make serve` has locked" in second.stderr
+
+
+def test_one_that_serves_is_told_at_once_and_what_a_killed_one_left_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "service.lock"
+    held = _only_one(path)
+    with pytest.raises(SystemExit, match="another `make serve` has locked"):
+        _only_one(path)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    path.write_text(str(ended.pid))
+    threading.Timer(0.5, os.close, [held]).start()  # its runs end, too
+    os.close(_only_one(path))
+    assert path.read_text() == str(os.getpid())
 
 
 class Service:
