@@ -35,7 +35,7 @@ TABLES = (
 @pytest.fixture(scope="module")
 def regenerated(served: Served) -> Served:
     given = [word for name, value in ASKED.items() for word in ("-p", f"{name}={json.dumps(value)}")]
-    run = served.prefect("deployment", "run", "scot/regenerate", *given, "--watch")
+    run = served.prefect("deployment", "run", "scot/regenerate", *given, "--watch", "--watch-interval", "1")
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     return served
 

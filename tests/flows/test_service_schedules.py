@@ -22,7 +22,7 @@ def wait_for(what: Callable[[], bool], limit_s: float = LIMIT_S) -> bool:
     while time.monotonic() < end:
         if what():
             return True
-        time.sleep(1)
+        time.sleep(0.3)
     return False
 
 
