@@ -45,7 +45,7 @@ class _Activated(torch.autograd.Function):
         precision = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
         x, weight, scale = x.to(precision), weight.to(precision), _BYTE / (_BYTE - dropped)
         if precision == torch.float32:
-            out = _linear(x, weight, bias, relu=True)
+            out = linear(x, weight, bias, relu=True)
         else:
             out = torch.mm(x, weight.T).float().add_(bias).relu_()
         if dropped:
@@ -64,11 +64,11 @@ class _Activated(torch.autograd.Function):
         factor = passed.to(x.dtype)
         back = None
         if ctx.needs_input_grad[0]:
-            back = _linear(factor, weight.T) if factor.dtype == torch.float32 else torch.mm(factor, weight).float()
+            back = linear(factor, weight.T) if factor.dtype == torch.float32 else torch.mm(factor, weight).float()
         return back, torch.mm(factor.T, x).float(), passed.sum(0), None
 
 
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False) -> Tensor:
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False) -> Tensor:
     """x Wᵀ + b of float32 x (n, k), weight (m, k) and bias (m,), (n, m)."""
     if _ONEDNN is not None:
         product: Tensor = _ONEDNN(x, weight, bias, "relu" if relu else "none", [], "")
