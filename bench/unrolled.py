@@ -44,7 +44,8 @@ def unrolled(
         return values
 
     def forward(layer: nn.Linear, x: Tensor, *, relu: bool = True) -> Tensor:
-        return linear(x, layer.weight, layer.bias, relu=relu)
+        product = linear(x, layer.weight, layer.bias)
+        return product.relu_() if relu else product
 
     def back(layer: nn.Linear, arriving: Tensor) -> Tensor:
         return linear(arriving, layer.weight.T)

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
 
@@ -95,8 +96,9 @@ def _only_one(path: Path) -> int:
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(lock, 0)
-            os.pwrite(lock, str(os.getpid()).encode(), 0)
+            with suppress(OSError):  # a full disk: it only helps who comes next
+                os.ftruncate(lock, 0)
+                os.pwrite(lock, str(os.getpid()).encode(), 0)
             return lock
         except BlockingIOError:  # runs of one that was killed have it for a moment
             if _is_served(lock) or time.monotonic() > end:
@@ -107,7 +109,10 @@ def _only_one(path: Path) -> int:
 def _is_served(lock: int) -> bool:
     """Whether the process that wrote itself down in a locked file is alive."""
     try:
-        os.kill(int(os.pread(lock, 20, 0)), 0)
+        serving = int(os.pread(lock, 20, 0))
+        if serving < 1:
+            return False
+        os.kill(serving, 0)
     except (ValueError, OverflowError, ProcessLookupError):
         return False
     except PermissionError:  # somebody else's

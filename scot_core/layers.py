@@ -45,7 +45,7 @@ class _Activated(torch.autograd.Function):
         precision = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
         x, weight, scale = x.to(precision), weight.to(precision), _BYTE / (_BYTE - dropped)
         if precision == torch.float32:
-            out = linear(x, weight, bias, relu=True)
+            out = linear(x, weight, bias).relu_()  # oneDNN would do that, too, but make 0 of what is no number
         else:
             out = torch.mm(x, weight.T).float().add_(bias).relu_()
         if dropped:
@@ -68,13 +68,12 @@ class _Activated(torch.autograd.Function):
         return back, torch.mm(factor.T, x).float(), passed.sum(0), None
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False) -> Tensor:
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x Wᵀ + b of float32 x (n, k), weight (m, k) and bias (m,), (n, m)."""
-    if _ONEDNN is not None:
-        product: Tensor = _ONEDNN(x, weight, bias, "relu" if relu else "none", [], "")
-        return product
-    product = functional.linear(x, weight, bias)
-    return product.relu_() if relu else product
+    if _ONEDNN is None:
+        return functional.linear(x, weight, bias)
+    product: Tensor = _ONEDNN(x, weight, bias, "none", [], "")
+    return product
 
 
 def _where_above(values: Tensor, compared: Tensor, threshold: float, out: Tensor) -> Tensor:

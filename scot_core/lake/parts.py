@@ -168,8 +168,10 @@ def read_columns(storage: Storage, path: str, part: Part, columns: Sequence[str]
 
 def _counts(value: bytes, schema: pa.Schema) -> dict[str, int]:
     """Raises ValueError where they are not one for each column of text."""
-    counts = {str(name): int(count) for name, count in dict(json.loads(value)).items()}
-    if counts.keys() != set(texts_of(schema)) or min(counts.values(), default=0) < 0:
+    counts = dict(json.loads(value))
+    if counts.keys() != set(texts_of(schema)) or not all(
+        type(count) is int and 0 <= count < 1 << 63 for count in counts.values()
+    ):
         raise ValueError(f"{counts} are no counts of characters of {schema.names}")
     return counts
 

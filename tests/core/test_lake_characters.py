@@ -68,10 +68,11 @@ def test_a_manifest_without_the_figure_is_read_as_before(
 
 LESS_THAN_NONE = json.dumps(dict.fromkeys(texts_of(SCHEMAS["triplets"]), -1)).encode()
 OF_ANOTHER = LESS_THAN_NONE.replace(b"-1", b"7").replace(b"modification", b"}odification", 1)
+NO_COUNTS = [LESS_THAN_NONE.replace(b"-1", count) for count in (b"1e00500", b"1e67", b"1.5", b"true", b"9" * 20)]
 
 
 @pytest.mark.parametrize(
-    "said", [None, b"{", b"[1]", b'{"caption": "many"}', b"null", b"{}", LESS_THAN_NONE, OF_ANOTHER]
+    "said", [None, b"{", b"[1]", b'{"caption": "many"}', b"null", b"{}", LESS_THAN_NONE, OF_ANOTHER, *NO_COUNTS]
 )
 def test_parts_of_the_first_scots_and_those_that_say_nonsense(
     local_lake: Lake, triplets: Rows, identify: Identify, said: bytes | None

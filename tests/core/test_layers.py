@@ -52,6 +52,16 @@ def test_without_onednn_the_same_comes_out(monkeypatch: pytest.MonkeyPatch, drop
     torch.testing.assert_close(*found)
 
 
+@pytest.mark.parametrize("dropped", [0, 0.5])
+def test_what_is_no_number_stays_none(dropped: float) -> None:
+    layer, x = _inputs(7, 9, 5)
+    with torch.no_grad():
+        layer.weight[2, 3] = torch.nan
+    torch.manual_seed(1)
+    result = activated(layer, x, dropped, training=True)
+    assert result[:, 2].isnan().any() and result[:, :2].isfinite().all()
+
+
 def test_a_batch_that_needs_no_gradient_of_its_own_gives_those_of_the_weights() -> None:
     layer, x = _inputs(4, 3, 2)
     activated(layer, x.detach(), 0.0, training=True).sum().backward()  # type: ignore[no-untyped-call]
