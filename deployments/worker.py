@@ -6,10 +6,12 @@ import runpy
 import sys
 
 from scot.kept import leave_with_keeper
+from scot_core.garbage import look_seldom
 
 
 def main() -> None:
     leave_with_keeper()
+    look_seldom()
     sys.argv = ["prefect", "--no-prompt", "worker", "start", *sys.argv[1:]]
     runpy.run_module("prefect", run_name="__main__")
 

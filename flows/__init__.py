@@ -6,6 +6,7 @@ Every flow is named `scot` and is deployed under its stage's name: `prefect depl
 import os
 from pathlib import Path
 
+from scot_core.garbage import look_seldom
 from scot_core.orphans import leave_with_holder
 from tasks.said import into_runs
 
@@ -13,4 +14,5 @@ from tasks.said import into_runs
 if "SCOT_SERVICE" in os.environ:
     leave_with_holder(Path(os.environ["SCOT_SERVICE"]))
 
+look_seldom()
 into_runs()

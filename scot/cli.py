@@ -6,7 +6,6 @@ A command's module is loaded when the command is asked for, and what it needs wh
 from __future__ import annotations
 
 import atexit
-import gc
 import logging
 import os
 import sys
@@ -20,6 +19,7 @@ from typing import Final
 from cyclopts import App
 
 from scot_core.errors import ConfigError, ScotError
+from scot_core.garbage import look_seldom
 
 COMMANDS: Final = {  # each with the first paragraph of its own help
     "run": ("scot.work:run", "Run every stage of a profile here; what is committed already is reused."),
@@ -112,7 +112,7 @@ app = make_app(sys.argv[1:])
 
 def main() -> None:
     """Entry point: errors Scot raises on purpose are printed in a line or two, without a traceback."""
-    gc.set_threshold(50_000)  # what a command loads stays: to look through it seldom is a tenth of `scot query`
+    look_seldom()
     try:
         _main()
     except SystemExit as ended:

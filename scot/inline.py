@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scot.embedded import embedded_server
-from scot.server import loading
 from scot_core.config import EmbedConfig, MethodsConfig, PublishedConfig
+from scot_core.garbage import loading
 from scot_core.lake import Dataset
 from scot_core.stages.progress import LISTENERS, Listener, Progress, Stopped
 from scot_core.stages.step import Work

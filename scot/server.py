@@ -7,35 +7,21 @@ While the server is down, connections wait in the socket instead of being refuse
 
 from __future__ import annotations
 
-import gc
 import socket
 import sys
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.request import ProxyHandler, build_opener
 
 from scot.kept import leave_with_keeper
+from scot_core.garbage import loading, look_seldom
 
 if TYPE_CHECKING:  # whoever keeps a server has no use for it
     from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
 
 GRACE_S = 5
-
-
-@contextmanager
-def loading() -> Iterator[None]:
-    """What is imported here is imported a fifth faster: nobody looks for garbage, of which imports make none.
-
-    Nor is what is there then ever looked through again, whenever garbage is looked for.
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def listen(port: int = 0) -> socket.socket:
@@ -73,6 +59,7 @@ def made_first(database: Path) -> bool:
 def main(descriptor: int, own: Path | None = None) -> None:
     """Serve Prefect's API, its interface and its services, as the environment sets them, until SIGTERM."""
     leave_with_keeper()
+    look_seldom()
     with loading():
         import uvicorn
         from prefect.server.api.server import create_app

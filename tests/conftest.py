@@ -6,6 +6,7 @@ import atexit
 import gc
 import os
 import signal
+import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import Phase, settings
 
+from scot_core.garbage import look_seldom
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.fingerprint import fingerprint
 
@@ -108,11 +110,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: "flows" not in item.path.parts)
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
     """What was imported is no garbage: whoever looks for some, as models do before they load, need not look there."""
     gc.freeze()
-    atexit.register(gc.unfreeze)  # nanobind calls a leak what is there at the very end
+    look_seldom()
     gc.enable()
+    if {"PYTEST_XDIST_WORKER", "PRETENDED_BF16"} & os.environ.keys():  # a process that runs tests and nothing else
+        atexit.register(_leave, session)
+
+
+def _leave(session: pytest.Session) -> None:
+    """End the process without taking down all that was imported, which is two seconds in each, as the command does."""
+    atexit.unregister(_leave)
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(int(session.exitstatus))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
+from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
 
@@ -21,6 +27,8 @@ from scot_core.lake import Lake
 
 ROOT = Path(__file__).resolve().parents[2]
 START_LIMIT_S = 600
+LIMIT_S = 240
+SMOKE = {"config": {"source": "catalogue", "count": 60, "gallery": 300, "queries_per_split": 4}}
 # Of profile smoke, where it does not matter how much there is, nor how long is tuned and trained.
 FEWER = (
     "captions.count=300", "captions.queries_per_split=20", "captions.gallery=360", "finetune.steps=24",
@@ -48,6 +56,37 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def wait_for(what: Callable[[], bool], limit_s: float = LIMIT_S) -> bool:
+    """True once `what` holds; False where it does not within the limit."""
+    end = time.monotonic() + limit_s
+    while time.monotonic() < end:
+        if what():
+            return True
+        time.sleep(0.3)
+    return False
+
+
+def ask(served: Served, path: str, body: object = None) -> Any:
+    """The JSON that Prefect's API answers; a request with a body is a POST."""
+    data = None if body is None else json.dumps(body).encode()
+    request = Request(f"{served.environment['PREFECT_API_URL']}/{path}", data, {"Content-Type": "application/json"})
+    with build_opener(ProxyHandler({})).open(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+def create(served: Served, name: str, state: dict[str, object], parameters: dict[str, object] | None = None) -> str:
+    """Create a run of a deployment in a state; returns its id."""
+    deployment = ask(served, f"deployments/name/scot/{name}")["id"]
+    wanted = {"state": state, "parameters": parameters or {}, "name": f"alert-{name}"}
+    return str(ask(served, f"deployments/{deployment}/create_flow_run", wanted)["id"])
+
+
+def schedule(served: Served, deployment: str, **schedule: object) -> None:
+    """Give a deployment a schedule."""
+    where = ask(served, f"deployments/name/scot/{deployment}")["id"]
+    ask(served, f"deployments/{where}/schedules", [{"schedule": schedule, "active": True, "parameters": SMOKE}])
 
 
 @pytest.fixture(scope="session")
@@ -109,3 +148,46 @@ def served(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
             process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             process.kill()
+
+
+SET_UP = """
+import asyncio, sys
+from prefect.blocks.webhook import Webhook
+from deployments import automations
+Webhook(url=sys.argv[1]).save("scot-alerts", overwrite=True)
+asyncio.run(automations.set_up(late_s=15, stale_h=20 / 3600, start_s=60))
+"""
+
+
+@pytest.fixture(scope="session")
+def told(served: Served) -> Iterator[list[str]]:
+    """What a webhook was sent. What comes to pass by itself, and takes its time, begins here: runs that nobody takes,
+    or that a worker took and never starts, and runs of schedules.
+    """
+    bodies: list[str] = []
+
+    class Listener(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            bodies.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Listener) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        command = [sys.executable, "-c", SET_UP, url]
+        done = subprocess.run(command, env=served.environment, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        create(served, "seed", {"type": "SCHEDULED"}, {"lake": f"{served.lake.url}-nothing"})
+        assert wait_for(lambda: bool(bodies))  # what happens before the server has the automations is told to nobody
+        create(served, "train", {"type": "PENDING"})
+        assert served.prefect("work-pool", "pause", "scot-lavis").returncode == 0  # as if no worker were there
+        create(served, "embed-lavis", {"type": "SCHEDULED"})
+        schedule(served, "benchmark", cron="0 3 * * *")
+        soon = datetime.now(UTC) + timedelta(seconds=15)  # for a scheduler that looks every five
+        schedule(served, "captions", interval=3600, anchor_date=soon.isoformat())
+        yield bodies
+        server.shutdown()

@@ -25,11 +25,10 @@ import pytest
 from scot_core.lake import Dataset, Lake
 from scot_core.lake.manifest import MANIFEST
 from tests.core.test_orphans import gone
-from tests.flows.conftest import ROOT, START_LIMIT_S, Served, free_port
+from tests.flows.conftest import ROOT, START_LIMIT_S, Served, ask, free_port, wait_for
 from tests.flows.test_ray import Nodes
 from tests.flows.test_run import parts
 from tests.flows.test_service_embedded import states
-from tests.flows.test_service_schedules import ask, wait_for
 from tests.flows.test_service_serve import OVER, descendants, state, submit
 
 KILLS = int(os.environ.get("SCOT_TEST_CHAOS", "0"))

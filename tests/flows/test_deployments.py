@@ -14,8 +14,7 @@ import pytest
 
 from scot_core.lake import Lake
 from scot_core.lake.generations import generations
-from tests.flows.conftest import FEWER, ROOT, Served
-from tests.flows.test_service_schedules import ask, wait_for
+from tests.flows.conftest import FEWER, ROOT, Served, ask, wait_for
 from tests.flows.test_service_serve import OVER, state, submit
 
 ASKED: dict[str, object] = {"profile_name": "smoke", "overrides": list(FEWER)}

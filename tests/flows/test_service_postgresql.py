@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows.conftest import free_port
-from tests.flows.test_service_schedules import SMOKE, ask, scheduled, wait_for
+from tests.flows.conftest import SMOKE, ask, free_port, wait_for
+from tests.flows.test_service_in_time import scheduled
 from tests.flows.test_service_serve import Service
 
 BINARIES = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)

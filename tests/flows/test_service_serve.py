@@ -16,8 +16,7 @@ import pytest
 from deployments.serve import _only_one
 from scot_core.lake import Lake
 from tests.core.test_orphans import gone
-from tests.flows.conftest import ROOT, Served, free_port
-from tests.flows.test_service_schedules import SMOKE, ask, wait_for
+from tests.flows.conftest import ROOT, SMOKE, Served, ask, free_port, wait_for
 
 OVER = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 

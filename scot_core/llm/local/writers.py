@@ -18,6 +18,7 @@ from queue import LifoQueue
 from typing import Any, Self
 
 from scot_core.errors import ModelError, ScotError
+from scot_core.garbage import look_seldom
 from scot_core.llm import Reply
 from scot_core.orphans import leave_with_parent, starting_children
 
@@ -166,6 +167,7 @@ class _Apart:
 def _serve(pipe: Connection, weights: Weights, device: str) -> None:
     """Answer jobs until the pipe breaks: with numbers of rows while at it, then with replies or an error."""
     leave_with_parent()
+    look_seldom()
     if device.startswith("cuda"):
         import torch
 
