@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench.table import not_measured, row
 from bench.unrolled import unrolled
 from scot_core.combiner import Combiner
-from scot_core.layers import linear
+from scot_core.layers import linear, zero_grad
 from scot_core.losses import scot_loss
 from scot_core.paper import HIDDEN_DIM, PROJECTION_DIM, TRIPLETS
 from scot_core.vectors import multiplies_bfloat16
@@ -101,11 +101,11 @@ def vectors(count: int, dim: int, device: str) -> list[Tensor]:
 
 
 def taken(
-    model: Callable[[Tensor, Tensor], Tensor], parameters: Iterator[nn.Parameter], data: list[Tensor], batch: int,
+    model: Callable[[Tensor, Tensor], Tensor], parameters: Iterable[nn.Parameter], data: list[Tensor], batch: int,
     *, fused: bool, reduced: bool = False,
 ) -> Step:  # fmt: skip
     """One optimizer step on a batch that is drawn where the vectors lie."""
-    device = data[0].device
+    device, parameters = data[0].device, list(parameters)
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=fused, capturable=device.type == "cuda")
 
     def step() -> object:
@@ -114,7 +114,7 @@ def taken(
         with torch.autocast(device.type, torch.bfloat16, enabled=reduced, cache_enabled=False):
             composed = model(image, text)
         loss = scot_loss(composed.float(), target, caption)
-        optimizer.zero_grad()
+        zero_grad(parameters)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         return loss

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from scot_core import checkpoint
 from scot_core.draws import batches, seed_of
+from scot_core.layers import zero_grad
 
 CHECKPOINT = "checkpoint.safetensors"
 REPORT_EVERY = 10
@@ -66,7 +67,7 @@ def descend(
     for step, batch in zip(range(first, schedule.steps), drawn, strict=False):
         torch.manual_seed(seed_of(seed, step))  # dropout of this step
         loss = loss_of(batch, step)
-        optimizer.zero_grad(set_to_none=True)
+        zero_grad(model.parameters())
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         done = step + 1

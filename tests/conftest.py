@@ -117,6 +117,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.enable()
     if {"PYTEST_XDIST_WORKER", "PRETENDED_BF16"} & os.environ.keys():  # a process that runs tests and nothing else
         atexit.register(_leave, session)
+    else:
+        atexit.register(gc.unfreeze)  # nanobind calls a leak what is there at the very end
 
 
 def _leave(session: pytest.Session) -> None:

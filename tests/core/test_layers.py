@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scot_core import layers
-from scot_core.layers import activated
+from scot_core.layers import activated, zero_grad
 
 
 def _inputs(rows: int, width: int, out: int) -> tuple[nn.Linear, Tensor]:
@@ -70,6 +70,28 @@ def test_a_batch_that_needs_no_gradient_of_its_own_gives_those_of_the_weights() 
     one, x = _inputs(4, 3, 2)
     (weight,) = torch.autograd.grad(functional.relu(one(x.detach())).sum(), one.weight)
     torch.testing.assert_close(layer.weight.grad, 2 * weight)
+
+
+def test_gradients_lie_where_those_of_the_step_before_did_and_are_their_own() -> None:
+    layer, x = _inputs(7, 9, 5)
+    second = nn.Linear(5, 3)  # not of `activated`: its gradient is let go
+    parameters = [*layer.parameters(), *second.parameters()]
+    places, weight = [], torch.empty(0)
+    for batch in (x.detach(), 2 * x.detach(), x.detach()[:4]):
+        zero_grad(parameters)
+        assert all(one.grad is None for one in parameters)
+        second(activated(layer, batch, 0.0, training=True)).square().sum().backward()
+        (weight,) = torch.autograd.grad(second(functional.relu(layer(batch))).square().sum(), layer.weight)
+        assert layer.weight.grad is not None
+        places.append(layer.weight.grad.data_ptr())
+        torch.testing.assert_close(layer.weight.grad, weight)
+    assert len(set(places)) == 1
+    second(activated(layer, x, 0.0, training=True)).square().sum().backward()  # without zero_grad they are added
+    (more,) = torch.autograd.grad(second(functional.relu(layer(x))).square().sum(), layer.weight)
+    torch.testing.assert_close(layer.weight.grad, weight + more)
+    zero_grad(parameters)
+    zero_grad(parameters)  # also where nothing was passed back in between
+    assert not {id(one) for one in second.parameters()} & {id(one) for one in layers._KEPT}
 
 
 @pytest.mark.parametrize("dropped", [0.25, 0.5])

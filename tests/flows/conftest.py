@@ -31,8 +31,8 @@ LIMIT_S = 240
 SMOKE = {"config": {"source": "catalogue", "count": 60, "gallery": 300, "queries_per_split": 4}}
 # Of profile smoke, where it does not matter how much there is, nor how long is tuned and trained.
 FEWER = (
-    "captions.count=300", "captions.queries_per_split=20", "captions.gallery=360", "finetune.steps=24",
-    "finetune.batch_size=12", "finetune.held_out=16", "train.steps=30", "train.batch_size=64",
+    "captions.count=160", "captions.queries_per_split=20", "captions.gallery=360", "seed.count=120",
+    "finetune.steps=24", "finetune.batch_size=12", "finetune.held_out=16", "train.steps=30", "train.batch_size=64",
     "benchmark.resamples=100",
 )  # fmt: skip
 

@@ -25,7 +25,7 @@ from tests.flows.conftest import ROOT
 LIMIT_S = 300
 # shards enough to be killed between two of them, and little to compute
 SMALL = (
-    "--profile", "smoke", "--set", "captions.count=1000", "--set", "captions.shard_rows=40",
+    "--profile", "smoke", "--set", "captions.count=600", "--set", "captions.shard_rows=24",
     "--set", "captions.gallery=300", "--set", "captions.queries_per_split=4",
 )  # fmt: skip
 
@@ -51,7 +51,7 @@ class Run:
         end = time.monotonic() + LIMIT_S
         while not what():
             assert self.process.poll() is None and time.monotonic() < end, self.said()
-            time.sleep(0.1)
+            time.sleep(0.03)
 
     def children(self) -> list[int]:
         """Process ids of the run's children."""
