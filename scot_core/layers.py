@@ -82,7 +82,7 @@ class _Activated(torch.autograd.Function):
             back = linear(factor, weight.T) if factor.dtype == torch.float32 else torch.mm(factor, weight).float()
         if factor.dtype != torch.float32:
             return back, torch.mm(factor.T, x).float(), passed.sum(0), None
-        kept, _KEPT[weight] = _KEPT[weight] if weight in _KEPT else None, None
+        kept, _KEPT[weight] = _KEPT.get(weight, None), None  # type: ignore[no-untyped-call]
         return back, torch.mm(factor.T, x, out=kept), passed.sum(0), None
 
 
