@@ -44,7 +44,7 @@ def zero_grad(parameters: Iterable[nn.Parameter]) -> None:
     """
     for weight in parameters:
         if weight in _KEPT:
-            _KEPT[weight] = weight.grad
+            _KEPT[weight] = weight.grad if weight.device.type == "cpu" and weight.dtype == torch.float32 else None
         weight.grad = None
 
 

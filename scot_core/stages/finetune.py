@@ -100,14 +100,12 @@ class Finetune(Step):
 
     def work(self, shard: int, tick: Tick) -> None:
         from scot_core.llm.local.finetune import finetune as tune
-        from scot_core.memory import let_go
 
         draft = self.drafts["adapters"]
         work = draft.work_folder()
         held_out = self._held_out()
         before = self._measure(None, held_out, few_shot_prompt)  # it has not seen what a reply looks like
         losses = tune(self.config, self._examples(), work, progress=lambda *_: tick(1))
-        let_go()  # of the model that was tuned
         after = self._measure(work, held_out, local_prompt)
         draft.write_part(shard, self._columns(losses, before, after), files_of(work, "adapter"))
 
@@ -133,16 +131,16 @@ class Finetune(Step):
         self, adapter: Path | None, rows: Sequence[Mapping[str, Any]], prompt: Callable[[str], str]
     ) -> Quality:
         from scot_core.llm.local.generator import Generator
-        from scot_core.memory import let_go
 
-        replies = Generator.load(self.config.base, adapter, revision=self.config.revision).generate(
+        generator = Generator.load(self.config.base, adapter, revision=self.config.revision)
+        replies = generator.generate(
             [prompt(row["caption"]) for row in rows],
             [EVALUATION_SEED + index for index in range(len(rows))],
             temperature=self.config.temperature,
             max_new_tokens=self.config.max_new_tokens,
             batch_size=self.config.evaluation_batch_size,
         )
-        let_go()  # of the model that was measured
+        generator.close()
         return quality([row["caption"] for row in rows], list(map(_ended, replies)), judge_of(self._source))
 
     def _columns(self, losses: Sequence[float], before: Quality, after: Quality) -> dict[str, Any]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import pytest
@@ -153,10 +156,15 @@ def test_the_base_is_frozen(base: str, tuned: Any, monkeypatch: pytest.MonkeyPat
     model, tokenizer = local.load_base(base)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     monkeypatch.setattr(finetune, "load_base", lambda *_, **__: (model, tokenizer))
-    finetune.finetune(on(base, SETTINGS, steps=2), EXAMPLES, tmp_path)
-    after = {n.replace("base_layer.", ""): p for n, p in model.named_parameters() if "lora_" not in n}
-    assert set(after) == set(before)
-    assert all(torch.equal(after[name], value) for name, value in before.items())
+    compared = []
+
+    def compare(*_: object) -> None:
+        after = {n.replace("base_layer.", ""): p for n, p in model.named_parameters() if "lora_" not in n}
+        assert set(after) == set(before)
+        compared.append(all(torch.equal(after[name], value) for name, value in before.items()))
+
+    finetune.finetune(on(base, SETTINGS, steps=2), EXAMPLES, tmp_path, progress=compare)
+    assert compared == [True, True]
 
 
 def test_a_stopped_and_resumed_finetune_ends_with_the_same_bytes(base: str, tuned: Any, tmp_path: Path) -> None:
@@ -227,6 +235,40 @@ def test_dequantised_weights_compute_what_four_bits_and_adapter_do(base: str, ge
         expected, bare, found = four_bit(ids).logits, local.load_base(base)[0](ids).logits, generator.model(ids).logits
     assert torch.allclose(found, expected, atol=1e-4)
     assert not torch.allclose(found, bare, atol=1e-2)  # the adapter matters
+
+
+@pytest.fixture
+def weights(monkeypatch: pytest.MonkeyPatch) -> Iterator[WeakSet[Any]]:
+    """The matrices of every model that is loaded, as long as there are any; nobody looks for garbage meanwhile."""
+    alive: WeakSet[Any] = WeakSet()
+    load = local.load_base
+
+    def loaded(*given: Any, **named: Any) -> Any:
+        model, tokenizer = load(*given, **named)
+        alive.update(one.untyped_storage() for one in model.parameters() if one.ndim > 1)
+        return model, tokenizer
+
+    for module in (local, finetune):
+        monkeypatch.setattr(module, "load_base", loaded)
+    gc.disable()
+    yield alive
+    gc.enable()
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_what_a_model_weighs_is_given_back_at_once(
+    base: str, tuned: Any, weights: WeakSet[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, room: bool
+) -> None:
+    monkeypatch.setattr(local, "fits_dense", lambda *_: room)
+    for adapter in (None, tuned[0]):
+        writer = local.Generator.load(base, adapter)
+        assert len(weights) == (1 if room else 9), "the embedding; the 4-bit layers are dense ones now, or still there"
+        writer.generate(["a"], [0], max_new_tokens=2, batch_size=1)
+        model = writer.model
+        writer.close()
+        assert not weights and not list(model.parameters())
+    finetune.finetune(on(base, SETTINGS.model_copy(update={"steps": 2})), EXAMPLES, tmp_path)
+    assert not weights
 
 
 @pytest.mark.parametrize("examples", [0, 6])  # the latter are read once for all rows

@@ -32,8 +32,8 @@ SMOKE = {"config": {"source": "catalogue", "count": 60, "gallery": 300, "queries
 # Of profile smoke, where it does not matter how much there is, nor how long is tuned and trained.
 FEWER = (
     "captions.count=160", "captions.queries_per_split=20", "captions.gallery=360", "seed.count=120",
-    "finetune.steps=24", "finetune.batch_size=12", "finetune.held_out=16", "train.steps=30", "train.batch_size=64",
-    "benchmark.resamples=100",
+    "seed.shard_rows=40", "finetune.steps=24", "finetune.batch_size=12", "finetune.held_out=16",
+    "generate.shard_rows=80", "train.steps=30", "train.batch_size=64", "benchmark.resamples=100",
 )  # fmt: skip
 
 
@@ -187,7 +187,7 @@ def told(served: Served) -> Iterator[list[str]]:
         assert served.prefect("work-pool", "pause", "scot-lavis").returncode == 0  # as if no worker were there
         create(served, "embed-lavis", {"type": "SCHEDULED"})
         schedule(served, "benchmark", cron="0 3 * * *")
-        soon = datetime.now(UTC) + timedelta(seconds=15)  # for a scheduler that looks every five
-        schedule(served, "captions", interval=3600, anchor_date=soon.isoformat())
+        soon = datetime.now(UTC) + timedelta(seconds=30)  # for a scheduler that looks every five
+        schedule(served, "captions", interval=120, anchor_date=soon.isoformat())
         yield bodies
         server.shutdown()

@@ -27,7 +27,7 @@ from scot_core.lake.fingerprint import digest
 from scot_core.llm.local.falcon_tuning import FalconTuning, can_be_tuned
 from scot_core.llm.local.four_bits import add_before_multiplying
 from scot_core.llm.local.generator import fits_dense, load_base
-from scot_core.memory import halved
+from scot_core.memory import halved, release
 
 # Every linear layer of a Falcon block; a model without these names gets all its linear layers adapted.
 FALCON_LAYERS: Final = ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")
@@ -268,4 +268,5 @@ def finetune(
             checkpoint.save(saved, parameters, optimizer, step + 1, note=note, record=losses)
     _save_adapter(model, out)
     shutil.rmtree(saved.parent, ignore_errors=True)
+    release(model)
     return losses

@@ -26,6 +26,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from scot_core.errors import ModelError
+from scot_core.memory import release
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +158,8 @@ def dequantise(model: nn.Module, dtype: torch.dtype = torch.float32) -> None:
     each token; this does it once.
     """
     for name, module in list(model.named_modules()):
-        adapted = isinstance(module, BaseTunerLayer) and isinstance(module.get_base_layer(), Linear4bit)
-        inside = name.endswith("base_layer")
-        if adapted or (isinstance(module, Linear4bit) and not inside):
+        base: Any = module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
+        if isinstance(base, Linear4bit) and not name.endswith("base_layer"):
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, _dense(module, dtype))
+            release(base)

@@ -33,7 +33,7 @@ from scot_core.llm.local.decode import LibraryReading, Reading, SeededPrompt, de
 from scot_core.llm.local.devices import device as device_here
 from scot_core.llm.local.four_bits import compute_alike, dequantise, require_four_bit
 from scot_core.llm.local.weights import pinned, resolve
-from scot_core.memory import halved
+from scot_core.memory import halved, release
 
 # A model writes from dequantised weights, several times faster, where these take no more than so many bytes on a CPU
 # (float32), or this share of a GPU's memory (bfloat16): keys, values and logits need the rest.
@@ -175,6 +175,11 @@ class Generator:
         if fits_dense(model, place):
             dequantise(model, torch.float32 if place.type == "cpu" else torch.bfloat16)
         return cls(model, tokenizer)
+
+    def close(self) -> None:
+        """Give the model's memory back: it writes nothing any more."""
+        self.__dict__.pop("_read", None)
+        release(self.model)
 
     @cached_property
     def _read(self) -> Callable[[int], Reading]:

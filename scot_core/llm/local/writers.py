@@ -105,6 +105,8 @@ class _Here:
         return job.answer(self._generator, progress)
 
     def close(self) -> None:
+        if self._generator is not None:
+            self._generator.close()
         self._generator = None
 
 
