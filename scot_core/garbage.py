@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 def look_seldom() -> None:
-    """Look once for 50,000 new objects, not for 700: a tenth of `scot query`, and of the tests."""
+    """Look once for 50,000 new objects, not for 700: that was a tenth of `scot query`."""
     gc.set_threshold(50_000)
 
 
