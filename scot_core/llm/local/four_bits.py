@@ -26,7 +26,6 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from scot_core.errors import ModelError
-from scot_core.memory import release
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,4 +161,4 @@ def dequantise(model: nn.Module, dtype: torch.dtype = torch.float32) -> None:
         if isinstance(base, Linear4bit) and not name.endswith("base_layer"):
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, _dense(module, dtype))
-            release(base)
+            del base.weight  # it refers to its layer, and would stay until somebody looks for garbage
