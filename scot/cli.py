@@ -5,13 +5,11 @@ A command's module is loaded when the command is asked for, and what it needs wh
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
 from typing import Final
@@ -19,7 +17,7 @@ from typing import Final
 from cyclopts import App
 
 from scot_core.errors import ConfigError, ScotError
-from scot_core.garbage import look_seldom
+from scot_core.garbage import leave, look_seldom
 
 COMMANDS: Final = {  # each with the first paragraph of its own help
     "run": ("scot.work:run", "Run every stage of a profile here; what is committed already is reused."),
@@ -118,21 +116,8 @@ def main() -> None:
     except SystemExit as ended:
         if not isinstance(ended.code, int | None):
             raise
-        _leave(ended.code or 0)
-    _leave(0)
-
-
-def _leave(code: int) -> None:
-    """End the process without taking the interpreter down, which is a tenth of `scot query`, too.
-
-    And Prefect leaves threads behind that are daemons: one that comes back from C++ while the interpreter goes down
-    ends in `terminate called without an active exception`, and the run that has completed in status 134.
-    """
-    atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # nobody reads it any more
-            stream.flush()
-    os._exit(code)
+        leave(ended.code or 0)
+    leave(0)
 
 
 def _main() -> None:

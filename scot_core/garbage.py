@@ -1,10 +1,16 @@
-"""Python's search for garbage, made seldom: what a process of Scot loads, hundreds of thousands of objects, stays."""
+"""Python's search for garbage, made seldom: what a process of Scot loads, hundreds of thousands of objects, stays, also
+at its end.
+"""
 
 from __future__ import annotations
 
+import atexit
 import gc
+import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import NoReturn
 
 
 def look_seldom() -> None:
@@ -24,3 +30,16 @@ def loading() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def leave(code: int) -> NoReturn:
+    """End the process without taking the interpreter down, which is a tenth of `scot query`, too.
+
+    And Prefect leaves threads behind that are daemons: one that comes back from C++ while the interpreter goes down
+    ends in `terminate called without an active exception`, and the run that has completed in status 134.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # nobody reads it any more
+            stream.flush()
+    os._exit(code)

@@ -6,17 +6,15 @@ import atexit
 import gc
 import os
 import signal
-import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import Phase, settings
 
-from scot_core.garbage import look_seldom
+from scot_core.garbage import leave, look_seldom
 from scot_core.lake import Dataset, Identity, Lake
 from scot_core.lake.fingerprint import fingerprint
 
@@ -123,13 +121,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def _leave(session: pytest.Session) -> None:
-    """End the process without taking down all that was imported, which is two seconds in each, as the command does."""
+    """What was imported takes two seconds to be taken down."""
     atexit.unregister(_leave)
-    atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # nobody reads it any more
-            stream.flush()
-    os._exit(int(session.exitstatus))
+    leave(int(session.exitstatus))
 
 
 @pytest.hookimpl(optionalhook=True)
