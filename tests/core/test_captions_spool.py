@@ -20,7 +20,7 @@ from scot_core.captions.reader import Reader
 from scot_core.captions.spool import spool
 from scot_core.lake.schema import pair_id
 
-GROWTH = 200 << 20  # bytes of memory that nine tenths of a million more entries may take; as objects they take 675 MB
+GROWTH = 150 << 20  # bytes of memory that 390,000 more entries may take; as objects they take 290 MB
 
 
 class Listed(Reader):
@@ -180,9 +180,9 @@ def _write_coco(root: Path, count: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_million_captions_stream_in_flat_memory(tmp_path: Path) -> None:
+def test_captions_stream_in_flat_memory(tmp_path: Path) -> None:
     peaks = []
-    for count in (100_000, 1_000_000):
+    for count in (10_000, 400_000):
         _write_coco(tmp_path / str(count), count)
         command = [sys.executable, "-c", STREAM, str(tmp_path / str(count))]
         peaks.append(int(subprocess.run(command, check=True, capture_output=True, text=True).stdout))

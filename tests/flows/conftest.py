@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
@@ -21,7 +22,12 @@ from typing import Any
 from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
+from prefect.blocks.webhook import Webhook
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.testing.cli import CycloptsCliRunner, CycloptsResult
+from pydantic import SecretStr
 
+from deployments import automations
 from scot.embedded import embedded_server
 from scot_core.lake import Lake
 
@@ -32,7 +38,7 @@ SMOKE = {"config": {"source": "catalogue", "count": 60, "gallery": 300, "queries
 # Of profile smoke, where it does not matter how much there is, nor how long is tuned and trained.
 FEWER = (
     "captions.count=160", "captions.queries_per_split=20", "captions.gallery=360", "seed.count=120",
-    "seed.shard_rows=40", "finetune.steps=24", "finetune.batch_size=12", "finetune.held_out=16",
+    "seed.shard_rows=40", "finetune.steps=24", "finetune.batch_size=8", "finetune.held_out=8",
     "generate.shard_rows=80", "train.steps=30", "train.batch_size=64", "benchmark.resamples=100",
 )  # fmt: skip
 
@@ -46,10 +52,10 @@ class Served:
     pid: int
     log: Path
 
-    def prefect(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """A `prefect` command line against the server."""
-        command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
-        return subprocess.run(command, env=self.environment, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    def prefect(self, *arguments: str) -> CycloptsResult:
+        """A `prefect` command line against the server, in this process: another would import for a second first."""
+        with temporary_settings({PREFECT_API_URL: self.environment["PREFECT_API_URL"]}):
+            return CycloptsCliRunner().invoke(["--no-prompt", *arguments])
 
 
 def free_port() -> int:
@@ -126,6 +132,18 @@ def environment(database: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
     }
 
 
+@pytest.fixture(scope="module")
+def shared(environment: dict[str, str]) -> Iterator[dict[str, str]]:
+    """An environment whose runs share a server, for who does not test the one that each brings along: it takes three
+    seconds to start.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_HOME", environment["PREFECT_HOME"])
+        with embedded_server() as server:
+            server.wait_until_ready()
+            yield {**environment, "PREFECT_API_URL": server.url}
+
+
 @pytest.fixture(scope="session")
 def served(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """Server, workers and deployments, ready to take runs."""
@@ -150,13 +168,11 @@ def served(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
             process.kill()
 
 
-SET_UP = """
-import asyncio, sys
-from prefect.blocks.webhook import Webhook
-from deployments import automations
-Webhook(url=sys.argv[1]).save("scot-alerts", overwrite=True)
-asyncio.run(automations.set_up(late_s=15, stale_h=20 / 3600, start_s=60))
-"""
+def automate(served: Served, url: str) -> None:
+    """Save the webhook, and set up the automations, which wait for seconds here."""
+    with temporary_settings({PREFECT_API_URL: served.environment["PREFECT_API_URL"]}):
+        Webhook(url=SecretStr(url)).save("scot-alerts", overwrite=True)
+        asyncio.run(automations.set_up(late_s=15, stale_h=20 / 3600, start_s=60))
 
 
 @pytest.fixture(scope="session")
@@ -177,14 +193,11 @@ def told(served: Served) -> Iterator[list[str]]:
 
     with HTTPServer(("127.0.0.1", 0), Listener) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}"
-        command = [sys.executable, "-c", SET_UP, url]
-        done = subprocess.run(command, env=served.environment, cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        automate(served, f"http://127.0.0.1:{server.server_port}")
         create(served, "seed", {"type": "SCHEDULED"}, {"lake": f"{served.lake.url}-nothing"})
         assert wait_for(lambda: bool(bodies))  # what happens before the server has the automations is told to nobody
         create(served, "train", {"type": "PENDING"})
-        assert served.prefect("work-pool", "pause", "scot-lavis").returncode == 0  # as if no worker were there
+        assert served.prefect("work-pool", "pause", "scot-lavis").exit_code == 0  # as if no worker were there
         create(served, "embed-lavis", {"type": "SCHEDULED"})
         schedule(served, "benchmark", cron="0 3 * * *")
         soon = datetime.now(UTC) + timedelta(seconds=30)  # for a scheduler that looks every five

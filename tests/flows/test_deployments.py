@@ -35,7 +35,7 @@ TABLES = (
 def regenerated(served: Served) -> Served:
     given = [word for name, value in ASKED.items() for word in ("-p", f"{name}={json.dumps(value)}")]
     run = served.prefect("deployment", "run", "scot/regenerate", *given, "--watch", "--watch-interval", "1")
-    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    assert run.exit_code == 0, run.output[-3000:]
     return served
 
 
@@ -144,8 +144,8 @@ def test_stages_run_as_deployments_where_there_is_something_to_do(regenerated: S
 def test_an_unknown_profile_is_refused_at_submission_with_the_names_of_the_profiles(served: Served) -> None:
     before = len(_runs(served))
     run = served.prefect("deployment", "run", "scot/regenerate", "-p", "profile_name=smokey")
-    assert run.returncode != 0
-    assert "smoke', 'catalogue', 'paper" in " ".join((run.stdout + run.stderr).split())
+    assert run.exit_code != 0
+    assert "smoke', 'catalogue', 'paper" in " ".join(run.output.split())
     assert len(_runs(served)) == before
 
 

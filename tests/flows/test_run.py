@@ -42,10 +42,10 @@ def parts(lake: Path) -> dict[str, list[tuple[str, str]]]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+def undisturbed(shared: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
     lake = tmp_path_factory.mktemp("undisturbed") / "lake"
     started = time.monotonic()
-    run = scot(environment, *WHOLE, "--lake", str(lake))
+    run = scot(shared, *WHOLE, "--lake", str(lake))
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-3000:]
     assert "R@1 on catalogue" in run.stdout and "report:" in run.stdout
     return lake, time.monotonic() - started
@@ -96,21 +96,19 @@ def test_a_run_shows_what_it_measured_and_nothing_else(
 
 
 def test_killed_runs_end_with_the_same_parts(
-    environment: dict[str, str], undisturbed: tuple[Path, float], tmp_path: Path
+    shared: dict[str, str], undisturbed: tuple[Path, float], tmp_path: Path
 ) -> None:
     reference, seconds = undisturbed
     lake, rng = tmp_path / "lake", random.Random(7)
     command = [sys.executable, "-m", "scot.cli", *WHOLE, "--lake", str(lake)]
     for _ in range(KILLS):
-        process = subprocess.Popen(
-            command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        process = subprocess.Popen(command, env=shared, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             process.wait(timeout=rng.uniform(0.1, 0.6) * seconds)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
-    run = scot(environment, *WHOLE, "--lake", str(lake))
+    run = scot(shared, *WHOLE, "--lake", str(lake))
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-3000:]
     assert parts(lake) == parts(reference)
 
@@ -201,7 +199,7 @@ def test_query_search_status_and_doctor_answer(
 
 
 def test_benchmark_over_a_folder_of_images(
-    undisturbed: tuple[Path, float], environment: dict[str, str], tmp_path: Path
+    undisturbed: tuple[Path, float], shared: dict[str, str], tmp_path: Path
 ) -> None:
     lake = tmp_path / "lake"
     shutil.copytree(undisturbed[0], lake)
@@ -210,15 +208,15 @@ def test_benchmark_over_a_folder_of_images(
     missing = root / "images" / "shirt-04.jpg"
     data = missing.read_bytes()
     missing.unlink()
-    refused = scot(environment, *command)
+    refused = scot(shared, *command)
     assert refused.returncode == 1 and "1 of 36 images of fashioniq are missing or empty: shirt-04" in refused.stderr
     missing.write_bytes(data)
-    run = scot(environment, *command)
+    run = scot(shared, *command)
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-3000:]
     assert "R@10 on fashioniq" in run.stdout and "arXiv 2501.08347, Table 1" in run.stdout
     page = Path(run.stdout.rpartition("report: ")[2].strip()).read_text()
     assert "FashionIQ val" in page and "Beside the paper" in page
-    nobody = {**environment, "PREFECT_API_URL": "http://127.0.0.1:9/api"}  # nothing is run, so no server is asked
+    nobody = {**shared, "PREFECT_API_URL": "http://127.0.0.1:9/api"}  # nothing is run, so no server is asked
     again = scot(nobody, *command, "--json")
     assert again.returncode == 0 and again.stderr.count("Cached") == 3, again.stderr
     rows = json.loads(again.stdout)["rows"]
@@ -226,12 +224,12 @@ def test_benchmark_over_a_folder_of_images(
 
 
 def test_a_submission_is_put_where_it_is_asked_for(
-    undisturbed: tuple[Path, float], environment: dict[str, str], tmp_path: Path
+    undisturbed: tuple[Path, float], shared: dict[str, str], tmp_path: Path
 ) -> None:
     lake = tmp_path / "lake"
     shutil.copytree(undisturbed[0], lake)
     write_cirr(tmp_path / "data" / "cirr")
-    known = {**environment, "SCOT_DATA": str(tmp_path / "data")}
+    known = {**shared, "SCOT_DATA": str(tmp_path / "data")}
     run = scot(known, "benchmark", "cirr-test1", "--submission", str(tmp_path / "out"), "--lake", str(lake))
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-3000:]
     files = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.json"))

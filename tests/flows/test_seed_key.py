@@ -14,6 +14,7 @@ from urllib.request import ProxyHandler, build_opener
 import pyarrow.parquet as pq
 import pytest
 
+from scot.embedded import embedded_server
 from scot_core.catalogue.teacher import serve
 from scot_core.config import SeedConfig
 from scot_core.lake import Lake
@@ -39,24 +40,36 @@ KINDS = {
 SUCCEED = {"good", "row errors", "batch"}
 
 SCRIPT = """
-import json, os, sys
+import json, sys
 told = json.load(sys.stdin)
-from scot.embedded import embedded_server
-with embedded_server() as server:
-    os.environ["PREFECT_API_URL"] = server.url
-    server.wait_until_ready()
-    from prefect.blocks.system import Secret
-    from flows.seed import seed
-    from scot_core.config import SeedConfig
-    if told["block"]:
-        Secret(value=told["block"]).save("scot-api-key")
-    ends = {}
-    for name, config in told["configs"].items():
-        state = seed(SeedConfig.model_validate(config), lake=told["lake"], return_state=True)
-        ends[name] = state.is_completed()
-        print(name, state.name, state.message)
-    print("ENDS " + json.dumps(ends))
+from prefect.blocks.system import Secret
+from flows.seed import seed
+from scot_core.config import SeedConfig
+if told["block"]:
+    Secret(value=told["block"]).save("scot-api-key")
+ends = {}
+for name, config in told["configs"].items():
+    state = seed(SeedConfig.model_validate(config), lake=told["lake"], return_state=True)
+    ends[name] = state.is_completed()
+    print(name, state.name, state.message)
+print("ENDS " + json.dumps(ends))
 """
+TALKATIVE = {
+    "PREFECT_LOGGING_LEVEL": "DEBUG",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "openai,httpx2,httpcore2,stamina,scot_core",
+    "OPENAI_LOG": "debug",
+}
+
+
+@pytest.fixture(scope="module")
+def talkative(environment: dict[str, str]) -> Iterator[dict[str, str]]:
+    """An environment in which the server and its runs write down as much as they can."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"PREFECT_HOME": environment["PREFECT_HOME"], **TALKATIVE}.items():
+            patch.setenv(name, value)
+        with embedded_server() as server:
+            server.wait_until_ready()
+            yield {**environment, **TALKATIVE, "PREFECT_API_URL": server.url}
 
 
 @pytest.fixture
@@ -71,20 +84,13 @@ def _config(name: str, url: str, seed: int) -> SeedConfig:
 
 
 def _run(
-    environment: dict[str, str], home: Path, lake: Lake, configs: dict[str, SeedConfig], block: str
+    environment: dict[str, str], lake: Lake, configs: dict[str, SeedConfig], block: str
 ) -> tuple[dict[str, bool], str]:
     """Run the seed flow once for each configuration; returns how it ended, and everything that was printed."""
     told = {"block": block, "lake": lake.url, "configs": {n: c.model_dump(mode="json") for n, c in configs.items()}}
-    env = {
-        **environment,
-        "PREFECT_HOME": str(home),
-        "PREFECT_LOGGING_LEVEL": "DEBUG",
-        "PREFECT_LOGGING_EXTRA_LOGGERS": "openai,httpx2,httpcore2,stamina,scot_core",
-        "OPENAI_LOG": "debug",
-    }
     run = subprocess.run(
-        [sys.executable, "-c", SCRIPT], input=json.dumps(told), env=env, cwd=ROOT, capture_output=True, text=True,
-        timeout=540,
+        [sys.executable, "-c", SCRIPT], input=json.dumps(told), env=environment, cwd=ROOT, capture_output=True,
+        text=True, timeout=540,
     )  # fmt: skip
     said = run.stdout + run.stderr
     assert run.returncode == 0, said[-4000:]
@@ -114,12 +120,12 @@ def _digest(key: str) -> str:
 
 
 def test_a_key_of_the_environment_is_used_and_found_nowhere(
-    environment: dict[str, str], teachers: dict[str, str], tmp_path: Path
+    talkative: dict[str, str], teachers: dict[str, str], tmp_path: Path
 ) -> None:
-    lake, home = Lake(tmp_path / "lake"), Path(environment["PREFECT_HOME"])  # making a database takes a minute
+    lake, home = Lake(tmp_path / "lake"), Path(talkative["PREFECT_HOME"])
     commit_captions(lake)
     configs = {name: _config(name, url, seed) for seed, (name, url) in enumerate(teachers.items())}
-    ends, said = _run({**environment, "SCOT_API_KEY": CANARY}, home, lake, configs, block="")
+    ends, said = _run({**talkative, "SCOT_API_KEY": CANARY}, lake, configs, block="")
     assert {name for name, completed in ends.items() if completed} == SUCCEED
     assert _keys(teachers["good"]) == [_digest(CANARY)]
     assert CANARY not in said
@@ -131,13 +137,13 @@ def test_a_key_of_the_environment_is_used_and_found_nowhere(
 
 
 def test_a_key_of_a_secret_block_is_used_and_found_nowhere(
-    environment: dict[str, str], teachers: dict[str, str], tmp_path: Path
+    talkative: dict[str, str], teachers: dict[str, str], tmp_path: Path
 ) -> None:
-    lake, home = Lake(tmp_path / "lake"), Path(environment["PREFECT_HOME"])  # making a database takes a minute
+    lake, home = Lake(tmp_path / "lake"), Path(talkative["PREFECT_HOME"])
     commit_captions(lake)
     names = ("good", "refused")
     configs = {name: _config(name, teachers[name], seed) for seed, name in enumerate(names)}
-    ends, said = _run(environment, home, lake, configs, block=CANARY)
+    ends, said = _run(talkative, lake, configs, block=CANARY)
     assert ends == {"good": True, "refused": False}
     assert _keys(teachers["good"]) == [_digest(CANARY)]
     assert CANARY not in said

@@ -32,12 +32,12 @@ def test_the_runbooks_commands_run(served: Served, tmp_path: Path) -> None:
         if schedules:
             ids[SCHEDULE] = schedules[0]["id"]
         run = served.prefect(*(ids.get(word, word) for word in command.words))
-        assert run.returncode == 0, f"{command}: {run.stdout}{run.stderr}"
+        assert run.exit_code == 0, f"{command}: {run.output}"
         if "create" in command.words:  # what `make serve` does when it starts leaves the schedule as it is
-            assert served.prefect("deploy", "-n", "regenerate").returncode == 0
+            assert served.prefect("deploy", "-n", "regenerate").exit_code == 0
             assert len(ask(served, f"deployments/{deployment}/schedules")) == 1
     assert ask(served, f"flow_runs/{ids[RUN]}")["state_type"] == "CANCELLED"
-    assert served.prefect("work-pool", "set-concurrency-limit", "scot-gpu", "1").returncode == 0
+    assert served.prefect("work-pool", "set-concurrency-limit", "scot-gpu", "1").exit_code == 0
 
 
 def test_the_database_is_backed_up_while_the_server_runs(served: Served, tmp_path: Path) -> None:

@@ -167,23 +167,45 @@ def test_states_that_cannot_be_mended_stop_no_run(
     assert "stays so until the next run" in capfd.readouterr().err
 
 
-def test_what_a_killed_server_forgot_has_ended_when_the_run_has(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+@pytest.fixture(scope="module")
+def forgotten(home: Path) -> list[tuple[str, int]]:
+    """The states that a server leaves which was killed between the end of a run and that of its task."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_HOME", str(home))
+        patch.setattr("scot.embedded.SETTLE_LIMIT_S", 1.0)
+        with embedded_server() as server:
+            server.wait_until_ready()
+            flow = _post(f"{server.url}/flows/", {"name": "forgotten"})
+            running = {"type": "RUNNING"}
+            run = _post(f"{server.url}/flow_runs/", {"flow_id": flow["id"], "state": running})
+            task = {"flow_run_id": run["id"], "task_key": "shard", "dynamic_key": "0", "state": running}
+            _post(f"{server.url}/task_runs/", task)
+            _post(f"{server.url}/flow_runs/{run['id']}/set_state", {"state": {"type": "COMPLETED"}, "force": True})
+            os.kill(server.pid, signal.SIGKILL)
+            first, end = server.pid, time.monotonic() + LIMIT_S
+            while server.pid == first:
+                assert time.monotonic() < end
+                time.sleep(0.1)
+    return states(home)
+
+
+def test_what_a_killed_server_forgot_has_ended_when_the_run_has(forgotten: list[tuple[str, int]]) -> None:
+    assert "RUNNING" not in dict(forgotten)
+
+
+def test_runs_older_than_90_days_are_removed(
+    monkeypatch: pytest.MonkeyPatch, home: Path, forgotten: list[tuple[str, int]]
+) -> None:
+    assert "COMPLETED" in dict(forgotten)
     monkeypatch.setenv("PREFECT_HOME", str(home))
-    monkeypatch.setattr("scot.embedded.SETTLE_LIMIT_S", 1.0)
+    with sqlite3.connect(home / "scot" / "0" / "prefect.db") as database:
+        database.execute("update flow_run set end_time = datetime('now', '-91 days') where state_type <> 'RUNNING'")
     with embedded_server() as server:
         server.wait_until_ready()
-        flow = _post(f"{server.url}/flows/", {"name": "forgotten"})
-        running = {"type": "RUNNING"}
-        run = _post(f"{server.url}/flow_runs/", {"flow_id": flow["id"], "state": running})
-        task = {"flow_run_id": run["id"], "task_key": "shard", "dynamic_key": "0", "state": running}
-        _post(f"{server.url}/task_runs/", task)
-        _post(f"{server.url}/flow_runs/{run['id']}/set_state", {"state": {"type": "COMPLETED"}, "force": True})
-        os.kill(server.pid, signal.SIGKILL)
-        first, end = server.pid, time.monotonic() + LIMIT_S
-        while server.pid == first:
-            assert time.monotonic() < end
-            time.sleep(0.1)
-    assert "RUNNING" not in dict(states(home))
+        end = time.monotonic() + LIMIT_S
+        while "COMPLETED" in dict(states(home)):
+            assert time.monotonic() < end, states(home)
+            time.sleep(0.5)
 
 
 @pytest.mark.slow
@@ -197,18 +219,3 @@ def test_a_server_that_keeps_dying_ends_the_run_with_one_error(monkeypatch: pyte
                 killed = server.pid
                 os.kill(killed, signal.SIGKILL)
             time.sleep(0.1)
-
-
-def test_runs_older_than_90_days_are_removed(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
-    monkeypatch.setenv("PREFECT_HOME", str(home))
-    with embedded_server() as server:  # of the tests above
-        server.wait_until_ready()
-    assert "COMPLETED" in dict(states(home))
-    with sqlite3.connect(home / "scot" / "0" / "prefect.db") as database:
-        database.execute("update flow_run set end_time = datetime('now', '-91 days') where state_type <> 'RUNNING'")
-    with embedded_server() as server:
-        server.wait_until_ready()
-        end = time.monotonic() + LIMIT_S
-        while "COMPLETED" in dict(states(home)):
-            assert time.monotonic() < end, states(home)
-            time.sleep(0.5)

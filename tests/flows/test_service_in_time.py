@@ -6,10 +6,7 @@ All of it begins with `told`; most of the time it takes is that of tests before 
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
-from tests.flows.conftest import ROOT, SET_UP, Served, ask, wait_for
+from tests.flows.conftest import Served, ask, automate, wait_for
 from tests.flows.test_service_automations import says
 
 
@@ -20,7 +17,7 @@ def scheduled(served: Served, deployment: str) -> set[str]:
 
 
 def cleared(served: Served, deployment: str) -> bool:
-    return served.prefect("deployment", "schedule", "clear", f"scot/{deployment}", "-y").returncode == 0
+    return served.prefect("deployment", "schedule", "clear", f"scot/{deployment}", "-y").exit_code == 0
 
 
 def test_a_cron_schedule_makes_runs(served: Served, told: list[str]) -> None:
@@ -36,7 +33,7 @@ def test_a_scheduled_run_is_taken_by_a_worker_and_completes(served: Served, told
 
 def test_a_run_that_nobody_takes_is_told(served: Served, told: list[str]) -> None:
     assert wait_for(lambda: says(told, "alert-embed-lavis is Late")), told
-    assert served.prefect("work-pool", "resume", "scot-lavis").returncode == 0
+    assert served.prefect("work-pool", "resume", "scot-lavis").exit_code == 0
 
 
 def test_a_run_that_a_worker_took_and_never_started_is_crashed(told: list[str]) -> None:
@@ -47,6 +44,5 @@ def test_a_run_that_a_worker_took_and_never_started_is_crashed(told: list[str]) 
 def test_automations_that_are_as_they_should_be_stay_as_they_are(served: Served, told: list[str]) -> None:
     """What one waits for would begin anew, at every start of `make serve`. (The last: the webhook is another then.)"""
     before = {one["id"]: one["updated"] for one in ask(served, "automations/filter", {})}
-    command = [sys.executable, "-c", SET_UP, "http://127.0.0.1:1"]
-    assert subprocess.run(command, env=served.environment, cwd=ROOT, capture_output=True).returncode == 0
+    automate(served, "http://127.0.0.1:1")
     assert {one["id"]: one["updated"] for one in ask(served, "automations/filter", {})} == before

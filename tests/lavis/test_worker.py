@@ -55,7 +55,7 @@ def inputs(served: Served) -> tuple[Dataset, Dataset, Dataset]:
 @pytest.fixture(scope="module")
 def embedded(served: Served, inputs: tuple[Dataset, Dataset, Dataset]) -> Lake:
     run = served.prefect("deployment", "run", "scot/embed-lavis", "--watch")
-    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    assert run.exit_code == 0, run.output[-3000:]
     return served.lake
 
 
@@ -94,7 +94,7 @@ def test_its_vectors_are_those_of_blip2_here(
 def test_the_same_again_is_cached(served: Served, embedded: Lake) -> None:
     before = {d.name for d in embedded.datasets()}
     run = served.prefect("deployment", "run", "scot/embed-lavis", "--watch")
-    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    assert run.exit_code == 0, run.output[-3000:]
     newest = json.loads(served.prefect("flow-run", "ls", "--limit", "1", "-o", "json").stdout)[0]
     assert "Cached" in json.dumps(newest)
     assert {d.name for d in embedded.datasets()} == before
