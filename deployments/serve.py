@@ -21,7 +21,7 @@ from pathlib import Path
 
 from deployments.agreed import HEARTBEAT_S, POOLS
 from scot.kept import Kept, stop_all
-from scot.server import answers, listen
+from scot.server import answers, client_settings, listen
 from scot.stale import crash_in_pools
 
 HOME = Path(__file__).resolve().parent.parent
@@ -35,14 +35,16 @@ STOP_LIMIT_S = 15
 def environment() -> dict[str, str]:
     """What server, workers and flow runs see."""
     lake = os.environ.get("SCOT_LAKE", "./lake")
+    place = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser() / "scot"
+    place.mkdir(parents=True, exist_ok=True)
     return {
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",  # events after 7 days, runs after 90
         **os.environ,
-        "PREFECT_API_URL": API,
+        **client_settings(API, place),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
         "SCOT_HOME": str(HOME),
-        "SCOT_SERVICE": str(Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser() / "scot" / "service.lock"),
+        "SCOT_SERVICE": str(place / "service.lock"),
         "SCOT_LAKE": lake if "://" in lake else str(Path(lake).resolve()),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
     }

@@ -24,7 +24,7 @@ from pathlib import Path
 from queue import Empty
 
 from scot.kept import Kept
-from scot.server import answers, listen
+from scot.server import answers, client_settings, listen
 from scot.stale import any_left, crash_all
 from scot_core.errors import ScotError
 
@@ -46,13 +46,14 @@ SETTINGS = {
 
 
 class EmbeddedServer:
-    """A server that is starting or running. `url` is that of its API."""
+    """A server that is starting or running. `url` is that of its API; `client` is what its clients are told."""
 
     def __init__(self, folder: Path, lock: int) -> None:
         """Start it. `folder` takes its database and log; `lock` is an open file that stays locked while it lives."""
         self._socket, self._log = listen(), folder / "server.log"
         self._log.write_bytes(b"")
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/api"
+        self.client = client_settings(self.url, folder)
         given = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
         database = folder / "prefect.db"
         own = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}"}

@@ -124,7 +124,7 @@ def _run(load: Callable[[], Callable[[], State]], listeners: Sequence[Listener],
     with ExitStack() as stack:
         server = None if _configured() else stack.enter_context(embedded_server())
         if server is not None:
-            os.environ["PREFECT_API_URL"] = server.url
+            os.environ.update(server.client)
         with loading():
             from prefect.exceptions import CrashedRun
 

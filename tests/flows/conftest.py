@@ -141,7 +141,7 @@ def shared(environment: dict[str, str]) -> Iterator[dict[str, str]]:
         patch.setenv("PREFECT_HOME", environment["PREFECT_HOME"])
         with embedded_server() as server:
             server.wait_until_ready()
-            yield {**environment, "PREFECT_API_URL": server.url}
+            yield {**environment, **server.client}
 
 
 @pytest.fixture(scope="session")

@@ -37,12 +37,33 @@ def prefect_s(folder: Path) -> Path:
     return folder / "theirs"
 
 
-def test_it_is_the_one_that_prefect_makes(tmp_path: Path) -> None:
-    (tmp_path / "new").mkdir()
-    create(tmp_path / "new" / "ours.db")
-    ours = schema(tmp_path / "new" / "ours.db")
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A first database, made beside what a server left whose database was removed."""
+    folder = tmp_path_factory.mktemp("new")
+    database = sqlite3.connect(folder / "prefect.db")
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("CREATE TABLE theirs (id)")
+    database.commit()
+    shutil.copy(folder / "prefect.db-wal", folder / "kept")  # as a kill leaves it
+    database.close()
+    (folder / "prefect.db").unlink()
+    (folder / "kept").rename(folder / "prefect.db-wal")
+    (folder / ".prefect.db.new").write_bytes(b"half")
+    create(folder / "prefect.db")
+    return folder / "prefect.db"
+
+
+def test_it_is_the_one_that_prefect_makes(made: Path, tmp_path: Path) -> None:
+    ours = schema(made)
     assert ours == schema(prefect_s(tmp_path)) and len(ours) > 100
-    assert [file.name for file in (tmp_path / "new").iterdir()] == ["ours.db"]
+
+
+def test_what_a_server_left_whose_database_was_removed_is_not_applied(made: Path) -> None:
+    with sqlite3.connect(made) as ours:
+        assert ours.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert ("table", "flow_run") in schema(made) and ("table", "theirs") not in schema(made)
+    assert [file.name for file in made.parent.iterdir()] == ["prefect.db"]
 
 
 def test_one_that_is_there_stays(tmp_path: Path) -> None:
@@ -60,23 +81,6 @@ def test_one_that_cannot_be_made_whole_is_not_made(tmp_path: Path, monkeypatch: 
     with pytest.raises(sqlite3.OperationalError, match="full"):
         create(tmp_path / "prefect.db")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_what_a_server_left_whose_database_was_removed_is_not_applied(tmp_path: Path) -> None:
-    database = sqlite3.connect(tmp_path / "prefect.db")
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("CREATE TABLE theirs (id)")
-    database.commit()
-    shutil.copy(tmp_path / "prefect.db-wal", tmp_path / "kept")  # as a kill leaves it
-    database.close()
-    (tmp_path / "prefect.db").unlink()
-    (tmp_path / "kept").rename(tmp_path / "prefect.db-wal")
-    (tmp_path / ".prefect.db.new").write_bytes(b"half")
-    create(tmp_path / "prefect.db")
-    with sqlite3.connect(tmp_path / "prefect.db") as ours:
-        assert ours.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    assert ("table", "flow_run") in schema(tmp_path / "prefect.db")
-    assert [file.name for file in tmp_path.iterdir()] == ["prefect.db"]
 
 
 def test_a_prefect_that_is_made_otherwise_makes_its_own(

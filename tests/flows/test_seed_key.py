@@ -69,7 +69,7 @@ def talkative(environment: dict[str, str]) -> Iterator[dict[str, str]]:
             patch.setenv(name, value)
         with embedded_server() as server:
             server.wait_until_ready()
-            yield {**environment, **TALKATIVE, "PREFECT_API_URL": server.url}
+            yield {**environment, **TALKATIVE, **server.client}
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import ssl
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from urllib.error import HTTPError
 import pytest
 
 from scot.embedded import embedded_server
+from scot.server import client_settings
 from scot.stale import _post
 from scot_core.errors import ScotError
 from scot_core.lake import Lake
@@ -143,6 +145,13 @@ def test_a_server_that_cannot_start_is_said_at_once_with_its_log(environment: di
     assert run.process.returncode == 1
     assert "error: the embedded Prefect server ended with exit code 3" in said and "Traceback" not in said
     assert "file is not a database" in said and str(folder / "server.log") in said
+
+
+def test_clients_of_a_server_on_this_machine_read_one_certificate(tmp_path: Path) -> None:
+    told = [client_settings("http://127.0.0.1:1/api", tmp_path) for _ in range(2)]
+    assert told[0] == told[1] and told[0]["PREFECT_API_URL"] == "http://127.0.0.1:1/api"
+    assert len(ssl.create_default_context(cafile=told[0]["PREFECT_API_SSL_CERT_FILE"]).get_ca_certs()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["certificate.pem"]
 
 
 def test_runs_side_by_side_have_databases_of_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
