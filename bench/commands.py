@@ -25,7 +25,7 @@ HOME = Path(__file__).resolve().parents[1]
 SMALL = ("captions.count=150", "captions.queries_per_split=4", "captions.gallery=90", "generate.writer=mined",
          "train.steps=20", "train.seeds=0", "benchmark.resamples=50")  # fmt: skip
 RUN = ["run", "--profile", "smoke", *(word for setting in SMALL for word in ("--set", setting))]
-DATA = "import cyclopts, duckdb, fsspec, pyarrow.parquet, pydantic_settings, rich.table"
+DATA = "import cyclopts, duckdb, fsspec, pyarrow, pydantic_settings, rich.table"
 
 
 class Asked(NamedTuple):

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from scot_core.errors import LakeError
 from scot_core.lake import parts
@@ -159,6 +158,8 @@ class Dataset:
 
     def read_part(self, index: int, columns: Sequence[str] | None = None) -> pa.Table:
         """One part, checked: whole, or in the pages of the columns that are asked for where it is large."""
+        import pyarrow.parquet as pq  # see `parts`
+
         part = self.parts[index]
         if columns and part.bytes >= parts.WHOLE_BELOW:
             table = parts.read_columns(self._storage, f"{self.name}/{part.name}", part, columns)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from scot_core.errors import LakeError
@@ -64,6 +63,8 @@ class Draft:
 
     def read_part(self, index: int) -> pa.Table:
         """A finished part of this draft. Raises LakeError where it cannot be read."""
+        import pyarrow.parquet as pq  # see `parts`
+
         name = f"{self.folder}/{part_name(index)}"
         data = self.storage.read(name)
         try:

@@ -1,6 +1,8 @@
 """The Parquet files of a dataset: how they are written, whose they are, and how some columns of one are read.
 
 Every part carries the fingerprint of its dataset in its footer, and a checksum in each of its pages.
+
+Arrow's Parquet is imported where it is used: commands that only look into the lake have DuckDB read the parts.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from scot_core.errors import LakeError
 from scot_core.lake.fingerprint import canonical_json, digest
@@ -57,6 +58,8 @@ class Footer:
 
 def encode(table: pa.Table, fingerprint: str, files: Sequence[str] = (), place: int | None = None) -> bytes:
     """The file of a part that needs the files of these names; `place` is which part it is, from 0."""
+    import pyarrow.parquet as pq
+
     metadata = {
         **(table.schema.metadata or {}),
         FOOTER_KEY: fingerprint.encode(),
@@ -82,6 +85,8 @@ def characters(table: pa.Table) -> dict[str, int]:
 
 def read_footer(data: bytes) -> Footer | None:
     """The footer at the end of a part; None where there is no whole one."""
+    import pyarrow.parquet as pq
+
     try:
         footer = pq.read_metadata(pa.BufferReader(data))
         metadata = footer.metadata or {}
@@ -133,6 +138,8 @@ def is_as_written(data: bytes, footer: Footer) -> bool:
 
 def has_whole_pages(part: Any) -> bool:
     """Whether every page of a part, its bytes or an open file, fits its checksum."""
+    import pyarrow.parquet as pq
+
     try:
         pages = pq.ParquetFile(pa.BufferReader(part) if isinstance(part, bytes) else part,
                                page_checksum_verification=True)  # fmt: skip
@@ -154,6 +161,8 @@ def read_columns(storage: Storage, path: str, part: Part, columns: Sequence[str]
 
     The footer is checked against its digest in the manifest, and every page against its own checksum.
     """
+    import pyarrow.parquet as pq
+
     end = part.footer
     try:
         if end is None or storage.size(path) != part.bytes:
