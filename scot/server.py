@@ -51,14 +51,12 @@ def client_settings(url: str, folder: Path) -> dict[str, str]:
     Each of them reads the certificates of all authorities, for 20 ms of a core, and `prefect deploy --all` makes sixty.
     Here they read one, in a file of the folder, and nothing is ever checked against it.
     """
-    one = folder / "certificate.pem"
-    if not one.exists():
-        import certifi
+    import certifi
 
-        last = "-----END CERTIFICATE-----\n"
-        part = folder / f".{one.name}.{os.getpid()}"  # others may start now, too
-        part.write_text(Path(certifi.where()).read_text().partition(last)[0] + last)
-        part.rename(one)
+    one, last = folder / "certificate.pem", "-----END CERTIFICATE-----"
+    part = folder / f".{one.name}.{os.getpid()}"  # others may start now, too
+    part.write_text(f"{Path(certifi.where()).read_text().partition(last)[0]}{last}\n")
+    part.rename(one)  # at every start anew: a damaged one would stop each client
     return {"PREFECT_API_URL": url, "PREFECT_API_SSL_CERT_FILE": str(one)}
 
 

@@ -148,9 +148,10 @@ def test_a_server_that_cannot_start_is_said_at_once_with_its_log(environment: di
 
 
 def test_clients_of_a_server_on_this_machine_read_one_certificate(tmp_path: Path) -> None:
-    told = [client_settings("http://127.0.0.1:1/api", tmp_path) for _ in range(2)]
-    assert told[0] == told[1] and told[0]["PREFECT_API_URL"] == "http://127.0.0.1:1/api"
-    assert len(ssl.create_default_context(cafile=told[0]["PREFECT_API_SSL_CERT_FILE"]).get_ca_certs()) == 1
+    (tmp_path / "certificate.pem").write_text("cut off")
+    told = client_settings("http://127.0.0.1:1/api", tmp_path)
+    assert told["PREFECT_API_URL"] == "http://127.0.0.1:1/api"
+    assert len(ssl.create_default_context(cafile=told["PREFECT_API_SSL_CERT_FILE"]).get_ca_certs()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["certificate.pem"]
 
 
