@@ -38,13 +38,13 @@ class Asked(NamedTuple):
 
 COMMANDS: Final = {
     "scot --help": Asked(["--help"], 0.2, "import cyclopts"),
-    "scot plan": Asked(["plan"], 1.0, DATA),
+    "scot plan": Asked(["plan"], 1.0, f"{DATA}, pyarrow.parquet"),
     "scot doctor": Asked(["doctor"], 1.0, DATA),
     "scot query": Asked(["query", "select kind, count(*) from triplets group by 1"], 0.4, DATA),
     "scot search, cold": Asked(
         ["search", "--image", "lake/pictures/reference-000000.png", "--text", "in red instead"], 1.0, "import torch"
     ),
-    "scot run, again": Asked(RUN, 3.0, DATA),
+    "scot run, again": Asked(RUN, 3.0, f"{DATA}, pyarrow.parquet"),
 }
 
 

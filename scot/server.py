@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.request import ProxyHandler, build_opener
@@ -53,10 +53,15 @@ def client_settings(url: str, folder: Path) -> dict[str, str]:
     """
     import certifi
 
-    one, last = folder / "certificate.pem", "-----END CERTIFICATE-----"
-    part = folder / f".{one.name}.{os.getpid()}"  # others may start now, too
-    part.write_text(f"{Path(certifi.where()).read_text().partition(last)[0]}{last}\n")
-    part.rename(one)  # at every start anew: a damaged one would stop each client
+    one, last = folder.resolve() / "certificate.pem", b"-----END CERTIFICATE-----"
+    part = one.with_name(f".{one.name}.{os.getpid()}")  # others may start now, too
+    try:
+        part.write_bytes(Path(certifi.where()).read_bytes().partition(last)[0] + last + b"\n")
+        part.rename(one)  # at every start anew: a damaged one would stop each client
+    except OSError:  # a full disk: it only saves time
+        with suppress(OSError):
+            part.unlink()
+        return {"PREFECT_API_URL": url}
     return {"PREFECT_API_URL": url, "PREFECT_API_SSL_CERT_FILE": str(one)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 
@@ -37,7 +38,9 @@ def test_the_script_runs_where_there_is_no_gpu(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["encoders.py", "--reduced", "--json"])
-    assert bench.main() == 0
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(bench.__file__, run_name="__main__")
+    assert end.value.code == 0
     result = json.loads(capsys.readouterr().out)
     assert result["encoder"] > 0 and result["path"] > 0 and result["bound"] > 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import json
 import os
@@ -22,12 +21,9 @@ from typing import Any
 from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
-from prefect.blocks.webhook import Webhook
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.testing.cli import CycloptsCliRunner, CycloptsResult
-from pydantic import SecretStr
 
-from deployments import automations
 from scot.embedded import embedded_server
 from scot_core.lake import Lake
 
@@ -168,11 +164,22 @@ def served(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
             process.kill()
 
 
+SET_UP = """
+import asyncio, sys
+from prefect.blocks.webhook import Webhook
+from deployments import automations
+Webhook(url=sys.argv[1]).save("scot-alerts", overwrite=True)
+asyncio.run(automations.set_up(late_s=15, stale_h=20 / 3600, start_s=60))
+"""
+
+
 def automate(served: Served, url: str) -> None:
-    """Save the webhook, and set up the automations, which wait for seconds here."""
-    with temporary_settings({PREFECT_API_URL: served.environment["PREFECT_API_URL"]}):
-        Webhook(url=SecretStr(url)).save("scot-alerts", overwrite=True)
-        asyncio.run(automations.set_up(late_s=15, stale_h=20 / 3600, start_s=60))
+    """Save the webhook, and set up the automations, which wait for seconds here: in another process each time, as
+    `make serve` does, since the order of a set is another then.
+    """
+    command = [sys.executable, "-c", SET_UP, url]
+    done = subprocess.run(command, env=served.environment, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="session")

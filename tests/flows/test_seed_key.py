@@ -65,7 +65,8 @@ TALKATIVE = {
 def talkative(environment: dict[str, str]) -> Iterator[dict[str, str]]:
     """An environment in which the server and its runs write down as much as they can."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"PREFECT_HOME": environment["PREFECT_HOME"], **TALKATIVE}.items():
+        known = {"SCOT_API_KEY": CANARY}  # to a server that a run brings along
+        for name, value in {"PREFECT_HOME": environment["PREFECT_HOME"], **TALKATIVE, **known}.items():
             patch.setenv(name, value)
         with embedded_server() as server:
             server.wait_until_ready()

@@ -147,12 +147,17 @@ def test_a_server_that_cannot_start_is_said_at_once_with_its_log(environment: di
     assert "file is not a database" in said and str(folder / "server.log") in said
 
 
-def test_clients_of_a_server_on_this_machine_read_one_certificate(tmp_path: Path) -> None:
+def test_clients_of_a_server_on_this_machine_read_one_certificate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = "http://127.0.0.1:1/api"
     (tmp_path / "certificate.pem").write_text("cut off")
-    told = client_settings("http://127.0.0.1:1/api", tmp_path)
-    assert told["PREFECT_API_URL"] == "http://127.0.0.1:1/api"
+    monkeypatch.chdir(tmp_path.parent)
+    told = client_settings(url, Path(tmp_path.name))  # those who read it are elsewhere
+    assert told == {"PREFECT_API_URL": url, "PREFECT_API_SSL_CERT_FILE": str(tmp_path / "certificate.pem")}
     assert len(ssl.create_default_context(cafile=told["PREFECT_API_SSL_CERT_FILE"]).get_ca_certs()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["certificate.pem"]
+    assert client_settings(url, tmp_path / "nowhere") == {"PREFECT_API_URL": url}
 
 
 def test_runs_side_by_side_have_databases_of_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
