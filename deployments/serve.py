@@ -92,7 +92,6 @@ def main() -> None:
 
 def _only_one(path: Path) -> int:
     """Lock a file for as long as this process lives; returns its descriptor. Raises SystemExit where another has it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
     end = time.monotonic() + STOP_LIMIT_S
     while True:

@@ -158,15 +158,12 @@ class Dataset:
 
     def read_part(self, index: int, columns: Sequence[str] | None = None) -> pa.Table:
         """One part, checked: whole, or in the pages of the columns that are asked for where it is large."""
-        import pyarrow.parquet as pq  # see `parts`
-
         part = self.parts[index]
         if columns and part.bytes >= parts.WHOLE_BELOW:
             table = parts.read_columns(self._storage, f"{self.name}/{part.name}", part, columns)
             if table is not None:
                 return table  # else the digest of the whole says what is wrong
-        data = self._checked(part)
-        return pq.read_table(pa.BufferReader(data), columns=list(columns) if columns else None)
+        return parts.decode(self._checked(part), columns)
 
     def each(self, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
         """The rows one after the other; a part is in memory at a time."""

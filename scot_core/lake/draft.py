@@ -63,12 +63,10 @@ class Draft:
 
     def read_part(self, index: int) -> pa.Table:
         """A finished part of this draft. Raises LakeError where it cannot be read."""
-        import pyarrow.parquet as pq  # see `parts`
-
         name = f"{self.folder}/{part_name(index)}"
         data = self.storage.read(name)
         try:
-            return pq.read_table(pa.BufferReader(data))
+            return parts.decode(data)
         except parts.UNREADABLE as error:
             raise self._unusable(name, f"cannot be read ({error})") from error
 

@@ -76,6 +76,13 @@ def encode(table: pa.Table, fingerprint: str, files: Sequence[str] = (), place: 
     return sink.getvalue()
 
 
+def decode(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of a part, or some of their columns. Raises one of `UNREADABLE`."""
+    import pyarrow.parquet as pq
+
+    return pq.read_table(pa.BufferReader(data), columns=list(columns) if columns else None)
+
+
 def characters(table: pa.Table) -> dict[str, int]:
     """How many there are in each column of text, as DuckDB's `length` counts them; null has none."""
     import pyarrow.compute as pc  # seldom needed, and slow to load
