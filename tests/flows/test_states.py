@@ -1,13 +1,18 @@
-"""Keys and failures pass between runs as records and exceptions, never as words. No server."""
+"""Keys and failures pass between runs as records and exceptions, never as words; how a run's process
+ends. No server.
+"""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 
+import prefect.engine
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +26,7 @@ from scot_core.stages.step import Tick, Work
 from tasks.spread import Hands
 from tasks.states import GATE, completed, failure_of, handing_on, in_words, is_cached, keys_of
 from tasks.steps import TASK_RUNS, run_shards, run_step
+from tests.flows.conftest import ROOT
 
 
 @given(st.dictionaries(st.text(), st.text()), st.booleans())
@@ -150,3 +156,20 @@ def test_ctrl_c_while_shards_are_worked_on_stops_those_that_are(
         run_step(Shards(Lake(tmp_path)))
     with pytest.raises(Stopped):
         meters[0].tick(1)
+
+
+@pytest.mark.parametrize("over", [True, False])
+def test_a_worker_s_run_whose_end_is_known_takes_nothing_down(over: bool) -> None:
+    assert "engine_outcome_is_handled" in vars(prefect.engine), "what the engine itself asks"
+    script = (
+        f"engine_outcome_is_handled = lambda: {over}\n"
+        "import atexit; atexit.register(print, 'handed over')\n"  # as Prefect sends what it holds back
+        "import flows\n"
+        "class Loaded:\n"
+        "    def __del__(self): print('taken down')\n"
+        "loaded = Loaded()\n"
+        "raise SystemExit(3)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    expected = (0, ["handed over"]) if over else (3, ["handed over", "taken down"])
+    assert (done.returncode, done.stdout.splitlines()) == expected, done.stderr
