@@ -30,7 +30,7 @@ def runs(*, lake: LakeOption = None, json_: JsonOption = False) -> None:
     place = lake_at(lake)
     promoted, written = current(place), records(place)
     rows = [_row(generation, written, promoted) for generation in generations(place)]
-    show_damaged(place)
+    show_damaged(place.damaged())
     if json_:
         print(json.dumps(rows))
     elif rows:

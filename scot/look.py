@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +15,7 @@ from scot.options import JsonOption, LakeOption, err, lake_at, out
 from scot.terminal import say, show_table
 from scot.values import as_json
 from scot_core.config.settings import settings
-from scot_core.lake import Lake
+from scot_core.errors import LakeError
 
 RUNS = """
 select "table" || '/' || key as dataset, rows_in, rows_out, rejected, round(seconds, 1) as seconds,
@@ -34,11 +35,11 @@ def status(
         Verify every byte of the newest datasets, too, as `scot check` does; exit code 1 where something is damaged.
     """
     from scot.check import examined
-    from scot_core.query import query as ask
+    from scot_core.query import query_and_damage
 
     place = lake_at(lake)
-    runs = ask(place, RUNS)
-    begun, damaged = place.uncommitted(), show_damaged(place)
+    runs, left_out = query_and_damage(place, RUNS)
+    begun, damaged = place.uncommitted(), show_damaged(left_out)
     flaws = [f"{flaw.file}: {flaw.why}" for flaw in examined(place, everything=False).damages] if check else []
     if json_:
         datasets = json.loads(as_json(runs))
@@ -53,9 +54,9 @@ def status(
         raise SystemExit(1)
 
 
-def show_damaged(lake: Lake) -> list[str]:
+def show_damaged(errors: Sequence[LakeError]) -> list[str]:
     """Say on stderr what an answer leaves out; returns it."""
-    damaged = [str(error) for error in lake.damaged()]
+    damaged = [str(error) for error in errors]
     for what in damaged:
         say(err, ("left out: ", "yellow"), what)
     return damaged
@@ -69,11 +70,10 @@ def query(sql: str, /, *, lake: LakeOption = None, json_: JsonOption = False) ->
     Each shows the newest dataset per source and stage; <view>_all shows every one, and
     promoted.<view> what the promoted generation is made of. Nothing but the lake is read, and nothing is written.
     """
-    from scot_core.query import query as ask
+    from scot_core.query import query_and_damage
 
-    place = lake_at(lake)
-    answer = ask(place, sql)
-    show_damaged(place)
+    answer, damaged = query_and_damage(lake_at(lake), sql)
+    show_damaged(damaged)
     if json_:
         print(as_json(answer))
     else:

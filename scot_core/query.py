@@ -6,10 +6,11 @@ import os
 import re
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from functools import partial
 from io import FileIO
 from itertools import count
 from typing import Any, ClassVar, Final
@@ -18,11 +19,12 @@ import duckdb
 import pyarrow as pa
 from fsspec import AbstractFileSystem
 
-from scot_core.errors import ConfigError
+from scot_core.errors import ConfigError, LakeError
 from scot_core.lake import Lake
 from scot_core.lake.promotion import members_in_use, views
 from scot_core.lake.shown import Shown
 from scot_core.lake.storage import Storage
+from scot_core.lake.views import NAMES
 
 MEMORY_LIMIT: Final = "2GB"  # of a query; what needs more is spilled to a folder of its own
 ROOT: Final = "lake://"  # of DuckDB's only files
@@ -30,6 +32,8 @@ LOCK: Final = f"""
 SET autoload_known_extensions = false; SET python_enable_replacements = false; SET allowed_directories = ['{ROOT}'];
 SET enable_external_access = false; SET lock_configuration = true;
 """
+LISTING: Final = ("show", "desc", "pragma", "_schema", "duckdb_", "pg_", "sqlite_", "privilege", "query", "serial")
+"""Of words with which a query, or SQL that it holds as text, may list views without naming them."""
 _INTERRUPT_EVERY_S = 0.05
 
 
@@ -61,16 +65,20 @@ def query(lake: Lake, sql: str) -> pa.Table:
     Raises ConfigError with DuckDB's own words where it is wrong or not allowed, LakeError where a file it reads is not
     there.
     """
-    datasets, _ = lake.shown()
-    files = CommittedFiles(lake.storage, datasets)
-    with tempfile.TemporaryDirectory(prefix="scot-query-") as spill:
+    return query_and_damage(lake, sql)[0]
+
+
+def query_and_damage(lake: Lake, sql: str) -> tuple[pa.Table, list[LakeError]]:
+    """What `query` answers, and why datasets are left out of it."""
+    with tempfile.TemporaryDirectory(prefix="scot-query-") as spill, ThreadPoolExecutor(1) as worker:
+        # DuckDB works in a thread of its own: here one would not hear of Ctrl-C. It begins while the lake is read.
+        starting = worker.submit(_connection, memory_limit=MEMORY_LIMIT, temp_directory=spill)
+        datasets, damaged = lake.shown()
+        files = CommittedFiles(lake.storage, datasets)
+        make = partial(views, lake, datasets, ROOT)
         try:
-            with (
-                _connection(memory_limit=MEMORY_LIMIT, temp_directory=spill) as connection,
-                ThreadPoolExecutor(1) as worker,
-            ):
-                # in a thread of its own: while DuckDB is at work here, this one would not hear of Ctrl-C
-                return _await(worker.submit(_answer, connection, files, views(lake, datasets, ROOT), sql), connection)
+            with starting.result() as connection:
+                return _await(worker.submit(_answer, connection, files, make, sql), connection), damaged
         except duckdb.Error as error:
             if files.refused:
                 raise ConfigError(files.refused) from error
@@ -80,6 +88,16 @@ def query(lake: Lake, sql: str) -> pa.Table:
                 members_in_use(lake, datasets)
             beyond = isinstance(error, duckdb.PermissionException)
             raise ConfigError(f"the query failed: {error}{'; it reads the lake alone' if beyond else ''}") from error
+
+
+def named_in(sql: str) -> frozenset[str]:
+    """The tables, and `runs`, whose views a query can tell from none: those that it names, or all, where it may list
+    what there is. (A name that it puts together fails without its view, and is then asked for with all of them.)
+    """
+    asked = sql.lower()
+    if any(word in asked for word in LISTING):
+        return NAMES
+    return frozenset(name for name in NAMES if name in asked)
 
 
 class CommittedFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec is untyped
@@ -198,7 +216,9 @@ def _connection(**config: str) -> duckdb.DuckDBPyConnection:
     return duckdb.connect(config={"autoinstall_known_extensions": False, **config})
 
 
-def _answer(connection: duckdb.DuckDBPyConnection, files: CommittedFiles, shown: str, sql: str) -> pa.Table:
+def _answer(
+    connection: duckdb.DuckDBPyConnection, files: CommittedFiles, make: Callable[[Collection[str]], str], sql: str
+) -> pa.Table:
     statements = connection.extract_statements(sql)
     if len(statements) != 1:
         what = "is empty" if not statements else f"holds {len(statements)} statements, not one"
@@ -211,8 +231,15 @@ def _answer(connection: duckdb.DuckDBPyConnection, files: CommittedFiles, shown:
         )
     connection.register_filesystem(files)
     connection.execute(LOCK)
-    connection.execute(shown)
-    answer = connection.sql(sql)
+    named = named_in(sql)
+    connection.execute(make(named))
+    try:
+        answer = connection.sql(sql)
+    except (duckdb.CatalogException, duckdb.BinderException):
+        if not NAMES - named:
+            raise
+        connection.execute(make(NAMES - named))
+        answer = connection.sql(sql)
     assert answer is not None, "a SELECT has rows, or none"
     return _numbered(answer.to_arrow_table())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ from scot_core.lake import Dataset, Lake, Reference
 from scot_core.lake.generations import WITH_REJECTS, Generation, damaged
 from scot_core.lake.sealed import sealed, unsealed
 from scot_core.lake.shown import Shown
-from scot_core.lake.views import render_views
+from scot_core.lake.views import NAMES, render_views
 
 ALIAS = "aliases/current.json"
 
@@ -98,12 +98,12 @@ def members_in_use(lake: Lake, datasets: Sequence[Shown]) -> frozenset[Reference
     return frozenset(found | (beside & known.keys()))
 
 
-def views(lake: Lake, datasets: Sequence[Shown], root: str) -> str:
+def views(lake: Lake, datasets: Sequence[Shown], root: str, names: Collection[str] = NAMES) -> str:
     """The views of a lake, which follow `promote` and `rollback`; see `render_views`."""
     members: frozenset[Reference] | None = None
     with suppress(LakeError):  # other views must not go with it; whoever asks for these is told
         members = members_in_use(lake, datasets)
-    return render_views(datasets, root, members)
+    return render_views(datasets, root, members, names)
 
 
 def combiners_in_use(lake: Lake) -> Dataset | None:

@@ -40,6 +40,9 @@ RUNS_COLUMNS = (
     ("inputs", "VARCHAR[]"),
 )
 
+NAMES: Final = frozenset({*SCHEMAS, "runs"})
+"""What views are made of: each table, and the list of what is committed."""
+
 _SQL_TYPES: Final = {
     pa.string(): "VARCHAR", pa.binary(): "BLOB", pa.int8(): "TINYINT", pa.int32(): "INTEGER",
     pa.int64(): "BIGINT", pa.float32(): "FLOAT", pa.float64(): "DOUBLE",
@@ -50,10 +53,16 @@ GROWN = ("galleries",)
 """Tables that have columns now which older datasets lack; there they are null."""
 
 
-def render_views(datasets: Sequence[Shown], root: str, promoted: Collection[Reference] | None = ()) -> str:
+def render_views(
+    datasets: Sequence[Shown],
+    root: str,
+    promoted: Collection[Reference] | None = (),
+    names: Collection[str] = NAMES,
+) -> str:
     """SQL that makes the views. `datasets` is oldest first; `root` goes before every path.
 
-    `promoted` are those of the generation in use; None where nobody can say, and then no view of them is made.
+    `promoted` are those of the generation in use; None where nobody can say, and then no view of them is made. `names`
+    are the tables, and `runs`, whose views are made.
     """
     root = _WILD.sub(r"[\1]", root)  # DuckDB would expand wildcards in a folder's name; a key has none
     newest = {(d.table, d.source, d.stage): d.key for d in datasets}
@@ -61,7 +70,8 @@ def render_views(datasets: Sequence[Shown], root: str, promoted: Collection[Refe
     for dataset in datasets:
         of_table[dataset.table].append(dataset)
     statements = []
-    for table, mine in of_table.items():
+    for table in (table for table in of_table if table in names):
+        mine = of_table[table]
         current = [d for d in mine if newest[table, d.source, d.stage] == d.key]
         statements.append(_view(table, _select(table, current, root)))
         statements.append(_view(f"{table}_all", _select(table, mine, root)))
@@ -70,7 +80,8 @@ def render_views(datasets: Sequence[Shown], root: str, promoted: Collection[Refe
             statements.append(_view(table, _select(table, chosen, root), "promoted."))
     if promoted is not None:
         statements.insert(0, "CREATE SCHEMA IF NOT EXISTS promoted;")
-    statements.append(_view("runs", _runs(datasets, newest, promoted)))
+    if "runs" in names:
+        statements.append(_view("runs", _runs(datasets, newest, promoted)))
     body = "\n".join(statements) + "\n"
     return f"{_header(body.encode())}\n{body}"
 

@@ -18,7 +18,9 @@ import pytest
 from scot_core.errors import ConfigError, LakeError
 from scot_core.lake import Dataset, Identity, Lake, Reference, Usage
 from scot_core.lake.schema import SCHEMAS, TABLES, VECTORS
-from scot_core.query import SharedFile, connect, query
+from scot_core.lake.storage import Storage
+from scot_core.lake.views import NAMES
+from scot_core.query import SharedFile, connect, named_in, query
 
 Rows = Callable[..., dict[str, Any]]
 Identify = Callable[..., Identity]
@@ -199,6 +201,67 @@ def test_a_damaged_lake_is_not_blamed_on_the_query(
     part.write_bytes(part.read_bytes()[:-20])
     with pytest.raises(LakeError, match=f"{part} does not have the size"):
         query(local_lake, "from triplets")
+
+
+# ----------------------------------------------------------------------- views that a query can see
+
+
+def test_only_what_a_query_names_is_opened(
+    local_lake: Lake, triplets: Rows, identify: Identify, commit: Commit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(local_lake, identify(), triplets(3))
+    commit(local_lake, identify("captions"), _example("captions"))
+    opened, opening = set[str](), Storage.open_one_of_many
+
+    def open_one(storage: Storage, name: str, inside: set[str]) -> Any:
+        opened.add(name.partition("/")[0])
+        return opening(storage, name, inside)
+
+    monkeypatch.setattr(Storage, "open_one_of_many", open_one)
+    for sql, tables in (
+        ("select 1 as one", set()),
+        ('select count(*) from "TRIPLETS"', {"triplets"}),
+        ("select max(created_at) from runs", set()),
+        ("from triplets_all join captions using (pair_id)", {"triplets", "captions"}),
+        ("show tables", {"triplets", "captions"}),
+    ):
+        opened.clear()
+        query(local_lake, sql)
+        assert opened == tables, sql
+
+
+def test_a_query_that_may_list_the_views_has_all_of_them() -> None:
+    """Functions and views of DuckDB's own that say what views there are, without being told their names."""
+    names = (
+        "select '\"' || function_name || '\"()' from duckdb_functions() "
+        "where function_type in ('table', 'table_macro') and len(parameters) = 0 union "
+        "select '\"' || schema_name || '\".\"' || view_name || '\"' from duckdb_views() where internal"
+    )
+    with duckdb.connect() as bare, duckdb.connect() as full:
+        full.execute("create schema promoted; create view one as select 1 as a; create view promoted.two as select 2")
+
+        def said(connection: duckdb.DuckDBPyConnection, sql: str) -> list[str]:
+            try:
+                return sorted(map(repr, connection.sql(sql).fetchall()))
+            except duckdb.Error as error:
+                return [repr(error)]
+
+        asked = [f"from {name}" for (name,) in bare.sql(names).fetchall()]
+        asked += [
+            "show",
+            "from (show tables)",
+            "from (desc)",
+            "with x as (describe) from x",
+            "from query('show all tables')",
+        ]
+        listing = [sql for sql in asked if said(bare, sql) != said(full, sql)]
+    assert len(listing) > 20 and {sql for sql in listing if named_in(sql) != NAMES} == set()
+    assert named_in("select kind, count(*) from triplets group by 1") == {"triplets"}
+
+
+def test_a_name_that_a_query_gets_wrong_is_answered_with_those_that_there_are(local_lake: Lake) -> None:
+    with pytest.raises(ConfigError, match=r'tripletz does not exist[^"]*"triplets'):
+        query(local_lake, "from tripletz")
 
 
 # ------------------------------------------------------------------------------------- plain DuckDB
