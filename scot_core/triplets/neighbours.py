@@ -1,8 +1,8 @@
 """Captions of any number that differ in one span of up to three words, found in memory that does not grow.
 
 Each caption is written down once for every span, under a 64-bit key of what stands around the span: captions that
-share a key differ in that span alone. Keys are spread over files, so that each file is sorted by itself. In a
-context of many captions each is led to the next few, in a circle, and not to all.
+share a key differ in that span alone. Of more than some thousand captions, keys are spread over files, so that each
+file is sorted by itself. In a context of many captions each is led to the next few, in a circle, and not to all.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from scot_core.triplets.spans import Caption, is_content
 SPAN: Final = 3  # words that come or go at most
 LONGEST: Final = 64  # words of a caption
 FILES: Final = 256
+HELD: Final = 1 << 18  # spans, of seven thousand captions of ten words, for which there are no files
 TRIED, KEPT = 8, 2  # captions that a caption is compared with, and led to, in one context
 
 _MEMBER: Final = np.dtype(
@@ -92,6 +93,8 @@ class Contexts:
         """Writes into an empty folder that is there."""
         self._folder = folder
         self._count = 0
+        self._held = [np.zeros(0, _MEMBER)]
+        self._on_disk = False
 
     def add(self, captions: Sequence[Caption]) -> None:
         """The next captions, of 2 to `LONGEST` words each, no two of the same words."""
@@ -100,18 +103,31 @@ class Contexts:
             chosen = np.flatnonzero(lengths == length)
             rows = edges([captions[i].words for i in chosen.tolist()])
             rows["caption"] = chosen[rows["caption"]] + self._count
-            _spread(self._folder, "edges", rows, (rows["key"] % np.uint64(FILES)).astype(np.int64))
+            self._held.append(rows)
+            if self._on_disk or sum(map(len, self._held)) > HELD:
+                self._write()
         self._count += len(captions)
+
+    def _write(self) -> None:
+        rows, self._held, self._on_disk = np.concatenate(self._held), [], True
+        _spread(self._folder, "edges", rows, (rows["key"] % np.uint64(FILES)).astype(np.int64))
 
     def pairs(self) -> Iterator[tuple[range, Table]]:
         """Ranges of captions in order, and the rows of `PAIR` that lead from them, by caption."""
+        if not self._on_disk:
+            yield range(self._count), np.unique(_pairs(np.concatenate(self._held)))
+            return
         for rows in _files(self._folder, "edges", _MEMBER):
-            # of a context the shorter captions first, however they were divided into batches
-            found = ring(rows[np.lexsort((rows["caption"], rows["end"] - rows["start"], rows["key"]))])
+            found = _pairs(rows)
             _spread(self._folder, "pairs", found, found["caption"].astype(np.int64) * FILES // max(1, self._count))
         for number, rows in enumerate(_files(self._folder, "pairs", PAIR)):
             begin, end = (-(-edge * self._count // FILES) for edge in (number, number + 1))
             yield range(begin, end), np.unique(rows)
+
+
+def _pairs(rows: Table) -> Table:
+    """Of all spans of some contexts; of each the shorter captions first, however they were divided into batches."""
+    return ring(rows[np.lexsort((rows["caption"], rows["end"] - rows["start"], rows["key"]))])
 
 
 def ring(rows: Table) -> Table:

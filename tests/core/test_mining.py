@@ -14,9 +14,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from scot_core.catalogue import grammar, language, world
-from scot_core.triplets import Parsed, screen
+from scot_core.triplets import Parsed, neighbours, screen
 from scot_core.triplets.mining import MinedEdit, Unmined, mine
-from scot_core.triplets.neighbours import KEPT, SPAN, Contexts
+from scot_core.triplets.neighbours import HELD, KEPT, SPAN, Contexts
 from scot_core.triplets.pile import Shelf
 from scot_core.triplets.slots import Substitutes
 from scot_core.triplets.spans import Caption, exchange, is_content, key, substitute, with_article
@@ -158,8 +158,11 @@ def test_near_duplicates_have_one_key() -> None:
 # ----------------------------------------------------------------------------------------------- contexts
 
 
-def pairs_of(captions: Sequence[Caption], sizes: Sequence[int]) -> set[tuple[int, int, int, int, int]]:
-    with TemporaryDirectory() as work:
+def pairs_of(
+    captions: Sequence[Caption], sizes: Sequence[int], held: int = HELD
+) -> set[tuple[int, int, int, int, int]]:
+    with TemporaryDirectory() as work, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neighbours, "HELD", held)
         contexts = Contexts(Path(work))
         start = 0
         for size in sizes:
@@ -190,8 +193,9 @@ def test_found_on_the_disk_in_batches_is_what_is_found_by_comparing_all(texts: l
     captions = list(by_words.values())
     if not captions:
         return
-    found = pairs_of(captions, sizes[: len(captions) - 1] if sum(sizes) < len(captions) else [])
-    assert found == pairs_of(captions, [])
+    found = pairs_of(captions, [])
+    for held in (0, 60):  # in files from the first caption on, or from one in the middle
+        assert pairs_of(captions, sizes[: len(captions) - 1] if sum(sizes) < len(captions) else [], held) == found
     every, required = set(), set()
     for members in naive(captions).values():
         for number, start, end in members:
@@ -208,6 +212,7 @@ def test_found_on_the_disk_in_batches_is_what_is_found_by_comparing_all(texts: l
 def test_a_context_of_thousands_is_not_compared_with_itself() -> None:
     captions = [Caption.of(f"flag of land{i}") for i in range(3000)]
     found = pairs_of(captions, [700] * 4)
+    assert pairs_of(captions, [700] * 4, held=5000) == found
     assert Counter(row[0] for row in found) == dict.fromkeys(range(3000), KEPT)
 
 
