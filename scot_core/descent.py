@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from scot_core import checkpoint
-from scot_core.draws import batches, seed_of
+from scot_core.draws import batches, reseed, seed_of
 from scot_core.layers import zero_grad
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -65,7 +65,7 @@ def descend(
     model.train()
     drawn = batches(rows, schedule.batch_size, seed, first)
     for step, batch in zip(range(first, schedule.steps), drawn, strict=False):
-        torch.manual_seed(seed_of(seed, step))  # dropout of this step
+        reseed(seed_of(seed, step))  # dropout of this step
         loss = loss_of(batch, step)
         zero_grad(model.parameters())
         loss.backward()  # type: ignore[no-untyped-call]

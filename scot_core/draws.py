@@ -14,6 +14,15 @@ def seed_of(seed: int, number: int) -> int:
     return (seed * 1_000_003 + number) * 2_654_435_761 % (1 << 63)
 
 
+def reseed(seed: int) -> None:
+    """What `torch.manual_seed` does, at every step: where CUDA was never asked for, that one writes down where it was
+    called from each time, 0.2 ms in a Prefect run.
+    """
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed_all(seed)
+
+
 def batches(rows: int, size: int, seed: int, first: int = 0) -> Iterator[Tensor]:
     """Row numbers of each step's batch from step `first` on, without end: a permutation an epoch, cut into batches.
 

@@ -19,7 +19,7 @@ from torch.nn import functional
 from scot_core import checkpoint
 from scot_core.config import FitConfig
 from scot_core.descent import CHECKPOINT
-from scot_core.draws import batches, seed_of
+from scot_core.draws import batches, reseed, seed_of
 from scot_core.errors import DataError
 
 MEASUREMENTS = 20  # of the recall, over all steps
@@ -101,7 +101,7 @@ def fit(learner: Learner, rows: Rows, config: FitConfig, work: Path, on_step: Ca
         if _is_over(curve, config.patience, every, step):
             break
         model.train()
-        torch.manual_seed(seed_of(config.seed, step))  # dropout of this step
+        reseed(seed_of(config.seed, step))  # dropout of this step
         draw = torch.Generator().manual_seed(seed_of(config.seed, step))
         chosen = torch.stack([_one_of(rows.captions[number], draw) for number in batch.tolist()])
         for group in optimizer.param_groups:

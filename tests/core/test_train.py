@@ -22,7 +22,7 @@ from scot_core import losses
 from scot_core.combiner import Combiner
 from scot_core.config import TrainConfig
 from scot_core.descent import CHECKPOINT
-from scot_core.draws import batches
+from scot_core.draws import batches, reseed, seed_of
 from scot_core.errors import ConfigError, DataError, ShapeError
 from scot_core.train import Trained, train_combiner
 from scot_core.training_set import TrainingSet
@@ -202,6 +202,20 @@ def test_every_step_has_a_dropout_of_its_own(tmp_path: Path) -> None:
     assert curves[0] != curves[1]
     without = train_combiner(_data(rows=1), config.model_copy(update={"dropout": 0.0}), 0, tmp_path / "without").curve
     assert [value for _, value in without] == pytest.approx([without[0][1]] * 5)
+
+
+def test_a_loop_is_seeded_as_torch_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+    for seed in (0, 7, seed_of(3, 11)):
+        torch.manual_seed(seed)
+        expected = torch.rand(5)
+        reseed(seed)
+        assert torch.equal(torch.rand(5), expected)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
+    for at_work in (False, True):  # the generators of GPUs, where there are any
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda at_work=at_work: at_work)
+        reseed(2)
+    assert seeds == [2]
 
 
 @settings(max_examples=25, deadline=None)
