@@ -6,8 +6,9 @@ import os
 import re
 import tempfile
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from functools import partial
@@ -21,10 +22,10 @@ from fsspec import AbstractFileSystem
 
 from scot_core.errors import ConfigError, LakeError
 from scot_core.lake import Lake
-from scot_core.lake.promotion import members_in_use, views
+from scot_core.lake.promotion import members_in_use, members_known, views
 from scot_core.lake.shown import Shown
 from scot_core.lake.storage import Storage
-from scot_core.lake.views import NAMES
+from scot_core.lake.views import NAMES, render_views
 
 MEMORY_LIMIT: Final = "2GB"  # of a query; what needs more is spilled to a folder of its own
 ROOT: Final = "lake://"  # of DuckDB's only files
@@ -34,6 +35,8 @@ SET enable_external_access = false; SET lock_configuration = true;
 """
 LISTING: Final = ("show", "desc", "pragma", "_schema", "duckdb_", "pg_", "sqlite_", "privilege", "query", "serial")
 """Of words with which a query, or SQL that it holds as text, may list views without naming them."""
+_DESCENDING = re.compile(r"""(?<=[\w"')\]])\s+desc\b""")
+_BEFORE_DESC: Final = ("--", "/*", "union", "except", "intersect", "summarize")  # where DESC stands for DESCRIBE
 _INTERRUPT_EVERY_S = 0.05
 
 
@@ -70,20 +73,24 @@ def query(lake: Lake, sql: str) -> pa.Table:
 
 def query_and_damage(lake: Lake, sql: str) -> tuple[pa.Table, list[LakeError]]:
     """What `query` answers, and why datasets are left out of it."""
-    with tempfile.TemporaryDirectory(prefix="scot-query-") as spill, ThreadPoolExecutor(1) as worker:
-        # DuckDB works in a thread of its own: here one would not hear of Ctrl-C. It begins while the lake is read.
-        starting = worker.submit(_connection, memory_limit=MEMORY_LIMIT, temp_directory=spill)
+    with (
+        tempfile.TemporaryDirectory(prefix="scot-query-") as spill,
+        _beginning(memory_limit=MEMORY_LIMIT, temp_directory=spill) as begun,
+    ):
         datasets, damaged = lake.shown()
         files = CommittedFiles(lake.storage, datasets)
-        make = partial(views, lake, datasets, ROOT)
+        make = partial(render_views, datasets, ROOT, members_known(lake, datasets))
         try:
-            with starting.result() as connection:
+            connection = begun()
+            with ThreadPoolExecutor(1) as worker:
+                # in a thread of its own: while DuckDB is at work here, this one would not hear of Ctrl-C
                 return _await(worker.submit(_answer, connection, files, make, sql), connection), damaged
         except duckdb.Error as error:
             if files.refused:
                 raise ConfigError(files.refused) from error
             for dataset in lake.datasets():
-                dataset.check()
+                if dataset.table in named_in(sql):
+                    dataset.check()
             if "promoted" in sql:
                 members_in_use(lake, datasets)
             beyond = isinstance(error, duckdb.PermissionException)
@@ -95,6 +102,8 @@ def named_in(sql: str) -> frozenset[str]:
     what there is. (A name that it puts together fails without its view, and is then asked for with all of them.)
     """
     asked = sql.lower()
+    if not any(word in asked for word in _BEFORE_DESC):
+        asked = _DESCENDING.sub("", asked)
     if any(word in asked for word in LISTING):
         return NAMES
     return frozenset(name for name in NAMES if name in asked)
@@ -212,6 +221,18 @@ class SharedFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec is untype
         return SharedFile(lambda: file) if mode == "rb" else file
 
 
+@contextmanager
+def _beginning(**config: str) -> Iterator[Callable[[], duckdb.DuckDBPyConnection]]:
+    """A connection, closed at the end. It is begun in another thread: that takes 20 ms, and none of Python."""
+    with ThreadPoolExecutor(1) as other:
+        connection = other.submit(_connection, **config)
+        try:
+            yield connection.result
+        finally:
+            if connection.exception() is None:
+                connection.result().close()
+
+
 def _connection(**config: str) -> duckdb.DuckDBPyConnection:
     return duckdb.connect(config={"autoinstall_known_extensions": False, **config})
 
@@ -235,10 +256,13 @@ def _answer(
     connection.execute(make(named))
     try:
         answer = connection.sql(sql)
-    except (duckdb.CatalogException, duckdb.BinderException):
+    except (duckdb.CatalogException, duckdb.BinderException) as error:
         if not NAMES - named:
             raise
-        connection.execute(make(NAMES - named))
+        try:
+            connection.execute(make(NAMES - named))
+        except duckdb.Error:  # what it does not name is damaged
+            raise error from None
         answer = connection.sql(sql)
     assert answer is not None, "a SELECT has rows, or none"
     return _numbered(answer.to_arrow_table())

@@ -6,8 +6,10 @@ no room for fields of one's own. So the keys travel there, as JSON of a checked 
 
 from __future__ import annotations
 
+import atexit
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from typing import Final, ParamSpec
 
@@ -16,6 +18,7 @@ from prefect.states import Completed, Failed
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from scot_core.errors import GateError, ScotError
+from scot_core.garbage import leave
 
 CACHED: Final = "Cached"
 GATE: Final = "Gate"  # of type Failed; automations match the name
@@ -47,11 +50,27 @@ def in_words(flow: Callable[P, State]) -> Callable[P, State]:
             return flow(*args, **kwargs)
         except ScotError as error:
             return failed(error)
+        finally:
+            if _is_over is not None:  # the newest of what is done at the end of the process, so that it comes first
+                atexit.unregister(_leave_when_over)
+                atexit.register(_leave_when_over)
 
     # Prefect reads types where a function was written, which for this one is here
     vars(run).update(__signature__=inspect.signature(flow, eval_str=True))
     run.__annotations__ = inspect.get_annotations(flow, eval_str=True)
     return run
+
+
+# What Prefect's engine, where this process is one, asks before it exits with 0, whatever came after: whether the server
+# was told how the run ended, or that it is paused.
+_is_over: Callable[[], bool] | None = getattr(sys.modules["__main__"], "engine_outcome_is_handled", None)
+
+
+def _leave_when_over() -> None:
+    """Taking down what a run has loaded takes a second, and keeps a worker's slot and the memory of a GPU meanwhile."""
+    atexit.unregister(_leave_when_over)
+    if _is_over is not None and _is_over():
+        leave(0)
 
 
 def failed(error: ScotError) -> State:

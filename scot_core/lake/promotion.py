@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,7 +12,7 @@ from scot_core.lake import Dataset, Lake, Reference
 from scot_core.lake.generations import WITH_REJECTS, Generation, damaged
 from scot_core.lake.sealed import sealed, unsealed
 from scot_core.lake.shown import Shown
-from scot_core.lake.views import NAMES, render_views
+from scot_core.lake.views import render_views
 
 ALIAS = "aliases/current.json"
 
@@ -98,12 +97,17 @@ def members_in_use(lake: Lake, datasets: Sequence[Shown]) -> frozenset[Reference
     return frozenset(found | (beside & known.keys()))
 
 
-def views(lake: Lake, datasets: Sequence[Shown], root: str, names: Collection[str] = NAMES) -> str:
+def members_known(lake: Lake, datasets: Sequence[Shown]) -> frozenset[Reference] | None:
+    """`members_in_use`; None where nobody can say: other views must not go with it, and whoever asks is told."""
+    try:
+        return members_in_use(lake, datasets)
+    except LakeError:
+        return None
+
+
+def views(lake: Lake, datasets: Sequence[Shown], root: str) -> str:
     """The views of a lake, which follow `promote` and `rollback`; see `render_views`."""
-    members: frozenset[Reference] | None = None
-    with suppress(LakeError):  # other views must not go with it; whoever asks for these is told
-        members = members_in_use(lake, datasets)
-    return render_views(datasets, root, members, names)
+    return render_views(datasets, root, members_known(lake, datasets))
 
 
 def combiners_in_use(lake: Lake) -> Dataset | None:

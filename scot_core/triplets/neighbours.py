@@ -90,7 +90,7 @@ class Contexts:
     """Collects the spans of captions, numbered from 0 as they come, and finds those that differ in one."""
 
     def __init__(self, folder: Path) -> None:
-        """Writes into an empty folder that is there."""
+        """Beyond `HELD` spans it writes into an empty folder that is there."""
         self._folder = folder
         self._count = 0
         self._held = [np.zeros(0, _MEMBER)]

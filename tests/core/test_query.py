@@ -256,7 +256,24 @@ def test_a_query_that_may_list_the_views_has_all_of_them() -> None:
         ]
         listing = [sql for sql in asked if said(bare, sql) != said(full, sql)]
     assert len(listing) > 20 and {sql for sql in listing if named_in(sql) != NAMES} == set()
-    assert named_in("select kind, count(*) from triplets group by 1") == {"triplets"}
+    assert named_in("select kind, count(*) as n from triplets group by 1 order by n desc, max(key) DESC") == {
+        "triplets"
+    }
+    for desc in ("desc", "(desc)", "select 1 union all desc", "summarize desc", "-- a comment\ndesc", "/* a */ desc"):
+        assert named_in(desc) == NAMES, desc
+
+
+def test_what_is_wrong_with_a_table_concerns_who_names_it(
+    local_lake: Lake, triplets: Rows, identify: Identify, commit: Commit
+) -> None:
+    commit(local_lake, identify(), triplets(3))
+    Path(local_lake.storage.path(commit(local_lake, identify("captions"), _example("captions")).paths[0])).unlink()
+    assert query(local_lake, "from triplets order by pair_id desc").num_rows == 3
+    with pytest.raises(ConfigError, match="pair_idd"):
+        query(local_lake, "select pair_idd from triplets")
+    for sql in ("from captions", "show tables"):
+        with pytest.raises(LakeError, match="captions"):
+            query(local_lake, sql)
 
 
 def test_a_name_that_a_query_gets_wrong_is_answered_with_those_that_there_are(local_lake: Lake) -> None:

@@ -163,13 +163,20 @@ def test_a_worker_s_run_whose_end_is_known_takes_nothing_down(over: bool) -> Non
     assert "engine_outcome_is_handled" in vars(prefect.engine), "what the engine itself asks"
     script = (
         f"engine_outcome_is_handled = lambda: {over}\n"
-        "import atexit; atexit.register(print, 'handed over')\n"  # as Prefect sends what it holds back
-        "import flows\n"
+        "import atexit; atexit.register(print, 'first')\n"
+        "from tasks.states import in_words\n"
         "class Loaded:\n"
         "    def __del__(self): print('taken down')\n"
         "loaded = Loaded()\n"
+        "def flow():\n"
+        "    atexit.register(print, 'second')\n"
+        "    if 'whole' in globals(): in_words(whole)()\n"
+        "in_words(flow)()\n"
+        "whole = lambda: None\n"
+        "in_words(flow)()\n"  # a flow in a flow
         "raise SystemExit(3)"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
-    expected = (0, ["handed over"]) if over else (3, ["handed over", "taken down"])
+    handed_over = ["second", "second", "first"]
+    expected = (0, handed_over) if over else (3, [*handed_over, "taken down"])
     assert (done.returncode, done.stdout.splitlines()) == expected, done.stderr
