@@ -66,12 +66,12 @@ def render_views(
     """
     root = _WILD.sub(r"[\1]", root)  # DuckDB would expand wildcards in a folder's name; a key has none
     newest = {(d.table, d.source, d.stage): d.key for d in datasets}
-    of_table: dict[str, list[Shown]] = {table: [] for table in SCHEMAS}
+    of_table: dict[str, list[Shown]] = {table: [] for table in SCHEMAS if table in names}
     for dataset in datasets:
-        of_table[dataset.table].append(dataset)
+        if dataset.table in of_table:
+            of_table[dataset.table].append(dataset)
     statements = []
-    for table in (table for table in of_table if table in names):
-        mine = of_table[table]
+    for table, mine in of_table.items():
         current = [d for d in mine if newest[table, d.source, d.stage] == d.key]
         statements.append(_view(table, _select(table, current, root)))
         statements.append(_view(f"{table}_all", _select(table, mine, root)))

@@ -144,3 +144,25 @@ def test_ctrl_c_ends_a_query_that_would_take_for_ever(local_lake: Lake) -> None:
     with pytest.raises(KeyboardInterrupt):
         query(local_lake, "select count(*) from range(1000000000) a, range(1000000000) b where a.range <> b.range + 1")
     assert threading.active_count() <= before
+
+
+def test_ctrl_c_pressed_again_is_ctrl_c(local_lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first waits for what reads a file of the lake, where DuckDB does not hear of it."""
+    asked, read = threading.Event(), threading.Event()
+
+    def slowly(*_: object, **__: object) -> list[str]:
+        asked.set()
+        read.wait(60)
+        return []
+
+    def press() -> None:
+        asked.wait(60)
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.3)
+        read.set()
+
+    monkeypatch.setattr(scot_core.query.CommittedFiles, "glob", slowly)
+    threading.Thread(target=press).start()
+    with pytest.raises(KeyboardInterrupt):
+        query(local_lake, "from glob('lake://*')")

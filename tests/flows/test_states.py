@@ -1,5 +1,6 @@
-"""Keys and failures pass between runs as records and exceptions, never as words; how a run's process
-ends. No server.
+"""Keys and failures pass between runs as records and exceptions, never as words; how a run's process ends.
+
+No server.
 """
 
 from __future__ import annotations
