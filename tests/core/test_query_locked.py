@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +167,22 @@ def test_ctrl_c_pressed_again_is_ctrl_c(local_lake: Lake, monkeypatch: pytest.Mo
     threading.Thread(target=press).start()
     with pytest.raises(KeyboardInterrupt):
         query(local_lake, "from glob('lake://*')")
+
+
+def test_ctrl_c_just_when_the_answer_is_begun_leaves_nothing_behind(
+    local_lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, submit, asked = threading.active_count(), ThreadPoolExecutor.submit, list[object]()
+
+    def pressed(self: ThreadPoolExecutor, work: Callable[..., Any], *rest: Any, **named: Any) -> Future[Any]:
+        begun = submit(self, work, *rest, **named)
+        asked.append(work)
+        if len(asked) == 2:  # after the connection
+            time.sleep(0.2)
+            raise KeyboardInterrupt
+        return begun
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", pressed)
+    with pytest.raises(KeyboardInterrupt):
+        query(local_lake, "select count(*) from range(1000000000) a, range(1000000000) b where a.range <> b.range + 1")
+    assert threading.active_count() <= before
