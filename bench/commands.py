@@ -25,7 +25,7 @@ HOME = Path(__file__).resolve().parents[1]
 SMALL = ("captions.count=150", "captions.queries_per_split=4", "captions.gallery=90", "generate.writer=mined",
          "train.steps=20", "train.seeds=0", "benchmark.resamples=50")  # fmt: skip
 RUN = ["run", "--profile", "smoke", *(word for setting in SMALL for word in ("--set", setting))]
-DATA = "import cyclopts, duckdb, fsspec, pyarrow, pydantic_settings, rich.table"
+LAKE = "import cyclopts, fsspec, pydantic_settings, rich.table"
 
 
 class Asked(NamedTuple):
@@ -38,13 +38,13 @@ class Asked(NamedTuple):
 
 COMMANDS: Final = {
     "scot --help": Asked(["--help"], 0.2, "import cyclopts"),
-    "scot plan": Asked(["plan"], 1.0, f"{DATA}, pyarrow.parquet"),
-    "scot doctor": Asked(["doctor"], 1.0, DATA),
-    "scot query": Asked(["query", "select kind, count(*) from triplets group by 1"], 0.4, DATA),
+    "scot plan": Asked(["plan"], 1.0, f"{LAKE}, pyarrow.parquet"),
+    "scot doctor": Asked(["doctor"], 1.0, f"{LAKE}, numpy"),
+    "scot query": Asked(["query", "select kind, count(*) from triplets group by 1"], 0.4, f"{LAKE}, duckdb"),
     "scot search, cold": Asked(
         ["search", "--image", "lake/pictures/reference-000000.png", "--text", "in red instead"], 1.0, "import torch"
     ),
-    "scot run, again": Asked(RUN, 3.0, f"{DATA}, pyarrow.parquet"),
+    "scot run, again": Asked(RUN, 3.0, f"{LAKE}, pyarrow.parquet"),
 }
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import Annotated
 
-import pyarrow as pa
 from cyclopts import Parameter
 
 from scot.options import JsonOption, LakeOption, lake_at, out
 from scot.terminal import say, show_table
+from scot.values import of_records
 from scot_core.errors import ConfigError
 from scot_core.lake import Dataset, Lake
 from scot_core.lake.backfill import TABLES, Backfill, backfills, begin
@@ -55,7 +55,7 @@ def backfill(
         say(out, f"no row of the newest {table} in {place.url} matches: nothing to do again")
         return
     rows = [{name: value for name, value in _plain(place, one, begun=yes).items() if name in SHOWN} for one in found]
-    show_table(out, pa.Table.from_pylist(rows), title=f"{'begun' if yes else 'would be done again'} in {place.url}")
+    show_table(out, of_records(rows), title=f"{'begun' if yes else 'would be done again'} in {place.url}")
     for one in found:
         after = ", ".join(sorted(map(str, followers(place.datasets())(one.dataset.reference)))) or "nothing yet"
         say(out, f"made from {one.dataset.name}, and made anew after it: {after}")

@@ -7,15 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Annotated, Any
 
-import pyarrow as pa
 from cyclopts import Parameter
 
 from scot.look import show_damaged
 from scot.options import JsonOption, LakeOption, err, lake_at, out
 from scot.terminal import say, show_table
+from scot.values import of_records
 from scot_core.errors import ConfigError, ScotError
 from scot_core.lake import Lake
-from scot_core.lake import gc as garbage
 from scot_core.lake.compare import Score, compare, falls
 from scot_core.lake.generations import Generation, find, generation_of, generations, records
 from scot_core.lake.promotion import Promoted, current
@@ -36,7 +35,7 @@ def runs(*, lake: LakeOption = None, json_: JsonOption = False) -> None:
     elif rows:
         columns = ("generation", "committed_at", "ended_in", "scot", "profile", "usd")
         shown = [{**{name: row[name] for name in columns}, "": "in use" if row["in_use"] else ""} for row in rows]
-        show_table(out, pa.Table.from_pylist(shown), title=f"generations of {place.url}")
+        show_table(out, of_records(shown), title=f"generations of {place.url}")
     else:
         say(out, f"{place.url} holds no generation: `scot run` makes one")
 
@@ -88,7 +87,7 @@ def diff(one: str, other: str, /, *, lake: LakeOption = None, json_: JsonOption 
             for name, (left, right) in pairs.items()
         ]
         if rows:
-            show_table(out, pa.Table.from_pylist(rows), title=title)
+            show_table(out, of_records(rows), title=title)
         else:
             say(out, f"{title}: none")
 
@@ -175,6 +174,8 @@ def gc(*, keep: int, yes: Flag = False, lake: LakeOption = None, json_: JsonOpti
     yes
         Remove it.
     """
+    from scot_core.lake import gc as garbage  # with Arrow, which looking at generations has no use for
+
     place = lake_at(lake)
     found = garbage.garbage(place, keep)
     if yes:
@@ -184,9 +185,7 @@ def gc(*, keep: int, yes: Flag = False, lake: LakeOption = None, json_: JsonOpti
         return
     if found.items:
         rows = [{"": item.name, "why": item.why, "bytes": item.bytes, "usd": item.usd} for item in found.items]
-        show_table(
-            out, pa.Table.from_pylist(rows), title=f"{'removed' if yes else 'would be removed'} from {place.url}"
-        )
+        show_table(out, of_records(rows), title=f"{'removed' if yes else 'would be removed'} from {place.url}")
     for item in found.left:
         say(out, f"left alone: {item.name} ({item.why})")
     paid = f", and {found.usd:,.2f} USD were paid for replies among it" if found.usd else ""

@@ -8,14 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import pyarrow as pa
 from cyclopts import Parameter
 
 from scot.options import JsonOption, LakeOption, err, lake_at, out
 from scot.terminal import say, show_table
-from scot.values import as_json
+from scot.values import as_json, of_answer, of_records
 from scot_core.config.settings import settings
 from scot_core.errors import LakeError
+from scot_core.lake import Lake
 
 RUNS = """
 select "table" || '/' || key as dataset, rows_in, rows_out, rejected, round(seconds, 1) as seconds,
@@ -34,13 +34,12 @@ def status(
     check
         Verify every byte of the newest datasets, too, as `scot check` does; exit code 1 where something is damaged.
     """
-    from scot.check import examined
     from scot_core.query import query_and_damage
 
     place = lake_at(lake)
-    runs, left_out = query_and_damage(place, RUNS)
+    runs, left_out = query_and_damage(place, RUNS, of_answer)
     begun, damaged = place.uncommitted(), show_damaged(left_out)
-    flaws = [f"{flaw.file}: {flaw.why}" for flaw in examined(place, everything=False).damages] if check else []
+    flaws = _flaws(place) if check else []
     if json_:
         datasets = json.loads(as_json(runs))
         print(json.dumps({"lake": place.url, "datasets": datasets, "uncommitted": begun, "damaged": damaged + flaws}))
@@ -52,6 +51,12 @@ def status(
             say(out, ("✗ ", "red"), f"{flaw} (`scot check --repair`)")
     if flaws:
         raise SystemExit(1)
+
+
+def _flaws(place: Lake) -> list[str]:
+    from scot.check import examined
+
+    return [f"{flaw.file}: {flaw.why}" for flaw in examined(place, everything=False).damages]
 
 
 def show_damaged(errors: Sequence[LakeError]) -> list[str]:
@@ -72,7 +77,7 @@ def query(sql: str, /, *, lake: LakeOption = None, json_: JsonOption = False) ->
     """
     from scot_core.query import query_and_damage
 
-    answer, damaged = query_and_damage(lake_at(lake), sql)
+    answer, damaged = query_and_damage(lake_at(lake), sql, of_answer)
     show_damaged(damaged)
     if json_:
         print(as_json(answer))
@@ -138,7 +143,7 @@ def search(
     by = "" if method is None else f" by {method}"
     weighed = "" if answer.modality_weight is None else f" (modality weight of the text {answer.modality_weight:.2f})"
     title = f"{text!r}{by}{weighed}"
-    show_table(out, pa.Table.from_pylist(answer.hits), title)
+    show_table(out, of_records(answer.hits), title)
 
 
 def settings_(*, json_: JsonOption = False) -> None:

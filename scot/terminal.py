@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-import pyarrow as pa
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -23,7 +22,7 @@ from rich.style import StyleType
 from rich.table import Table
 from rich.text import Text
 
-from scot.values import rows
+from scot.values import Rows
 from scot_core.printable import printable
 from scot_core.stages.progress import Progress as Reading
 from scot_core.stages.step import Work
@@ -117,15 +116,20 @@ def step_line(step: Work) -> str:
     return f"{step.stage:<9} {step.name:<32} "
 
 
-def show_table(to: Console, table: pa.Table, title: str | None = None) -> None:
-    """Print an Arrow table; long cells are cut, bytes are named by their size."""
+def show_table(to: Console, table: Rows, title: str | None = None) -> None:
+    """Print rows; long cells are cut, bytes are named by their size."""
     shown = bare_table(title)
-    for field in table.schema:
-        number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
-        shown.add_column(plain(printable(field.name)), justify="right" if number else "left")
-    for row in rows(table):
+    values = list(zip(*table.rows, strict=True)) or [()] * len(table.columns)
+    for name, column in zip(table.columns, values, strict=True):
+        shown.add_column(plain(printable(name)), justify="right" if _are_numbers(column) else "left")
+    for row in table.rows:
         shown.add_row(*(Text(_cell(value)) for value in row))
     to.print(shown)
+
+
+def _are_numbers(column: Sequence[Any]) -> bool:
+    kinds = {type(value) for value in column if value is not None}
+    return bool(kinds) and kinds <= {int, float}
 
 
 def bare_table(title: str | None, caption: str | None = None) -> Table:

@@ -1,30 +1,58 @@
-"""The values of an Arrow table in Python and in JSON, whatever they are."""
+"""Rows that are shown: of an answer, whatever DuckDB's types, as values of Python and as JSON."""
 
 from __future__ import annotations
 
 import base64
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import pyarrow as pa
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+PLAIN: Final = frozenset(
+    ("boolean", "tinyint", "smallint", "integer", "bigint", "hugeint", "utinyint", "usmallint", "uinteger", "ubigint",
+     "uhugeint", "float", "double", "varchar", "blob", "null")
+)  # fmt: skip
+"""DuckDB's types that have one of Python's for all their values. Others go by Arrow, which takes a while to load."""
 
 
-def rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:
-    """The rows, in order; moments that Python has no type for are texts."""
-    return zip(*(_values(column) for column in table.columns), strict=True)
+class Rows(NamedTuple):
+    """Names of columns, each another, and a value of each in every row."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
 
 
-def as_json(table: pa.Table) -> str:
+def of_records(records: Sequence[Mapping[str, Any]]) -> Rows:
+    """Rows that have the columns of the first."""
+    columns = list(records[0]) if records else []
+    return Rows(columns, [[record[name] for name in columns] for record in records])
+
+
+def of_answer(answer: duckdb.DuckDBPyRelation, columns: Sequence[str]) -> Rows:
+    """The rows of an answer, in order; moments that Python has no type for are texts."""
+    if {kind.id for kind in answer.types} <= PLAIN:
+        return Rows(columns, answer.fetchall())
+    return of_table(answer.to_arrow_table().rename_columns(columns))
+
+
+def of_table(table: pa.Table) -> Rows:
+    """The same, of an Arrow table."""
+    return Rows(table.column_names, list(zip(*(_values(column) for column in table.columns), strict=True)))
+
+
+def as_json(shown: Rows) -> str:
     """A JSON list of one object a row.
 
     What JSON has no type for is text: bytes in base64, moments in ISO 8601, decimals with all their digits, and the
     numbers NaN, Infinity and -Infinity.
     """
-    objects = [dict(zip(table.column_names, map(_plain, row), strict=True)) for row in rows(table)]
+    objects = [dict(zip(shown.columns, map(_plain, row), strict=True)) for row in shown.rows]
     return json.dumps(objects, allow_nan=False)
 
 
@@ -36,6 +64,8 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
 
 
 def _value(scalar: pa.Scalar) -> Any:
+    import pyarrow as pa
+
     try:
         return scalar.as_py()
     except (OverflowError, ValueError):

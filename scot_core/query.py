@@ -14,10 +14,9 @@ from fnmatch import fnmatchcase
 from functools import partial
 from io import FileIO
 from itertools import count
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 import duckdb
-import pyarrow as pa
 from fsspec import AbstractFileSystem
 
 from scot_core.errors import ConfigError, LakeError
@@ -26,6 +25,13 @@ from scot_core.lake.promotion import members_in_use, members_known, views
 from scot_core.lake.shown import Shown
 from scot_core.lake.storage import Storage
 from scot_core.lake.views import NAMES, render_views
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Answer = TypeVar("Answer")
+Fetch = Callable[[duckdb.DuckDBPyRelation, list[str]], Answer]
+"""What reads an answer, given its columns' names."""
 
 MEMORY_LIMIT: Final = "2GB"  # of a query; what needs more is spilled to a folder of its own
 ROOT: Final = "lake://"  # of DuckDB's only files
@@ -68,11 +74,11 @@ def query(lake: Lake, sql: str) -> pa.Table:
     Raises ConfigError with DuckDB's own words where it is wrong or not allowed, LakeError where a file it reads is not
     there.
     """
-    return query_and_damage(lake, sql)[0]
+    return query_and_damage(lake, sql, lambda answer, columns: answer.to_arrow_table().rename_columns(columns))[0]
 
 
-def query_and_damage(lake: Lake, sql: str) -> tuple[pa.Table, list[LakeError]]:
-    """What `query` answers, and why datasets are left out of it."""
+def query_and_damage(lake: Lake, sql: str, fetch: Fetch[Answer]) -> tuple[Answer, list[LakeError]]:
+    """What `query` answers, as `fetch` reads it, and why datasets are left out of it."""
     with (
         tempfile.TemporaryDirectory(prefix="scot-query-") as spill,
         _beginning(memory_limit=MEMORY_LIMIT, temp_directory=spill) as (worker, begun),
@@ -82,7 +88,7 @@ def query_and_damage(lake: Lake, sql: str) -> tuple[pa.Table, list[LakeError]]:
         make = partial(render_views, datasets, ROOT, members_known(lake, datasets))
         try:
             # in the other thread: while DuckDB is at work here, this one would not hear of Ctrl-C
-            return worker.submit(_answer, begun.result(), files, make, sql).result(), damaged
+            return worker.submit(_answer, begun.result(), files, make, sql, fetch).result(), damaged
         except duckdb.Error as error:
             if files.refused:
                 raise ConfigError(files.refused) from error
@@ -248,8 +254,9 @@ def _connection(**config: str) -> duckdb.DuckDBPyConnection:
 
 
 def _answer(
-    connection: duckdb.DuckDBPyConnection, files: CommittedFiles, make: Callable[[Collection[str]], str], sql: str
-) -> pa.Table:
+    connection: duckdb.DuckDBPyConnection, files: CommittedFiles, make: Callable[[Collection[str]], str], sql: str,
+    fetch: Fetch[Answer],
+) -> Answer:  # fmt: skip
     statements = connection.extract_statements(sql)
     if len(statements) != 1:
         what = "is empty" if not statements else f"holds {len(statements)} statements, not one"
@@ -275,13 +282,13 @@ def _answer(
             raise error from None
         answer = connection.sql(sql)
     assert answer is not None, "a SELECT has rows, or none"
-    return _numbered(answer.to_arrow_table())
+    return fetch(answer, _numbered(answer.columns))
 
 
-def _numbered(table: pa.Table) -> pa.Table:
+def _numbered(columns: Sequence[str]) -> list[str]:
     """Columns of one name as a, a_1, a_2, so that none hides another."""
     names: list[str] = []
-    for name in table.column_names:
+    for name in columns:
         others = (f"{name}_{number}" for number in count(1))
-        names.append(name if name not in names else next(n for n in others if n not in {*names, *table.column_names}))
-    return table.rename_columns(names)
+        names.append(name if name not in names else next(n for n in others if n not in {*names, *columns}))
+    return names

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import os
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from scot_core.errors import LakeError
 from scot_core.lake import shown
 from scot_core.lake.dataset import Dataset, Identity, Record
-from scot_core.lake.draft import Draft
 from scot_core.lake.manifest import MANIFEST, Usage
 from scot_core.lake.names import Reference
 from scot_core.lake.schema import TABLES
@@ -23,7 +23,10 @@ from scot_core.lake.storage import Storage
 from scot_core.lake.succession import current
 from scot_core.lake.table import Table, committed_at
 
-__all__ = ["Dataset", "Draft", "Identity", "Lake", "Record", "Reference", "Table", "Usage"]
+if TYPE_CHECKING:
+    from scot_core.lake.draft import Draft
+
+__all__ = ["Dataset", "Identity", "Lake", "Record", "Reference", "Table", "Usage"]
 
 
 MARK, MARKED = ".scot", b'{"format": 1}\n'  # at the root of every lake that was written
@@ -51,6 +54,8 @@ class Lake:
 
     def draft(self, identity: Identity) -> Draft:
         """A dataset being written: that of an identity, or the one that takes its place (`backfill`)."""
+        from scot_core.lake.draft import Draft  # with Arrow, which only looking has no use for
+
         return Draft(self.storage, current(self.storage, identity))
 
     def read(self) -> tuple[list[Dataset], list[LakeError]]:

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any
 
 from scot_core.errors import LakeError
-from scot_core.lake import parts
 from scot_core.lake.fingerprint import digest, key_of
 from scot_core.lake.manifest import MANIFEST, File, Manifest, Part, Usage
 from scot_core.lake.names import Reference
 from scot_core.lake.schema import schema_of
 from scot_core.lake.storage import Storage
+
+if TYPE_CHECKING:  # imported where parts are read
+    import pyarrow as pa
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +145,8 @@ class Dataset:
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All rows, in order. Raises LakeError where a part is missing or not what was committed."""
+        import pyarrow as pa
+
         tables = list(self.read_parts(columns))
         if not tables:
             empty = schema_of(self.table).empty_table()
@@ -158,6 +160,8 @@ class Dataset:
 
     def read_part(self, index: int, columns: Sequence[str] | None = None) -> pa.Table:
         """One part, checked: whole, or in the pages of the columns that are asked for where it is large."""
+        from scot_core.lake import parts
+
         part = self.parts[index]
         if columns and part.bytes >= parts.WHOLE_BELOW:
             table = parts.read_columns(self._storage, f"{self.name}/{part.name}", part, columns)

@@ -19,7 +19,7 @@ from scot_core.lake.dataset import Dataset, Identity
 from scot_core.lake.fingerprint import digest
 from scot_core.lake.manifest import MANIFEST, File, Manifest, Part, Rows, Usage, library_versions, problems
 from scot_core.lake.names import file_name, part_name
-from scot_core.lake.schema import TABLES, schema_of
+from scot_core.lake.schema import TABLES, columns_of, schema_of
 from scot_core.lake.storage import TEMPORARY, Journal, Mark, Storage, cache_folder
 from scot_core.lake.table import Table
 
@@ -188,7 +188,7 @@ class Draft:
 
     def _as_table(self, rows: Mapping[str, Any]) -> pa.Table:
         count = len(next(iter(rows.values())))
-        dim = rows["vector"].type.list_size if "vector" in rows else None
+        dim = rows["vector"].type.list_size if "vector" in rows else 0
         schema = schema_of(self.identity.table, dim)
         columns = {**rows, "key": [self.identity.key] * count}
         missing = set(schema.names) ^ set(columns)
@@ -233,7 +233,7 @@ class Draft:
         """
         if footer is None or footer.fingerprint != self.identity.fingerprint or footer.place not in (None, index):
             return False
-        return footer.columns == tuple(schema_of(self.identity.table).names)
+        return footer.columns == tuple(columns_of(self.identity.table))
 
     def _file(self, name: str) -> File:
         written = self._remembered(name)

@@ -2,7 +2,7 @@
 
 Every part carries the fingerprint of its dataset in its footer, and a checksum in each of its pages.
 
-Arrow's Parquet is imported where it is used: commands that only look into the lake have DuckDB read the parts.
+It is imported where parts are read or written: commands that only look into the lake have DuckDB read them.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from scot_core.errors import LakeError
 from scot_core.lake.fingerprint import canonical_json, digest
 from scot_core.lake.manifest import End, Part
 from scot_core.lake.names import file_name
-from scot_core.lake.schema import texts_of
 from scot_core.lake.storage import Storage
 
 FOOTER_KEY = b"scot.fingerprint"
@@ -58,8 +58,6 @@ class Footer:
 
 def encode(table: pa.Table, fingerprint: str, files: Sequence[str] = (), place: int | None = None) -> bytes:
     """The file of a part that needs the files of these names; `place` is which part it is, from 0."""
-    import pyarrow.parquet as pq
-
     metadata = {
         **(table.schema.metadata or {}),
         FOOTER_KEY: fingerprint.encode(),
@@ -78,8 +76,6 @@ def encode(table: pa.Table, fingerprint: str, files: Sequence[str] = (), place: 
 
 def decode(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of a part, or some of their columns. Raises one of `UNREADABLE`."""
-    import pyarrow.parquet as pq
-
     return pq.read_table(pa.BufferReader(data), columns=list(columns) if columns else None)
 
 
@@ -87,13 +83,11 @@ def characters(table: pa.Table) -> dict[str, int]:
     """How many there are in each column of text, as DuckDB's `length` counts them; null has none."""
     import pyarrow.compute as pc  # seldom needed, and slow to load
 
-    return {name: pc.sum(pc.utf8_length(table[name]), min_count=0).as_py() for name in texts_of(table.schema)}
+    return {name: pc.sum(pc.utf8_length(table[name]), min_count=0).as_py() for name in _texts(table.schema)}
 
 
 def read_footer(data: bytes) -> Footer | None:
     """The footer at the end of a part; None where there is no whole one."""
-    import pyarrow.parquet as pq
-
     try:
         footer = pq.read_metadata(pa.BufferReader(data))
         metadata = footer.metadata or {}
@@ -145,8 +139,6 @@ def is_as_written(data: bytes, footer: Footer) -> bool:
 
 def has_whole_pages(part: Any) -> bool:
     """Whether every page of a part, its bytes or an open file, fits its checksum."""
-    import pyarrow.parquet as pq
-
     try:
         pages = pq.ParquetFile(pa.BufferReader(part) if isinstance(part, bytes) else part,
                                page_checksum_verification=True)  # fmt: skip
@@ -168,8 +160,6 @@ def read_columns(storage: Storage, path: str, part: Part, columns: Sequence[str]
 
     The footer is checked against its digest in the manifest, and every page against its own checksum.
     """
-    import pyarrow.parquet as pq
-
     end = part.footer
     try:
         if end is None or storage.size(path) != part.bytes:
@@ -185,11 +175,15 @@ def read_columns(storage: Storage, path: str, part: Part, columns: Sequence[str]
 def _counts(value: bytes, schema: pa.Schema) -> dict[str, int]:
     """Raises ValueError where they are not one for each column of text."""
     counts = dict(json.loads(value))
-    if counts.keys() != set(texts_of(schema)) or not all(
+    if counts.keys() != set(_texts(schema)) or not all(
         type(count) is int and 0 <= count < 1 << 63 for count in counts.values()
     ):
         raise ValueError(f"{counts} are no counts of characters of {schema.names}")
     return counts
+
+
+def _texts(schema: pa.Schema) -> list[str]:
+    return [field.name for field in schema if pa.types.is_string(field.type)]
 
 
 def _footer_size(end: bytes) -> int:

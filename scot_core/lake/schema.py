@@ -1,226 +1,202 @@
-"""Arrow schema of every table of the lake.
+"""The columns of every table of the lake, and their Arrow schema.
 
-Embeddings are fixed-size lists, so their type depends on the encoder: `embeddings(dim)` makes it.
-Images follow the layout that dataset viewers understand: `struct<bytes, path>`.
+Columns are named with the names of Arrow's types, and two more: `image` follows the layout that dataset viewers
+understand, `struct<bytes, path>`, and a `vector` is a fixed-size list of float32, as long as the encoder makes it.
+
+Arrow is imported where a schema is asked for: commands that only look into the lake have no use for it.
 """
 
 from __future__ import annotations
 
-import pyarrow as pa
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
 
 from scot_core.errors import ConfigError
 from scot_core.lake.fingerprint import digest
 
-IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-
-def embeddings(dim: int) -> pa.Schema:
-    """Schema of `embeddings` for vectors of `dim` float32 numbers, L2-normalised."""
-    return pa.schema(
-        [
-            ("item_id", pa.string()),  # an image id, or `text_id` of the text
-            ("source", pa.string()),
-            ("kind", pa.string()),  # image | text
-            ("text", pa.string()),  # the embedded text; null for images
-            ("encoder", pa.string()),
-            ("vector", pa.list_(pa.float32(), dim)),
-            ("key", pa.string()),
-        ]
-    )
-
-
-def pseudo_tokens(dim: int) -> pa.Schema:
-    """Schema of `pseudo_tokens` for word embeddings of `dim` float32 numbers."""
-    return pa.schema(
-        [
-            ("source", pa.string()),
-            ("image_id", pa.string()),
-            ("concepts", pa.string()),  # nearest first, between semicolons; empty where none are looked at
-            ("loss", pa.float64()),  # mean over the last steps
-            ("encoder", pa.string()),
-            ("vector", pa.list_(pa.float32(), dim)),
-            ("key", pa.string()),
-        ]
-    )
-
-
-SCHEMAS: dict[str, pa.Schema] = {
+COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
     # captioned images: what everything starts from
-    "captions": pa.schema(
-        [
-            ("pair_id", pa.string()),
-            ("source", pa.string()),
-            ("image_id", pa.string()),
-            ("caption", pa.string()),
-            ("image", IMAGE),
-            ("key", pa.string()),
-        ]
-    ),
+    "captions": {
+        "pair_id": "string",
+        "source": "string",
+        "image_id": "string",
+        "caption": "string",
+        "image": "image",
+        "key": "string",
+    },
     # images of a benchmark that live in the lake: draw is test or development, role is reference or gallery; what an
     # image shows, and of references what is asked of it, as JSON
-    "galleries": pa.schema(
-        [
-            ("source", pa.string()),
-            ("image_id", pa.string()),
-            ("draw", pa.string()),
-            ("role", pa.string()),
-            ("shows", pa.string()),
-            ("query", pa.string()),
-            ("image", IMAGE),
-            ("key", pa.string()),
-        ]
-    ),
+    "galleries": {
+        "source": "string",
+        "image_id": "string",
+        "draw": "string",
+        "role": "string",
+        "shows": "string",
+        "query": "string",
+        "image": "image",
+        "key": "string",
+    },
     # what a language model said, whole; attempt 1 is the first try
-    "replies": pa.schema(
-        [
-            ("pair_id", pa.string()),
-            ("source", pa.string()),
-            ("stage", pa.string()),
-            ("model", pa.string()),
-            ("attempt", pa.int8()),
-            ("seed", pa.int64()),
-            ("text", pa.string()),
-            ("finish_reason", pa.string()),
-            ("prompt_tokens", pa.int32()),
-            ("completion_tokens", pa.int32()),
-            ("usd", pa.float64()),
-            ("key", pa.string()),
-        ]
-    ),
-    "triplets": pa.schema(
-        [
-            ("pair_id", pa.string()),
-            ("source", pa.string()),
-            ("image_id", pa.string()),
-            ("kind", pa.string()),  # seed | generated
-            ("caption", pa.string()),
-            ("modification", pa.string()),
-            ("modified_caption", pa.string()),
-            ("model", pa.string()),
-            ("key", pa.string()),
-        ]
-    ),
-    "rejects": pa.schema(
-        [
-            ("pair_id", pa.string()),
-            ("source", pa.string()),
-            ("stage", pa.string()),
-            ("reason", pa.string()),
-            ("raw", pa.string()),
-            ("tries", pa.int8()),
-            ("key", pa.string()),
-        ]
-    ),
+    "replies": {
+        "pair_id": "string",
+        "source": "string",
+        "stage": "string",
+        "model": "string",
+        "attempt": "int8",
+        "seed": "int64",
+        "text": "string",
+        "finish_reason": "string",
+        "prompt_tokens": "int32",
+        "completion_tokens": "int32",
+        "usd": "float64",
+        "key": "string",
+    },
+    "triplets": {
+        "pair_id": "string",
+        "source": "string",
+        "image_id": "string",
+        "kind": "string",  # seed | generated
+        "caption": "string",
+        "modification": "string",
+        "modified_caption": "string",
+        "model": "string",
+        "key": "string",
+    },
+    "rejects": {
+        "pair_id": "string",
+        "source": "string",
+        "stage": "string",
+        "reason": "string",
+        "raw": "string",
+        "tries": "int8",
+        "key": "string",
+    },
     # training curves and evaluations, one number a row; the weights lie beside them as safetensors
-    "adapters": pa.schema(
-        [
-            ("source", pa.string()),
-            ("phase", pa.string()),  # train | before | after
-            ("step", pa.int32()),
-            ("metric", pa.string()),
-            ("value", pa.float64()),
-            ("key", pa.string()),
-        ]
-    ),
-    "encoders": pa.schema(
-        [
-            ("source", pa.string()),
-            ("phase", pa.string()),  # train | validation | held-out
-            ("step", pa.int32()),
-            ("metric", pa.string()),
-            ("value", pa.float64()),
-            ("key", pa.string()),
-        ]
-    ),
-    "combiners": pa.schema(
-        [
-            ("source", pa.string()),
-            ("method", pa.string()),
-            ("seed", pa.int32()),
-            ("step", pa.int32()),
-            ("metric", pa.string()),
-            ("value", pa.float64()),
-            ("key", pa.string()),
-        ]
-    ),
+    "adapters": {
+        "source": "string",
+        "phase": "string",  # train | before | after
+        "step": "int32",
+        "metric": "string",
+        "value": "float64",
+        "key": "string",
+    },
+    "encoders": {
+        "source": "string",
+        "phase": "string",  # train | validation | held-out
+        "step": "int32",
+        "metric": "string",
+        "value": "float64",
+        "key": "string",
+    },
+    "combiners": {
+        "source": "string",
+        "method": "string",
+        "seed": "int32",
+        "step": "int32",
+        "metric": "string",
+        "value": "float64",
+        "key": "string",
+    },
     # value, low and high in percent; low and high are a 95 % bootstrap interval over queries
-    "benchmarks": pa.schema(
-        [
-            ("source", pa.string()),
-            ("benchmark", pa.string()),
-            ("split", pa.string()),
-            ("method", pa.string()),
-            ("metric", pa.string()),
-            ("value", pa.float64()),
-            ("low", pa.float64()),
-            ("high", pa.float64()),
-            ("queries", pa.int32()),
-            ("seeds", pa.int32()),
-            ("encoder", pa.string()),
-            ("key", pa.string()),
-        ]
-    ),
+    "benchmarks": {
+        "source": "string",
+        "benchmark": "string",
+        "split": "string",
+        "method": "string",
+        "metric": "string",
+        "value": "float64",
+        "low": "float64",
+        "high": "float64",
+        "queries": "int32",
+        "seeds": "int32",
+        "encoder": "string",
+        "key": "string",
+    },
     # what is said about a concept of a vocabulary, for SEARLE's L_gpt
-    "phrases": pa.schema(
-        [
-            ("source", pa.string()),
-            ("concept", pa.string()),
-            ("phrase", pa.string()),
-            ("model", pa.string()),
-            ("key", pa.string()),
-        ]
-    ),
-    "pseudo_tokens": pseudo_tokens(0),
+    "phrases": {
+        "source": "string",
+        "concept": "string",
+        "phrase": "string",
+        "model": "string",
+        "key": "string",
+    },
+    "pseudo_tokens": {
+        "source": "string",
+        "image_id": "string",
+        "concepts": "string",  # nearest first, between semicolons; empty where none are looked at
+        "loss": "float64",  # mean over the last steps
+        "encoder": "string",
+        "vector": "vector",  # a word embedding
+        "key": "string",
+    },
     # training curves of φ's, one number a row; the weights lie beside them as safetensors
-    "inverters": pa.schema(
-        [
-            ("source", pa.string()),
-            ("method", pa.string()),  # searle | pic2word | lincir
-            ("seed", pa.int32()),
-            ("step", pa.int32()),
-            ("metric", pa.string()),
-            ("value", pa.float64()),
-            ("key", pa.string()),
-        ]
-    ),
+    "inverters": {
+        "source": "string",
+        "method": "string",  # searle | pic2word | lincir
+        "seed": "int32",
+        "step": "int32",
+        "metric": "string",
+        "value": "float64",
+        "key": "string",
+    },
     # a metric of one query by one run (seed) of a method, in percent, or `ms`, the query's milliseconds
-    "scores": pa.schema(
-        [
-            ("source", pa.string()),
-            ("benchmark", pa.string()),
-            ("split", pa.string()),  # a query stands in each of its splits
-            ("stratum", pa.string()),  # the split's value is the mean of its strata's means; empty where there is one
-            ("query_id", pa.string()),
-            ("method", pa.string()),
-            ("run", pa.string()),
-            ("metric", pa.string()),
-            ("value", pa.float64()),
-            ("encoder", pa.string()),
-            ("key", pa.string()),
-        ]
-    ),
-    "embeddings": embeddings(0),
+    "scores": {
+        "source": "string",
+        "benchmark": "string",
+        "split": "string",  # a query stands in each of its splits
+        "stratum": "string",  # the split's value is the mean of its strata's means; empty where there is one
+        "query_id": "string",
+        "method": "string",
+        "run": "string",
+        "metric": "string",
+        "value": "float64",
+        "encoder": "string",
+        "key": "string",
+    },
+    "embeddings": {
+        "item_id": "string",  # an image id, or `text_id` of the text
+        "source": "string",
+        "kind": "string",  # image | text
+        "text": "string",  # the embedded text; null for images
+        "encoder": "string",
+        "vector": "vector",  # L2-normalised
+        "key": "string",
+    },
 }
 
-VECTORS = {"embeddings": embeddings, "pseudo_tokens": pseudo_tokens}
+VECTORS: Final = tuple(table for table, columns in COLUMNS.items() if "vector" in columns.values())
 """Tables whose schema depends on the length of their vectors."""
 
-TABLES = tuple(SCHEMAS)
+TABLES: Final = tuple(COLUMNS)
 
 
-def schema_of(table: str, dim: int | None = None) -> pa.Schema:
-    """The schema a part of `table` must have.
+def columns_of(table: str) -> Mapping[str, str]:
+    """Types by name. Raises ConfigError for a table that does not exist."""
+    if table not in COLUMNS:
+        raise ConfigError(f"there is no table {table!r}; the tables are {', '.join(TABLES)}")
+    return COLUMNS[table]
+
+
+def texts_of(table: str) -> list[str]:
+    """Names of the columns of text."""
+    return [name for name, kind in COLUMNS[table].items() if kind == "string"]
+
+
+def schema_of(table: str, dim: int = 0) -> pa.Schema:
+    """The schema a part of `table` must have, with vectors of `dim` numbers.
 
     Raises ConfigError for a table that does not exist.
     """
-    if table not in SCHEMAS:
-        raise ConfigError(f"there is no table {table!r}; the tables are {', '.join(TABLES)}")
-    return VECTORS[table](dim) if table in VECTORS and dim is not None else SCHEMAS[table]
+    import pyarrow as pa
 
-
-def texts_of(schema: pa.Schema) -> list[str]:
-    """Names of the columns of text."""
-    return [field.name for field in schema if pa.types.is_string(field.type)]
+    own = {
+        "image": pa.struct([("bytes", pa.binary()), ("path", pa.string())]),
+        "vector": pa.list_(pa.float32(), dim),
+    }
+    return pa.schema([(name, own.get(kind, kind)) for name, kind in columns_of(table).items()])
 
 
 def _digest(*parts: str) -> str:

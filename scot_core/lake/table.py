@@ -10,7 +10,7 @@ from scot_core.lake.dataset import Dataset
 from scot_core.lake.fingerprint import digest
 from scot_core.lake.manifest import MANIFEST, parse
 from scot_core.lake.names import is_key
-from scot_core.lake.schema import schema_of
+from scot_core.lake.schema import columns_of
 from scot_core.lake.storage import Storage
 
 
@@ -18,7 +18,7 @@ class Table:
     """The committed datasets of one table."""
 
     def __init__(self, storage: Storage, name: str) -> None:
-        schema_of(name)
+        columns_of(name)
         self._storage, self.name = storage, name
 
     def read(self, keys: Sequence[str] | None = None) -> tuple[list[Dataset], list[LakeError]]:

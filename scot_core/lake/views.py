@@ -9,15 +9,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import cache
 from operator import attrgetter
 from typing import Any, Final
 
-import pyarrow as pa
-
 from scot_core.lake.fingerprint import digest
 from scot_core.lake.names import Reference
-from scot_core.lake.schema import SCHEMAS, VECTORS, texts_of
+from scot_core.lake.schema import COLUMNS, VECTORS, texts_of
 from scot_core.lake.shown import Shown
 
 HEADER = "-- views over committed data; written by scot, start DuckDB in this folder to use them"
@@ -40,12 +37,12 @@ RUNS_COLUMNS = (
     ("inputs", "VARCHAR[]"),
 )
 
-NAMES: Final = frozenset({*SCHEMAS, "runs"})
+NAMES: Final = frozenset({*COLUMNS, "runs"})
 """What views are made of: each table, and the list of what is committed."""
 
 _SQL_TYPES: Final = {
-    pa.string(): "VARCHAR", pa.binary(): "BLOB", pa.int8(): "TINYINT", pa.int32(): "INTEGER",
-    pa.int64(): "BIGINT", pa.float32(): "FLOAT", pa.float64(): "DOUBLE",
+    "string": "VARCHAR", "int8": "TINYINT", "int32": "INTEGER", "int64": "BIGINT", "float64": "DOUBLE",
+    "image": 'STRUCT("bytes" BLOB, "path" VARCHAR)', "vector": "FLOAT[]",
 }  # fmt: skip
 _WILD = re.compile(r"([*?[])")
 
@@ -66,7 +63,7 @@ def render_views(
     """
     root = _WILD.sub(r"[\1]", root)  # DuckDB would expand wildcards in a folder's name; a key has none
     newest = {(d.table, d.source, d.stage): d.key for d in datasets}
-    of_table: dict[str, list[Shown]] = {table: [] for table in SCHEMAS if table in names}
+    of_table: dict[str, list[Shown]] = {table: [] for table in COLUMNS if table in names}
     for dataset in datasets:
         if dataset.table in of_table:
             of_table[dataset.table].append(dataset)
@@ -104,12 +101,11 @@ def _select(table: str, datasets: Sequence[Shown], root: str) -> str:
     datasets = [dataset for dataset in datasets if dataset.sizes]
     sets = [[f"{root}{part}" for part in dataset.parts] for dataset in datasets]
     if not sets:
-        return _nothing((field.name, _sql_type(field.type)) for field in SCHEMAS[table])
+        return _nothing((name, _SQL_TYPES[kind]) for name, kind in COLUMNS[table].items())
     if table in VECTORS:  # widths differ from encoder to encoder: read as lists of any length
-        names = SCHEMAS[table].names
-        fields = ", ".join('"vector"::FLOAT[] AS "vector"' if name == "vector" else f'"{name}"' for name in names)
+        fields = ", ".join('"vector"::FLOAT[] AS "vector"' if n == "vector" else f'"{n}"' for n in COLUMNS[table])
         return " UNION ALL ".join(f"SELECT {fields} FROM {parquet(paths)}" for paths in sets)
-    texts = set(texts_of(SCHEMAS[table]))
+    texts = set(texts_of(table))
     older = table in GROWN and not all(texts <= (dataset.characters or {}).keys() for dataset in datasets)
     options = ("union_by_name=true",) if older else ()  # reads every footer
     return f"SELECT * FROM {parquet([path for paths in sets for path in paths], *options)}"
@@ -148,12 +144,3 @@ def _text(value: str) -> str:
 def _nothing(columns: Iterable[tuple[str, str]]) -> str:
     """A SELECT of columns, by name and type, that has no rows."""
     return "SELECT " + ", ".join(f'CAST(NULL AS {kind}) AS "{name}"' for name, kind in columns) + " WHERE false"
-
-
-@cache
-def _sql_type(kind: pa.DataType) -> str:
-    if pa.types.is_struct(kind):
-        return "STRUCT(" + ", ".join(f'"{f.name}" {_sql_type(f.type)}' for f in kind) + ")"
-    if pa.types.is_fixed_size_list(kind):
-        return f"{_sql_type(kind.value_type)}[]"
-    return _SQL_TYPES[kind]

@@ -7,10 +7,13 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from scot_core.lake import Dataset, Draft, Identity, Lake, Usage
+from scot_core.lake import Dataset, Identity, Lake, Usage
 from scot_core.lake.fingerprint import fingerprint
+
+if TYPE_CHECKING:
+    from scot_core.lake.draft import Draft
 
 Tick = Callable[[int], None]
 Committed = Mapping[str, Dataset]  # by table

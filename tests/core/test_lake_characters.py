@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from scot_core.lake import Dataset, Identity, Lake, parts
 from scot_core.lake.check import check
 from scot_core.lake.manifest import MANIFEST
-from scot_core.lake.schema import SCHEMAS, texts_of
+from scot_core.lake.schema import COLUMNS, texts_of
 from scot_core.lake.sealed import sealed
 from scot_core.query import query
 
@@ -66,7 +66,7 @@ def test_a_manifest_without_the_figure_is_read_as_before(
     assert check(local_lake).damages == ()
 
 
-LESS_THAN_NONE = json.dumps(dict.fromkeys(texts_of(SCHEMAS["triplets"]), -1)).encode()
+LESS_THAN_NONE = json.dumps(dict.fromkeys(texts_of("triplets"), -1)).encode()
 OF_ANOTHER = LESS_THAN_NONE.replace(b"-1", b"7").replace(b"modification", b"}odification", 1)
 NO_COUNTS = [LESS_THAN_NONE.replace(b"-1", count) for count in (b"1e00500", b"1e67", b"1.5", b"true", b"9" * 20)]
 
@@ -94,7 +94,7 @@ def test_parts_of_the_first_scots_and_those_that_say_nonsense(
 def test_views_of_galleries_read_every_footer_only_where_older_ones_lack_a_column(
     local_lake: Lake, identify: Identify, commit: Commit
 ) -> None:
-    names = [name for name in SCHEMAS["galleries"].names if name != "key"]
+    names = [name for name in COLUMNS["galleries"] if name != "key"]
     rows = {name: [{"bytes": b"x", "path": "a.png"}] if name == "image" else [name] for name in names}
     commit(local_lake, identify("galleries", stage="captions"), rows)
     local_lake.write_views()

@@ -14,7 +14,8 @@ from tests.loaded import ROOT, loaded_by
 
 MODELS = {"torch", "transformers", "peft", "bitsandbytes", "tokenizers"}
 SERVERS = {"openai", "prefect", "fastapi", "starlette", "uvicorn", "stamina"}
-DATA = {"numpy", "pyarrow", "duckdb", "pydantic", "fsspec", "PIL", "matplotlib", "jinja2"}
+ARROW = {"numpy", "pyarrow"}
+DATA = ARROW | {"duckdb", "pydantic", "fsspec", "PIL", "matplotlib", "jinja2"}
 HEAVY = MODELS | SERVERS | {"matplotlib", "jinja2"}
 
 
@@ -26,9 +27,6 @@ def test_the_list_of_commands_loads_no_command() -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ("query", "select 1"),
-        ("status",),
-        ("runs",),
         ("doctor",),
         ("plan",),
         ("plan", "--profile", "paper"),
@@ -40,6 +38,11 @@ def test_the_list_of_commands_loads_no_command() -> None:
 def test_looking_loads_no_model_and_no_server(words: tuple[str, ...], tmp_path: Path) -> None:
     lake = () if words[0] in ("settings", "run") else ("--lake", str(tmp_path / "lake"))
     assert not HEAVY & loaded_by(*words, *lake)
+
+
+@pytest.mark.parametrize("words", [("query", "select count(*) from triplets"), ("status",), ("runs",)], ids=" ".join)
+def test_looking_into_a_lake_loads_no_arrow(words: tuple[str, ...], tmp_path: Path) -> None:
+    assert not (HEAVY | ARROW) & loaded_by(*words, "--lake", str(tmp_path / "lake"))
 
 
 def test_the_flows_are_imported_without_what_their_stages_load() -> None:

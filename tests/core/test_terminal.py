@@ -23,7 +23,7 @@ from rich.console import Console
 from scot import look
 from scot.doctor import examine
 from scot.terminal import benchmark_tables, say, show_table
-from scot.values import as_json
+from scot.values import PLAIN, as_json, of_answer, of_records, of_table
 from scot_core.errors import DataError, LakeError
 from scot_core.lake import Identity, Lake
 from scot_core.lake.fingerprint import fingerprint
@@ -49,10 +49,10 @@ def shown(show: Callable[[Console], None]) -> str:
 @pytest.mark.parametrize(
     "show",
     [
-        lambda to: show_table(to, pa.table({"a": [HOSTILE]})),
-        lambda to: show_table(to, pa.table({HOSTILE: ["a"]})),
-        lambda to: show_table(to, pa.table({"a": ["a"]}), title=HOSTILE),
-        lambda to: show_table(to, pa.table({"a": [{"b": [HOSTILE]}]})),
+        lambda to: show_table(to, of_records([{"a": HOSTILE}])),
+        lambda to: show_table(to, of_records([{HOSTILE: "a"}])),
+        lambda to: show_table(to, of_records([{"a": "a"}]), title=HOSTILE),
+        lambda to: show_table(to, of_records([{"a": {"b": [HOSTILE]}}])),
         lambda to: say(to, HOSTILE, (HOSTILE, "bold")),
         lambda to: to.print(*benchmark_tables([{**ROW, "method": HOSTILE}])),
         lambda to: to.print(*benchmark_tables([{**ROW, "split": HOSTILE}])),
@@ -76,20 +76,34 @@ def test_what_is_printable_stays_and_everything_else_can_be_seen(text: str) -> N
 @given(st.none() | st.floats() | st.text() | st.binary() | st.decimals(-999, 999, places=2) | st.datetimes())
 def test_every_value_is_json(value: object) -> None:
     table = pa.table({"a": pa.array([value]), "b": pa.array([[value]])})
-    (row,) = json.loads(as_json(table), parse_constant=pytest.fail)
+    (row,) = json.loads(as_json(of_table(table)), parse_constant=pytest.fail)
     assert row == {"a": row["a"], "b": [row["a"]]}
 
 
 def test_every_type_of_duckdb_is_json_and_a_table() -> None:
-    table = duckdb.connect().sql("from test_all_types()").to_arrow_table()
-    objects = json.loads(as_json(table), parse_constant=pytest.fail)
-    assert len(objects) == table.num_rows and list(objects[0]) == table.column_names
+    answer = duckdb.connect().sql("from test_all_types()")
+    shown = of_answer(answer, answer.columns)
+    objects = json.loads(as_json(shown), parse_constant=pytest.fail)
+    assert len(objects) == len(answer) and list(objects[0]) == answer.columns
     assert (objects[0]["hugeint"], objects[1]["double_array"]) == (
         -(2**127),
         [42.0, "NaN", "Infinity", "-Infinity", None, -42.0],
     )
     console = Console(file=io.StringIO(), width=4000)
-    show_table(console, table)
+    show_table(console, shown)
+
+
+def test_what_goes_by_arrow_or_not_is_the_same() -> None:
+    connection = duckdb.connect()
+    every = connection.sql("from test_all_types()")
+    plain = [name for name, kind in zip(every.columns, every.types, strict=True) if kind.id in PLAIN]
+    answer = connection.sql(f"select {', '.join(plain)}, null as nothing from test_all_types()")
+    assert {kind.id for kind in answer.types} == PLAIN
+    by_arrow = answer.select("* exclude uhugeint")  # Arrow says -1 for its largest
+    assert as_json(of_answer(by_arrow, by_arrow.columns)) == as_json(of_table(by_arrow.to_arrow_table()))
+    largest = answer.project("max(uhugeint)")
+    assert of_answer(largest, ["n"]).rows == [(2**128 - 1,)]
+    assert of_answer(answer.limit(0), answer.columns) == (answer.columns, [])
 
 
 def test_a_package_that_only_flows_need_is_no_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

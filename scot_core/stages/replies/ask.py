@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from scot_core.config import ServerConfig
 from scot_core.config.settings import settings
-from scot_core.lake import Draft
+from scot_core.lake.draft import Draft
 from scot_core.lake.storage import Journal
 from scot_core.llm import Reply
 from scot_core.llm.plain import is_count, plain

@@ -17,7 +17,8 @@ from pydantic import SecretStr
 
 from scot_core.config import TEACHER, SeedConfig, ServerConfig
 from scot_core.errors import BudgetReached, ConfigError, EndpointError
-from scot_core.lake import Dataset, Draft, Identity, Lake, Usage
+from scot_core.lake import Dataset, Identity, Lake, Usage
+from scot_core.lake.draft import Draft
 from scot_core.lake.storage import Journal
 from scot_core.llm import Reply
 from scot_core.stages.replies.ask import Record, ask_and_keep, key_or

@@ -10,7 +10,8 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
-from scot_core.lake import Draft, Lake
+from scot_core.lake import Lake
+from scot_core.lake.draft import Draft
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from typing import Any
 
 from scot_core.config import SeedConfig, ServerConfig
 from scot_core.errors import ConfigError
-from scot_core.lake import Dataset, Draft, Identity, Lake
+from scot_core.lake import Dataset, Identity, Lake
+from scot_core.lake.draft import Draft
 from scot_core.lake.fingerprint import canonical_json, digest, fingerprint
 from scot_core.llm.remote.chat import ChatRequest, Sampling
 from scot_core.stages.replies.ask import Record, kept_records
