@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import cached_property
-from typing import Final
+from typing import Final, Self
 
 from pydantic import SecretStr
 
@@ -27,30 +27,49 @@ from scot_core.stages.seed.ledger import Ledger
 from scot_core.stages.seed.work import More, SeedWork, choose
 from scot_core.stages.step import Committed, Step, Tick
 
-__all__ = ["AskForSeeds", "choose", "require_whole"]
+__all__ = ["AskForSeeds", "Loopback", "choose", "require_whole"]
 
 BUDGET_REACHED: Final = "budget_reached"
 _NOT_ASKED: Final = {**asdict(Reply("", BUDGET_REACHED, 0, 0)), "usd": 0.0}
 
 
+class Loopback:
+    """The catalogue's own teacher, started when it is first asked for, until the block ends."""
+
+    def __init__(self) -> None:
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self._open.close()
+
+    @cached_property
+    def url(self) -> str:
+        from scot_core.catalogue.teacher import serve_beside
+
+        return self._open.enter_context(serve_beside())
+
+
 class AskForSeeds(Step):
     """One reply for every chosen caption, journalled as it arrives: a kill never pays twice.
 
-    In mode batch nothing is asked here: the replies have been collected, and are written and committed.
+    In mode batch nothing is asked here: the replies have been collected, and are written and committed. `loopback` is
+    asked where the configuration names no server.
     """
 
     stage, unit = "seed", "replies"
 
     def __init__(
         self, lake: Lake, config: SeedConfig, captions: Dataset, api_key: SecretStr | None = None,
-        more: More | None = None,
+        more: More | None = None, loopback: Loopback | None = None,
     ) -> None:  # fmt: skip
         super().__init__(lake)
         self.name = "ask for seed triplets" if more is None else "ask for more in place of rejects"
         self.config = config
         self._seeds = SeedWork(lake, config, captions, more)
-        self._key = api_key
-        self._open = ExitStack()
+        self._key, self._teacher = api_key, loopback
 
     @property
     def outputs(self) -> Mapping[str, Identity]:
@@ -148,16 +167,11 @@ class AskForSeeds(Step):
         return self._seeds.server(self.config.endpoint.base_url or self._loopback())
 
     def _loopback(self) -> str:
-        if self.config.endpoint.model != TEACHER:
+        if self._teacher is None or self.config.endpoint.model != TEACHER:
             raise ConfigError(
                 "seed.endpoint.base_url is empty: set it to an OpenAI-compatible server, such as https://api.openai.com/v1"
             )
-        from scot_core.catalogue.teacher import serve_beside
-
-        return self._open.enter_context(serve_beside())
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        self._open.close()
+        return self._teacher.url
 
 
 def require_whole(replies: Dataset, triplets: Dataset, config: SeedConfig) -> None:
