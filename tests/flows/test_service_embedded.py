@@ -27,7 +27,7 @@ from tests.flows.conftest import ROOT
 LIMIT_S = 300
 # shards enough to be killed between two of them, and little to compute
 SMALL = (
-    "--profile", "smoke", "--set", "captions.count=600", "--set", "captions.shard_rows=24",
+    "--profile", "smoke", "--set", "captions.count=648", "--set", "captions.shard_rows=24",
     "--set", "captions.gallery=300", "--set", "captions.queries_per_split=4",
 )  # fmt: skip
 
