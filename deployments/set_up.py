@@ -6,9 +6,11 @@ Prefect's own command in the same process: importing Prefect a second time takes
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import runpy
 import sys
+from collections.abc import Sequence
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
@@ -35,9 +37,16 @@ def pools() -> None:
                 client.update_work_pool(name, WorkPoolUpdate(concurrency_limit=limit))
 
 
-if __name__ == "__main__":
+def main(words: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m deployments.set_up", description=__doc__.partition(":")[0] + ".")
+    parser.add_argument("--deploy", action="store_true", help="and then all deployments, as `prefect deploy --all`")
+    deploy = parser.parse_args(words).deploy
     pools()
     asyncio.run(automations.set_up(stale_h=automations.stale_hours()))
-    if sys.argv[1:] == ["--deploy"]:
+    if deploy:
         sys.argv = ["prefect", "--no-prompt", "deploy", "--all"]
         runpy.run_module("prefect", run_name="__main__")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -11,6 +11,7 @@ from prefect.client.schemas.objects import State
 from prefect.flows import load_flow_from_entrypoint
 
 from deployments.agreed import POOLS
+from deployments.set_up import main
 from scot_core.config import STAGES
 from tests.flows.conftest import ROOT
 
@@ -33,3 +34,13 @@ def test_every_stage_has_a_deployment_and_no_name_is_given_twice() -> None:
     names = [deployment["name"] for deployment in DEPLOYMENTS]
     assert len(set(names)) == len(names)
     assert {*STAGES, "regenerate"} <= set(names)
+
+
+@pytest.mark.parametrize("words", [["deploy"], ["--deploy", "more"], ["--help"]])
+def test_setting_up_begins_with_nothing_where_it_is_asked_otherwise(
+    words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deployments.set_up.pools", pytest.fail)
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == (0 if words == ["--help"] else 2)
