@@ -6,6 +6,7 @@ Data is printed letter by letter: it is no mark-up, no emoji code, and its contr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
@@ -129,7 +130,7 @@ def show_table(to: Console, table: Rows, title: str | None = None) -> None:
 
 def _are_numbers(column: Sequence[Any]) -> bool:
     kinds = {type(value) for value in column if value is not None}
-    return bool(kinds) and kinds <= {int, float}
+    return bool(kinds) and kinds <= {int, float, Decimal}
 
 
 def bare_table(title: str | None, caption: str | None = None) -> Table:

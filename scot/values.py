@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ PLAIN: Final = frozenset(
 """DuckDB's types that have one of Python's for all their values. Others go by Arrow, which takes a while to load."""
 
 
+FETCHED: Final = 10_000  # rows at once, for some milliseconds in which Python does not hear of Ctrl-C
+
+
 class Rows(NamedTuple):
     """Names of columns, each another, and a value of each in every row."""
 
@@ -29,16 +33,21 @@ class Rows(NamedTuple):
 
 
 def of_records(records: Sequence[Mapping[str, Any]]) -> Rows:
-    """Rows that have the columns of the first."""
+    """Rows that have the columns of the first; what one lacks is None."""
     columns = list(records[0]) if records else []
-    return Rows(columns, [[record[name] for name in columns] for record in records])
+    return Rows(columns, [[record.get(name) for name in columns] for record in records])
 
 
-def of_answer(answer: duckdb.DuckDBPyRelation, columns: Sequence[str]) -> Rows:
-    """The rows of an answer, in order; moments that Python has no type for are texts."""
+def of_answer(answer: duckdb.DuckDBPyRelation, columns: Sequence[str]) -> Callable[[], Rows]:
+    """The rows of an answer, in order, as `scot_core.query` fetches them; moments that Python has no type for are
+    texts.
+    """
     if {kind.id for kind in answer.types} <= PLAIN:
-        return Rows(columns, answer.fetchall())
-    return of_table(answer.to_arrow_table().rename_columns(columns))
+        rows = answer.iter_rows(FETCHED)
+        first = list(islice(rows, 1))  # for which DuckDB computes all of them
+        return lambda: Rows(columns, [*first, *rows])
+    table = answer.to_arrow_table().rename_columns(columns)
+    return lambda: of_table(table)
 
 
 def of_table(table: pa.Table) -> Rows:

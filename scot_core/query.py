@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Answer = TypeVar("Answer")
-Fetch = Callable[[duckdb.DuckDBPyRelation, list[str]], Answer]
-"""What reads an answer, given its columns' names."""
+Fetch = Callable[[duckdb.DuckDBPyRelation, list[str]], Callable[[], Answer]]
+"""Has DuckDB compute an answer, whose columns have these names, and returns what makes values of it: the one in another
+thread, where DuckDB hears of Ctrl-C, the other in the one that asks, where Python does.
+"""
 
 MEMORY_LIMIT: Final = "2GB"  # of a query; what needs more is spilled to a folder of its own
 ROOT: Final = "lake://"  # of DuckDB's only files
@@ -74,7 +76,12 @@ def query(lake: Lake, sql: str) -> pa.Table:
     Raises ConfigError with DuckDB's own words where it is wrong or not allowed, LakeError where a file it reads is not
     there.
     """
-    return query_and_damage(lake, sql, lambda answer, columns: answer.to_arrow_table().rename_columns(columns))[0]
+    return query_and_damage(lake, sql, _as_arrow)[0]
+
+
+def _as_arrow(answer: duckdb.DuckDBPyRelation, columns: list[str]) -> Callable[[], pa.Table]:
+    table = answer.to_arrow_table()
+    return lambda: table.rename_columns(columns)
 
 
 def query_and_damage(lake: Lake, sql: str, fetch: Fetch[Answer]) -> tuple[Answer, list[LakeError]]:
@@ -88,7 +95,8 @@ def query_and_damage(lake: Lake, sql: str, fetch: Fetch[Answer]) -> tuple[Answer
         make = partial(render_views, datasets, ROOT, members_known(lake, datasets))
         try:
             # in the other thread: while DuckDB is at work here, this one would not hear of Ctrl-C
-            return worker.submit(_answer, begun.result(), files, make, sql, fetch).result(), damaged
+            values = worker.submit(_answer, begun.result(), files, make, sql, fetch).result()
+            return values(), damaged
         except duckdb.Error as error:
             if files.refused:
                 raise ConfigError(files.refused) from error
@@ -230,7 +238,7 @@ def _beginning(**config: str) -> Iterator[tuple[ThreadPoolExecutor, Future[duckd
     """Another thread, and the connection that is begun there, which takes 20 ms and none of Python.
 
     The thread does one thing after the other: it closes the connection when what it was asked has ended, which an
-    exception here, such as Ctrl-C, makes it do soon.
+    exception here, such as Ctrl-C, makes it do soon: it interrupts DuckDB.
     """
     with ThreadPoolExecutor(1) as other:
         connection = other.submit(_connection, **config)
@@ -238,8 +246,10 @@ def _beginning(**config: str) -> Iterator[tuple[ThreadPoolExecutor, Future[duckd
             yield other, connection
         except BaseException:
             ended = other.submit(connection.result)
-            while not wait([ended], _INTERRUPT_EVERY_S).done:  # between two statements an interrupt is forgotten
-                connection.result().interrupt()
+            while not ended.done():  # between two statements an interrupt is forgotten
+                if connection.done() and connection.exception() is None:
+                    connection.result().interrupt()
+                wait([ended], _INTERRUPT_EVERY_S)
             raise
         finally:
             other.submit(_close, connection)
@@ -256,7 +266,7 @@ def _connection(**config: str) -> duckdb.DuckDBPyConnection:
 def _answer(
     connection: duckdb.DuckDBPyConnection, files: CommittedFiles, make: Callable[[Collection[str]], str], sql: str,
     fetch: Fetch[Answer],
-) -> Answer:  # fmt: skip
+) -> Callable[[], Answer]:  # fmt: skip
     statements = connection.extract_statements(sql)
     if len(statements) != 1:
         what = "is empty" if not statements else f"holds {len(statements)} statements, not one"

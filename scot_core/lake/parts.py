@@ -2,7 +2,8 @@
 
 Every part carries the fingerprint of its dataset in its footer, and a checksum in each of its pages.
 
-It is imported where parts are read or written: commands that only look into the lake have DuckDB read them.
+This module, which loads Arrow, is imported where parts are read or written: commands that only look into the lake have
+DuckDB read them.
 """
 
 from __future__ import annotations

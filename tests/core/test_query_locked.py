@@ -12,17 +12,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 import scot_core.query
-from scot_core.errors import ConfigError
+from scot_core.errors import ConfigError, LakeError
 from scot_core.lake import Dataset, Identity, Lake
-from scot_core.query import query
+from scot_core.query import query, query_and_damage
 
 Rows = Callable[..., dict[str, Any]]
 Identify = Callable[..., Identity]
 Commit = Callable[..., Dataset]
 
+ENDLESS = "select count(*) from range(1000000000) a, range(1000000000) b where a.range <> b.range + 1"
 ONE_SELECT, READ_ONLY, BEYOND = "no SELECT", "only read here", "reads the lake alone"
 HOSTILE = [
     # other files
@@ -134,16 +136,22 @@ def test_memory_is_limited_and_what_spills_is_gone_afterwards(
     assert list(scratch.iterdir()) == []
 
 
-def test_ctrl_c_ends_a_query_that_would_take_for_ever(local_lake: Lake) -> None:
+@pytest.mark.parametrize("again_s", [(), (0.02,)], ids=["once", "twice"])
+def test_ctrl_c_ends_a_query_that_would_take_for_ever(local_lake: Lake, again_s: tuple[float, ...]) -> None:
     before = threading.active_count()
 
     def press() -> None:
-        time.sleep(1)
-        os.kill(os.getpid(), signal.SIGINT)
+        for wait_s in (1, *again_s):
+            time.sleep(wait_s)
+            os.kill(os.getpid(), signal.SIGINT)
 
-    threading.Thread(target=press).start()
+    pressing = threading.Thread(target=press)
+    pressing.start()
     with pytest.raises(KeyboardInterrupt):
-        query(local_lake, "select count(*) from range(1000000000) a, range(1000000000) b where a.range <> b.range + 1")
+        try:
+            query(local_lake, ENDLESS)
+        finally:
+            pressing.join()  # what is pressed again may come when the first has done its work
     assert threading.active_count() <= before
 
 
@@ -184,5 +192,27 @@ def test_ctrl_c_just_when_the_answer_is_begun_leaves_nothing_behind(
 
     monkeypatch.setattr(ThreadPoolExecutor, "submit", pressed)
     with pytest.raises(KeyboardInterrupt):
-        query(local_lake, "select count(*) from range(1000000000) a, range(1000000000) b where a.range <> b.range + 1")
+        query(local_lake, ENDLESS)
     assert threading.active_count() <= before
+
+
+def test_values_are_made_in_the_thread_that_hears_of_ctrl_c(local_lake: Lake) -> None:
+    def fetch(answer: duckdb.DuckDBPyRelation, columns: list[str]) -> Callable[[], list[threading.Thread]]:
+        computed = threading.current_thread()
+        return lambda: [computed, threading.current_thread()]
+
+    computed, made = query_and_damage(local_lake, "select 1", fetch)[0]
+    assert made is threading.current_thread() is not computed
+
+
+def test_a_lake_that_cannot_be_read_is_told_though_duckdb_fails_too(
+    local_lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(error: Exception, after_s: float) -> None:
+        time.sleep(after_s)
+        raise error
+
+    monkeypatch.setattr(duckdb, "connect", lambda **_: fail(duckdb.IOException("no space left"), 0.2))
+    monkeypatch.setattr(Lake, "shown", lambda _: fail(LakeError("cannot be read"), 0))
+    with pytest.raises(LakeError, match="cannot be read"):
+        query(local_lake, "select 1")

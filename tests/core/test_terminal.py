@@ -82,7 +82,7 @@ def test_every_value_is_json(value: object) -> None:
 
 def test_every_type_of_duckdb_is_json_and_a_table() -> None:
     answer = duckdb.connect().sql("from test_all_types()")
-    shown = of_answer(answer, answer.columns)
+    shown = of_answer(answer, answer.columns)()
     objects = json.loads(as_json(shown), parse_constant=pytest.fail)
     assert len(objects) == len(answer) and list(objects[0]) == answer.columns
     assert (objects[0]["hugeint"], objects[1]["double_array"]) == (
@@ -100,10 +100,10 @@ def test_what_goes_by_arrow_or_not_is_the_same() -> None:
     answer = connection.sql(f"select {', '.join(plain)}, null as nothing from test_all_types()")
     assert {kind.id for kind in answer.types} == PLAIN
     by_arrow = answer.select("* exclude uhugeint")  # Arrow says -1 for its largest
-    assert as_json(of_answer(by_arrow, by_arrow.columns)) == as_json(of_table(by_arrow.to_arrow_table()))
+    assert as_json(of_answer(by_arrow, by_arrow.columns)()) == as_json(of_table(by_arrow.to_arrow_table()))
     largest = answer.project("max(uhugeint)")
-    assert of_answer(largest, ["n"]).rows == [(2**128 - 1,)]
-    assert of_answer(answer.limit(0), answer.columns) == (answer.columns, [])
+    assert of_answer(largest, ["n"])().rows == [(2**128 - 1,)]
+    assert of_answer(answer.limit(0), answer.columns)() == (answer.columns, [])
 
 
 def test_a_package_that_only_flows_need_is_no_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
