@@ -53,12 +53,13 @@ def test_a_killed_process_is_started_again_and_told_in_a_line(tmp_path: Path) ->
 
 
 def test_one_that_keeps_dying_is_given_up(tmp_path: Path) -> None:
-    lost = threading.Event()
+    lost, allowed = threading.Event(), tmp_path / "allowed"
+    dies = f"import os, time\nwhile not os.path.exists({str(allowed)!r}): time.sleep(0.01)\nraise SystemExit(7)"
     kept = Kept(
-        "the clerk", [sys.executable, "-c", "raise SystemExit(7)"], ENVIRONMENT, say=lambda words: None, most=2,
-        on_lost=lost.set,
-    )  # fmt: skip
+        "the clerk", [sys.executable, "-c", dies], ENVIRONMENT, say=lambda words: None, most=2, on_lost=lost.set
+    )
     kept.proven = True  # or it would be given up at once
+    allowed.touch()
     try:
         assert lost.wait(60)
         assert kept.lost == "the clerk ended with exit code 7, 3 times"
