@@ -67,7 +67,6 @@ class EmbeddedServer:
             most=STARTS,
             on_lost=self._give_up,
         )
-        self._first = self.pid
 
     @property
     def pid(self) -> int:
@@ -101,7 +100,7 @@ class EmbeddedServer:
         """End it, once it has taken what Prefect's threads still hold for it."""
         if self._kept.lost is None:
             _hand_over(DRAIN_LIMIT_S)
-            if self._kept.proven and self.pid != self._first:
+            if self._kept.proven:
                 self._settle()
         else:
             _hand_over(0)
@@ -110,11 +109,13 @@ class EmbeddedServer:
         self._socket.close()
 
     def _settle(self) -> None:
-        """A server that was killed may never have written down how a task ended: that would be Running for ever."""
+        """What the server was handed over it writes a little later, and what it has not when it ends is lost: a task
+        that had completed would be Running until the next run calls it crashed. One that was killed may never write it.
+        """
         end = time.monotonic() + SETTLE_LIMIT_S
         with suppress(OSError, HTTPException, ValueError):  # the next run does it
             while any_left(self.url) and time.monotonic() < end:
-                time.sleep(0.5)  # it writes what it was handed over a little later
+                time.sleep(0.1)
             crash_all(self.url)
 
     def _give_up(self) -> None:
