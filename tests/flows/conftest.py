@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -92,31 +91,15 @@ def schedule(served: Served, deployment: str, **schedule: object) -> None:
     ask(served, f"deployments/{where}/schedules", [{"schedule": schedule, "active": True, "parameters": SMOKE}])
 
 
-def _leave_without_database(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    database = sqlite3.connect(folder / "prefect.db")
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("CREATE TABLE theirs (id)")
-    database.commit()
-    shutil.copy(folder / "prefect.db-wal", folder / "kept")  # as a kill leaves it
-    database.close()
-    (folder / "prefect.db").unlink()
-    (folder / "kept").rename(folder / "prefect.db-wal")
-    (folder / ".prefect.db.new").write_bytes(b"half")
-
-
 @pytest.fixture(scope="session")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a database as a first start sets it up, beside what a server left whose database was removed; it
-    takes long: once for all processes that test.
-    """
+    """The folder of a database as a first start sets it up, which takes long: once for all processes that test."""
     own = tmp_path_factory.getbasetemp()
     home = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "first-prefect"
     home.mkdir(exist_ok=True)
     with (home / "lock").open("w") as lock, pytest.MonkeyPatch.context() as patch:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (home / "made").exists():
-            _leave_without_database(home / "scot" / "0")
             for name in [name for name in os.environ if name.startswith(("PREFECT_", "SCOT_"))]:
                 patch.delenv(name)
             patch.setenv("PREFECT_HOME", str(home))

@@ -48,18 +48,18 @@ def test_the_readme_s_commands_end_in_a_measured_model_that_is_searched(
     planned = scot(environment, folder, *plan)
     assert planned.returncode == 0, planned.stderr[-3000:]
     assert "skipped" in planned.stdout and "mined" in planned.stdout
-    ran = scot(shared, folder, *run, *QUICK)
+    ran = scot(environment, folder, *run, *QUICK)
     assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-3000:]
     assert "finds the picture of a caption among 48" in ran.stdout and "R@1 on mined" in ran.stdout
     tables = {dataset.name.partition("/")[0] for dataset in Lake(folder / "lake").datasets()}
     assert "triplets" in tables and not {"replies", "adapters"} & tables
-    again = scot(environment, folder, *run, *QUICK)  # starts no server
+    again = scot(environment, folder, *run, *QUICK)
     assert "Everything was in the lake already" in again.stdout
     found = scot(environment, folder, *search, "--json")
     hits = json.loads(found.stdout)["hits"]
     assert len(hits) == 5 and "pictures/one-green-star.png" not in {hit["image_id"] for hit in hits}
     assert all(hit["caption"].endswith("above a grey line") for hit in hits)
-    measured = scot(shared, folder, *benchmark)
+    measured = scot(shared, folder, *benchmark)  # the run above brought its own server
     assert measured.returncode == 0, measured.stdout[-2000:] + measured.stderr[-3000:]
     assert "R@1 on own" in measured.stdout and "beside the paper" not in measured.stdout
     page = (folder / "lake" / "report.html").read_text()

@@ -101,14 +101,15 @@ def test_killed_runs_end_with_the_same_parts(
     reference, seconds = undisturbed
     lake, rng = tmp_path / "lake", random.Random(7)
     command = [sys.executable, "-m", "scot.cli", *WHOLE, "--lake", str(lake)]
-    for _ in range(KILLS):
-        process = subprocess.Popen(command, env=shared, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for number in range(KILLS):
+        known = shared if number % 2 else environment  # every other brings its own server
+        process = subprocess.Popen(command, env=known, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             process.wait(timeout=rng.uniform(0.1, 0.6) * seconds)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
-    run = scot(environment, *WHOLE, "--lake", str(lake))  # with a server of its own
+    run = scot(environment, *WHOLE, "--lake", str(lake))
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-3000:]
     assert parts(lake) == parts(reference)
 
